@@ -1,0 +1,53 @@
+# Two commands do everything: `make fig1` (the main job) and `make test`. Each sets up what it needs first.
+
+PYTHON ?= python3
+PROFILE ?= quick
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup fig1 figures lab check test lock clean
+
+help:
+	@echo "make fig1               Figure 1 of PeerAiD on the embedded digits -> figures/quick/"
+	@echo "make test               the linters, the type checker and the tests"
+	@echo "make lab                JupyterLab on the notebooks"
+	@echo "make figures            every notebook; PROFILE=smoke|quick|small|paper (now: $(PROFILE))"
+	@echo "make lock               write requirements.lock anew from pyproject.toml"
+	@echo "make clean              remove $(VENV), caches and executed notebooks (the store and data stay)"
+
+setup: $(READY)
+
+# An environment that is already active and complete (conda, a container) can be used with: make VENV=<its prefix>
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "rkdkit needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name a newer one: make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV): about 6 GB on Linux (torch with its CUDA libraries), a few minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+fig1: $(READY)
+	$(BIN)/rkdkit figures fig1_peer_vs_teacher --profile $(PROFILE)
+
+figures: $(READY)
+	$(BIN)/rkdkit figures --profile $(PROFILE)
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest
+
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	    --generate-hashes --upgrade --custom-compile-command "make lock" -o requirements.lock
+
+clean:
+	rm -rf $(VENV) executed .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
