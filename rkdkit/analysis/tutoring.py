@@ -1,0 +1,138 @@
+"""How well a guide answers on a student's adversarial examples while that student learns (PeerAiD Figure 1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import Tensor
+
+from rkdkit import attacks, data, evaluation
+from rkdkit.progress import track
+from rkdkit.runs import Run, Snapshot, correct_predictions
+from rkdkit.store import Store
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One network's robust accuracy against one kind of adversarial examples, over the epochs of the student.
+
+    Attributes
+    ----------
+    network : "teacher" or "peer".
+    examples : whose adversarial examples: "student" (x*_S) or "own" (x*_T, x*_P).
+    correct : by seed, then epoch: (N,) bool, on the same N test images throughout.
+    """
+
+    network: str
+    examples: str
+    correct: dict[int, dict[int, Tensor]]
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs measured, counted from 1."""
+        return tuple(next(iter(self.correct.values())))
+
+    def at(self, epoch: int) -> evaluation.Estimate:
+        """Robust accuracy at an epoch, over all seeds."""
+        return evaluation.over_seeds([evaluation.proportion(by[epoch]) for by in self.correct.values()])
+
+    def minus(self, other: "Curve", epoch: int, other_epoch: int | None = None) -> evaluation.Estimate:
+        """Paired difference to another curve, or to another epoch, over all seeds."""
+        there = epoch if other_epoch is None else other_epoch
+        return evaluation.over_seeds(
+            [evaluation.paired_difference(by[epoch], other.correct[s][there]) for s, by in self.correct.items()]
+        )
+
+
+@dataclass(frozen=True)
+class TutoringCurves:
+    """The four curves of PeerAiD's Figure 1, over the epochs of PeerAiD training.
+
+    Attributes
+    ----------
+    teacher_on_student, teacher_on_own, peer_on_student, peer_on_own : the curves.
+    num_classes : 1 / num_classes is what guessing gets.
+    """
+
+    teacher_on_student: Curve
+    teacher_on_own: Curve
+    peer_on_student: Curve
+    peer_on_own: Curve
+    num_classes: int
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """All four."""
+        return self.teacher_on_student, self.teacher_on_own, self.peer_on_student, self.peer_on_own
+
+    @property
+    def n(self) -> int:
+        """The number of test images."""
+        return self.peer_on_own.at(self.peer_on_own.epochs[0]).n
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers to draw: network, examples, epoch, accuracy and its interval as fractions, n, seeds."""
+        return pd.DataFrame(
+            {
+                "network": curve.network,
+                "examples": curve.examples,
+                "epoch": epoch,
+                "robust_accuracy": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "n": estimate.n,
+                "seeds": estimate.seeds,
+            }
+            for curve in self.curves
+            for epoch in curve.epochs
+            for estimate in [curve.at(epoch)]
+        )
+
+
+def tutoring_curves(
+    students: Sequence[Run],
+    teachers: Sequence[Snapshot],
+    dataset: data.Dataset,
+    attack: attacks.Attack,
+    *,
+    n: int | None = None,
+    store: Store | None = None,
+) -> TutoringCurves:
+    """Measure a fixed teacher and a peer on x*_S and on their own adversarial examples, at every snapshot.
+
+    The student attacked is PeerAiD's own for both, so both guides answer on exactly the same images.
+
+    Parameters
+    ----------
+    students : one PeerAiD run a seed.
+    teachers : one fixed teacher a seed, in the same order.
+    dataset : whose test images to use.
+    attack : makes x*_S, x*_T and x*_P, by the cross entropy.
+    n : only the first so many test images; None: all.
+    store : as `runs.ensure`.
+
+    Raises
+    ------
+    ValueError
+        If there is not one teacher a student.
+    """
+    if not students or len(students) != len(teachers):
+        raise ValueError(f"One teacher a student is needed, not {len(teachers)} teachers for {len(students)} students.")
+    results: dict[tuple[str, str], dict[int, dict[int, Tensor]]] = {part: {} for part in _PARTS}
+    steps = [(run, teacher, epoch) for run, teacher in zip(students, teachers, strict=True) for epoch in run.epochs]
+    for run, teacher, epoch in track(steps, desc=f"Robust accuracy by {attack}", unit="snapshot"):
+
+        def correct(judges: list[Snapshot], attacked: Snapshot) -> Tensor:
+            return correct_predictions(judges, dataset, attack, attacked, n=n, store=store)
+
+        peer = run.snapshot("peer", epoch)
+        teacher_on_student, peer_on_student = correct([teacher, peer], run.snapshot("student", epoch))
+        (teacher_on_own,), (peer_on_own,) = correct([teacher], teacher), correct([peer], peer)
+        measured = (teacher_on_student, teacher_on_own, peer_on_student, peer_on_own)
+        for part, answers in zip(_PARTS, measured, strict=True):
+            results[part].setdefault(run.spec.seed, {})[epoch] = answers
+    on_student, own, peer_on_student, peer_own = (Curve(*part, results[part]) for part in _PARTS)
+    return TutoringCurves(on_student, own, peer_on_student, peer_own, len(dataset.classes))
+
+
+_PARTS = (("teacher", "student"), ("teacher", "own"), ("peer", "student"), ("peer", "own"))

@@ -1,0 +1,104 @@
+"""Refusing bad input by name, before any work starts."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+class UnknownNameError(ValueError):
+    """A name that is not among the known ones."""
+
+
+def one_of(kind: str, name: object, known: Iterable[str]) -> str:
+    """Return `name` when it is known; otherwise refuse it and list the known names, close matches first.
+
+    Parameters
+    ----------
+    kind : what the name is of, for the message: "dataset", "method", ...
+    name : the name to look up.
+    known : every accepted name.
+
+    Raises
+    ------
+    UnknownNameError
+        If `name` is not in `known`.
+    """
+    names = list(known)
+    if isinstance(name, str) and name in names:
+        return name
+    lower = {n.lower(): n for n in names}
+    close = [lower[n] for n in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
+    ordered = close + [n for n in names if n not in close]
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(ordered)}.")
+
+
+def number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
+    """Refuse a number that is not finite or lies outside [low, high].
+
+    Raises
+    ------
+    ValueError
+        If `value` is NaN, infinite, below `low` or above `high`.
+    """
+    if not math.isfinite(value) or not low <= value <= high:
+        bounds = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
+        raise ValueError(f"{name} must be {bounds}, not {value!r}.")
+
+
+def images(x: Tensor, name: str = "images") -> None:
+    """Refuse a tensor that is not a batch of images.
+
+    Parameters
+    ----------
+    x : (N, C, H, W); uint8, or floating point in [0, 1].
+    name : what to call it in the message.
+
+    Raises
+    ------
+    ValueError
+        If the shape or dtype is another, or a value is NaN or outside [0, 1].
+    """
+    if x.ndim != 4:
+        raise ValueError(f"{name} must have shape (N, C, H, W), not {tuple(x.shape)}.")
+    if x.dtype == torch.uint8:
+        return
+    if not x.is_floating_point():
+        raise ValueError(f"{name} must be uint8 or floating point in [0, 1], not {x.dtype}.")
+    if x.numel() == 0:
+        return
+    low, high = (v.item() for v in torch.aminmax(x))
+    if math.isnan(low) or math.isnan(high):
+        raise ValueError(f"{name} contain NaN.")
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{name} must lie in [0, 1], but their values go from {low:g} to {high:g}. "
+            "Divide 8-bit images by 255, and do not normalise them: the networks do that themselves."
+        )
+
+
+def labels(y: Tensor, n: int, num_classes: int, name: str = "labels") -> None:
+    """Refuse a tensor that is not one class index for each of `n` images.
+
+    Parameters
+    ----------
+    y : (N,) int64 in [0, num_classes).
+    n : how many images there are.
+    num_classes : how many classes there are.
+    name : what to call it in the message.
+
+    Raises
+    ------
+    ValueError
+        If the shape or dtype is another, or a label is out of range.
+    """
+    if y.shape != (n,) or y.dtype != torch.int64:
+        raise ValueError(f"{name} must be int64 of shape ({n},), one an image, not {y.dtype} of {tuple(y.shape)}.")
+    if n == 0:
+        return
+    low, high = (int(v) for v in torch.aminmax(y))
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"{name} must lie in 0..{num_classes - 1}, but their values go from {low} to {high}.")

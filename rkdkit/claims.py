@@ -1,0 +1,67 @@
+"""A paper's sentence made checkable: two measured quantities, a direction, an interval, a verdict."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from rkdkit.evaluation import Estimate
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One side of a claim.
+
+    Attributes
+    ----------
+    name : what it is, in words.
+    estimate : its value and 95 % interval; an interval of width 0 for a constant.
+    """
+
+    name: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The first quantity is said to be above the second.
+
+    Attributes
+    ----------
+    text : the claim in one sentence.
+    source : the paper, and where in it.
+    higher, lower : the two quantities.
+    difference : higher - lower with its 95 % interval, paired where both come from the same images.
+    """
+
+    text: str
+    source: str
+    higher: Quantity
+    lower: Quantity
+    difference: Estimate
+
+    @property
+    def verdict(self) -> str:
+        """`HOLDS` or `FAILS` where the whole interval of the difference is on one side of 0, else `OPEN`."""
+        if self.difference.low > 0:
+            return HOLDS
+        return FAILS if self.difference.high < 0 else OPEN
+
+    def to_json(self) -> dict[str, Any]:
+        """Return text, verdict, both quantities and all intervals as plain JSON values."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """Return one row a claim, for reading."""
+    return pd.DataFrame(
+        {
+            "claim": [c.text for c in claims],
+            "here": [f"{c.higher.estimate} vs {c.lower.estimate}" for c in claims],
+            "difference": [str(c.difference) for c in claims],
+            "verdict": [c.verdict for c in claims],
+        }
+    )

@@ -1,0 +1,80 @@
+"""The command line: `rkdkit list` and `rkdkit figures`."""
+
+import ast
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rkdkit import checks, paths
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
+
+
+def _notebooks() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((paths.project_root() / "notebooks").glob("*.ipynb"))}
+
+
+def _value(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+@app.command("list")
+def list_exhibits() -> None:
+    """List the exhibits, one notebook each."""
+    for name in _notebooks():
+        typer.echo(name)
+
+
+@app.command()
+def figures(
+    names: Annotated[list[str] | None, typer.Argument(help="Exhibits; none: all of them.")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, quick, small or paper.")] = "quick",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="NAME=VALUE, as in the notebook; repeatable."),
+    ] = None,
+) -> None:
+    """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from rkdkit import profiles, progress
+
+    known = _notebooks()
+    parameters: dict[str, object] = {"profile": profile}
+    try:
+        checks.one_of("profile", profile, profiles.PROFILES)
+        wanted = [checks.one_of("exhibit", name, known) for name in names or known]
+        for pair in parameter or ():
+            name, equals, value = pair.partition("=")
+            if not equals:
+                raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
+            parameters[name] = _value(value)
+    except ValueError as error:
+        sys.exit(str(error))
+    os.environ[progress.TEXT_ONLY] = "1"
+    for name in wanted:
+        typer.echo(f"{name} ({profile})", err=True)
+        output = paths.project_root() / "executed" / profile / f"{name}.ipynb"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        try:
+            papermill.execute_notebook(
+                known[name],
+                output,
+                parameters,
+                cwd=paths.project_root(),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+            )
+        except PapermillExecutionError as error:
+            sys.exit(f"\n{name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {output})")
+        typer.echo(f"{name}: done in {time.perf_counter() - started:.0f} s", err=True)

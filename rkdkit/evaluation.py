@@ -1,0 +1,187 @@
+"""Accuracy under attack, with intervals. Always float32: a final model's robustness is not measured in less."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rkdkit import attacks, checks, data
+from rkdkit.randomness import generator
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured quantity with its 95 % interval.
+
+    Attributes
+    ----------
+    value, low, high : fractions, not per cent.
+    n : the number of test images behind it.
+    seeds : the number of trainings behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: int = 1
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@torch.no_grad()
+def correct_predictions(
+    judges: Sequence[nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack | None = None,
+    attacked: nn.Module | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    on_batch: Callable[[], object] = lambda: None,
+) -> Tensor:
+    """Say which images each of several networks classifies correctly, all on the same adversarial examples.
+
+    Parameters
+    ----------
+    judges : networks on one device, (N, C, H, W) -> (N, classes) logits.
+    images : (N, C, H, W) uint8, or floating point in [0, 1].
+    labels : (N,) int64.
+    attack : makes the adversarial examples by the cross entropy; None: natural images.
+    attacked : the network it attacks (x*_S is made with the student attacked); None: the first judge.
+    seed : of the attack's start.
+    batch_size : images at once; it changes the speed, and which noise an image's random start gets.
+    on_batch : called after every batch, for a progress bar.
+
+    Returns
+    -------
+    (len(judges), N) bool on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If images are NaN or outside [0, 1], or labels do not fit.
+    """
+    checks.images(images)
+    attacked = judges[0] if attacked is None else attacked
+    device = next(attacked.parameters()).device
+    checks.labels(labels, len(images), getattr(attacked, "num_classes", torch.iinfo(torch.int64).max))
+    noise = generator(seed, 0, "evaluation")
+    verdicts = []
+    for start in range(0, len(images), batch_size):
+        x = images[start : start + batch_size].to(device)
+        x = data.to_float(x) if x.dtype == torch.uint8 else x.float()
+        x = x.contiguous(memory_format=torch.channels_last)
+        y = labels[start : start + batch_size].to(device)
+        if attack is not None:
+            with torch.enable_grad():
+                x = attack.perturb(attacked, x, attacks.cross_entropy_objective(y), noise)
+        predictions = []
+        for judge in judges:
+            with attacks.attacked(judge):
+                predictions.append(judge(x).argmax(1) == y)
+        verdicts.append(torch.stack(predictions))
+        on_batch()
+    return torch.cat(verdicts, dim=1).cpu()
+
+
+def accuracy(
+    network: nn.Module, images: Tensor, labels: Tensor, attack: attacks.Attack | None = None, *, seed: int = 0
+) -> Estimate:
+    """Clean or robust accuracy of one network, with its Wilson interval.
+
+    Parameters
+    ----------
+    network, images, labels, attack, seed : as :func:`correct_predictions`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`correct_predictions`.
+    """
+    return proportion(correct_predictions([network], images, labels, attack, seed=seed)[0])
+
+
+def proportion(correct: Tensor) -> Estimate:
+    """Share of True with its 95 % Wilson score interval.
+
+    Parameters
+    ----------
+    correct : (N,) bool, N at least 1.
+    """
+    from scipy.stats import binomtest
+
+    n, hits = len(correct), int(correct.sum())
+    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(hits / n, float(interval.low), float(interval.high), n)
+
+
+def paired_difference(first: Tensor, second: Tensor) -> Estimate:
+    """Difference of two accuracies on the same images, with its 95 % interval (Newcombe 1998, method 10).
+
+    The pairing matters: two networks that fail on the same images are told apart by far fewer of them.
+
+    Parameters
+    ----------
+    first, second : (N,) bool, correctness on the same images.
+
+    Returns
+    -------
+    Estimate of mean(first) - mean(second), in [-1, 1].
+
+    Raises
+    ------
+    ValueError
+        If the two are not of one length.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"Paired results must be of one length, not {len(first)} and {len(second)}.")
+    p, q, n = proportion(first), proportion(second), len(first)
+    both, neither = int((first & second).sum()), int((~first & ~second).sum())
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    cross = float(both * neither - only_first * only_second)
+    if cross > 0:
+        cross = max(cross - n / 2, 0)
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    phi = cross / math.sqrt(margins) if margins else 0.0
+    down = _combined(p.value - p.low, q.high - q.value, phi)
+    up = _combined(p.high - p.value, q.value - q.low, phi)
+    value = p.value - q.value
+    return Estimate(value, max(value - down, -1.0), min(value + up, 1.0), n)
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of one quantity over trainings that differ in their seed, the interval widened by their spread.
+
+    The test images are the same for every seed, so their uncertainty does not shrink with the number of seeds; the
+    seeds' own (Student's t) is added to it in quadrature. One seed's interval knows nothing of other seeds.
+
+    Parameters
+    ----------
+    estimates : one a seed, at least one.
+    """
+    from scipy.stats import t
+
+    k = len(estimates)
+    value, low, high = (math.fsum(getattr(e, name) for e in estimates) / k for name in ("value", "low", "high"))
+    spread = 0.0
+    if k > 1:
+        variance = math.fsum((e.value - value) ** 2 for e in estimates) / (k - 1)
+        spread = float(t.ppf((1 + CONFIDENCE) / 2, k - 1)) * math.sqrt(variance / k)
+    return Estimate(
+        value,
+        value - math.hypot(value - low, spread),
+        value + math.hypot(high - value, spread),
+        estimates[0].n,
+        sum(e.seeds for e in estimates),
+    )
+
+
+def _combined(a: float, b: float, correlation: float) -> float:
+    return math.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))

@@ -1,0 +1,154 @@
+"""Saving an exhibit as picture, numbers and provenance; the look they share."""
+
+import io
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rkdkit import paths
+from rkdkit.claims import Claim
+from rkdkit.profiles import Setup
+from rkdkit.runs import Run, default_device, environment
+from rkdkit.store import write_atomically
+
+_PALETTE = sns.color_palette("colorblind")
+COLOURS = {"teacher": _PALETTE[0], "peer": _PALETTE[1], "student": _PALETTE[2], "natural": _PALETTE[3]}
+"""The same network has the same colour in every exhibit."""
+
+_started = time.perf_counter()
+
+
+def style() -> None:
+    """Give all figures from here on the shared look: readable in print, colour-blind safe."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.1)
+    mpl.rcParams.update({"figure.dpi": 110, "savefig.dpi": 200, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def accuracy_axis(axes: Axes, label: str) -> None:
+    """Make the y axis one of accuracy in per cent, from 0 to 100."""
+    axes.set(ylim=(0, 100), ylabel=f"{label} (%)")
+    axes.grid(axis="y", alpha=0.3)
+
+
+def save(
+    name: str,
+    figure: Figure,
+    table: pd.DataFrame,
+    claims: Sequence[Claim],
+    setup: Setup,
+    runs: Sequence[Run],
+    started: float = _started,
+) -> list[Path]:
+    """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
+
+    Parameters
+    ----------
+    name : the exhibit's.
+    figure : what was drawn; a line naming profile, data, network and seeds is set below it.
+    table : the numbers drawn.
+    claims : the paper's claims, checked.
+    setup : what was asked for.
+    runs : every run the exhibit rests on.
+    started : `time.perf_counter()` when the work began; by default when this module was imported.
+
+    Raises
+    ------
+    StoreError
+        If a file cannot be written.
+    """
+    device = default_device()
+    made_with = environment(device)
+    caption = f"{setup}. rkdkit {made_with['rkdkit']}, torch {made_with['torch']}, {made_with['device']}."
+    note = figure.text(0.5, -0.02, caption, ha="center", va="top", fontsize=7, color="0.35", wrap=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Title": name, "Description": caption})
+    note.remove()
+    provenance = {
+        "made_with": made_with,
+        "git_commit": _git_commit(),
+        "wall_time_s": round(time.perf_counter() - started, 1),
+        "training_time_s": round(sum(run.training_seconds for run in runs), 1),
+        "runs": [
+            {
+                "id": run.spec.id,
+                "run": str(run.spec),
+                "spec": run.spec.to_json(),
+                "data": run.record["data"],
+                "trained_with": run.record["environment"],
+                "training_time_s": round(run.training_seconds, 1),
+            }
+            for run in runs
+        ],
+    }
+    summary: dict[str, Any] = {
+        "exhibit": name,
+        "profile": setup.profile.name,
+        "overrides": setup.overrides,
+        "dataset": setup.profile.dataset,
+        "data_source": setup.dataset.source,
+        "network": setup.profile.student,
+        "eps": setup.profile.test_attack.eps,
+        "attack": setup.profile.test_attack.parameters(),
+        "select_on": setup.profile.select_on,
+        "seeds": list(setup.seeds),
+        "n": setup.n_test,
+        "claims": [claim.to_json() for claim in claims],
+        "provenance": provenance,
+    }
+    contents = {
+        "png": picture.getvalue(),
+        "csv": table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
+        "json": (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode(),
+    }
+    files = [setup.output_dir / f"{name}.{suffix}" for suffix in contents]
+    for file, content in zip(files, contents.values(), strict=True):
+        write_atomically(file, content)
+    return files
+
+
+def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], str]) -> None:
+    """Draw accuracy over epochs with its interval as a band, one line a network and kind of adversarial examples.
+
+    Parameters
+    ----------
+    table : as `TutoringCurves.table`: network, examples, epoch, robust_accuracy, low, high (fractions).
+    axes : where.
+    labels : the legend's text by (network, examples), in the order of drawing.
+    """
+    for (network, examples), label in labels.items():
+        part = table[(table.network == network) & (table.examples == examples)]
+        colour = COLOURS[network]
+        marker, line = ("o", "-") if examples == "student" else ("^", "--")
+        axes.plot(part.epoch, 100 * part.robust_accuracy, line, marker=marker, ms=4, color=colour, label=label)
+        axes.fill_between(part.epoch, 100 * part.low, 100 * part.high, color=colour, alpha=0.15, lw=0)
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    accuracy_axis(axes, "Test robust accuracy")
+
+
+def _git_commit() -> str | None:
+    """Return the checkout's commit, with "-dirty" behind it where tracked files differ from it."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            cwd=paths.project_root(), capture_output=True, text=True, check=True, timeout=20,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def new_figure(width: float = 5.2, height: float = 3.6) -> tuple[Figure, Axes]:
+    """Return a figure in the shared look with one axes; sizes in inches."""
+    style()
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    return figure, axes

@@ -1,0 +1,60 @@
+"""Networks by name. Input normalisation is their first layer, so images and attacks live in [0, 1]."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+
+from rkdkit import checks
+from rkdkit.models.classifier import Classifier
+from rkdkit.models.resnet import ResNet
+
+__all__ = ["ARCHITECTURES", "Classifier", "build", "parse"]
+
+ARCHITECTURES: dict[str, Callable[..., Classifier]] = {
+    "resnet18": lambda **shape: ResNet(blocks=(2, 2, 2, 2), **shape),
+}
+
+
+def parse(name: str) -> tuple[str, int]:
+    """Split a network's name into architecture and width divisor: "resnet18/4" is a quarter as wide.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such architecture.
+    ValueError
+        If the divisor is not one of 1, 2, 4, 8, 16.
+    """
+    architecture, slash, divisor = name.partition("/")
+    checks.one_of("model", architecture, ARCHITECTURES)
+    if slash and not re.fullmatch(r"1|2|4|8|16", divisor):
+        raise ValueError(f"The width divisor of {name!r} must be 1, 2, 4, 8 or 16, as in 'resnet18/4'.")
+    return architecture, int(divisor) if slash else 1
+
+
+def build(name: str, num_classes: int, mean: Sequence[float], std: Sequence[float], *, seed: int = 0) -> Classifier:
+    """Make a network with fresh weights.
+
+    Parameters
+    ----------
+    name : an architecture, with the width divided if wanted: "resnet18", "resnet18/4", "resnet18/16".
+    num_classes : how many logits it gives.
+    mean, std : of each input channel, in [0, 1] pixel units; their length is the number of input channels.
+    seed : decides the weights, whatever the state of torch's global generators, which stay as they are.
+
+    Returns
+    -------
+    Classifier : (N, C, H, W) float in [0, 1] -> (N, num_classes) logits.
+
+    Raises
+    ------
+    UnknownNameError, ValueError
+        As :func:`parse`.
+    """
+    architecture, divisor = parse(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ARCHITECTURES[architecture](
+            width=64 // divisor, num_classes=num_classes, mean=tuple(mean), std=tuple(std)
+        )

@@ -1,0 +1,1 @@
+"""What the papers claim and report, one module a paper."""

@@ -1,0 +1,241 @@
+"""The same exhibit at four scales, and what a notebook's parameters make of them."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from rkdkit import attacks, checks, data, methods, paths
+from rkdkit.runs import SELECTIONS
+from rkdkit.spec import RunSpec
+from rkdkit.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How large an exhibit is made. Any field can be set by its name in a notebook's parameters.
+
+    Attributes
+    ----------
+    name : of the profile.
+    dataset : a name of `data.SOURCES`; decides `eps` and `augmentation` where they are None.
+    student : the network, as `models.build` takes it.
+    peer, teacher : the guides' networks; None: as the student's.
+    teacher_method : how a fixed teacher is trained.
+    select_on : how the teacher's epoch is chosen: "val", "test" or "last".
+    n_train, n_val, n_test : images to train on, held out, and tested on; None: all.
+    epochs, batch_size, lr, schedule, milestones, gamma, weight_decay, precision, snapshot_every : as `RunSpec`.
+    swa_start : as `RunSpec`, for the methods whose papers average weights.
+    eps : l_inf radius in [0, 1] pixel units; None: the dataset's.
+    step_size : None: eps / 4, as 2/255 is of 8/255.
+    attack_steps : steps of the attack in training, and of the one that chooses epochs.
+    test_steps : steps of the attack that measures robust accuracy.
+    augmentation : None: the dataset's.
+    settings : hyper-parameters by method: {"PeerAiD": {"tau": 1.0}}.
+    """
+
+    name: str
+    dataset: str
+    student: str
+    peer: str | None = None
+    teacher: str | None = None
+    teacher_method: str = "PGD-AT"
+    select_on: str = "val"
+    n_train: int | None
+    n_val: int
+    n_test: int | None
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    schedule: str = "onecycle"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    weight_decay: float = 2e-4
+    swa_start: int | None = None
+    precision: str = "float32"
+    snapshot_every: int = 1
+    eps: float | None = None
+    step_size: float | None = None
+    attack_steps: int = 10
+    test_steps: int = 20
+    augmentation: str | None = None
+    settings: Mapping[str, Mapping[str, methods.Setting]] = field(default_factory=dict)
+
+    def spec(self, method: str, seed: int = 0, **changes: Any) -> RunSpec:
+        """Return the run of a method at this scale; `changes` are fields of `RunSpec`.
+
+        Raises
+        ------
+        UnknownNameError, ValueError
+            As `RunSpec`.
+        """
+        row = methods.get(method)
+        common = {f.name for f in dataclasses.fields(self)} & {f.name for f in dataclasses.fields(RunSpec)}
+        values: dict[str, Any] = {name: getattr(self, name) for name in common}
+        attack = self._attack(self.attack_steps)
+        values |= {
+            "method": method,
+            "seed": seed,
+            "settings": tuple(self.settings.get(method, {}).items()),
+            "peer": (self.peer or self.student) if "peer" in row.roles else "",
+            "swa_start": self.swa_start if row.averages_weights else None,
+            "augmentation": data.SOURCES[self.dataset].augmentation if self.augmentation is None else self.augmentation,
+            "eps": attack.eps,
+            "step_size": attack.step_size,
+        }
+        return RunSpec(**{**values, **changes})
+
+    @property
+    def teacher_network(self) -> str:
+        """The fixed teacher's network."""
+        return self.teacher or self.student
+
+    @property
+    def test_attack(self) -> attacks.PGD:
+        """The attack that measures robust accuracy: PGD-20, unless `test_steps` says otherwise."""
+        return self._attack(self.test_steps)
+
+    @property
+    def selection_attack(self) -> attacks.PGD:
+        """The attack that chooses an epoch: PGD-10, unless `attack_steps` says otherwise."""
+        return self._attack(self.attack_steps)
+
+    def _attack(self, steps: int) -> attacks.PGD:
+        eps = data.SOURCES[self.dataset].eps if self.eps is None else self.eps
+        return attacks.PGD(eps, eps / 4 if self.step_size is None else self.step_size, steps)
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="smoke", dataset="digits", student="resnet18/16",
+            n_train=256, n_val=64, n_test=128, epochs=3, batch_size=64,
+        ),
+        Profile(
+            name="quick", dataset="digits", student="resnet18/4",
+            n_train=1200, n_val=100, n_test=None, epochs=20,
+        ),
+        Profile(
+            name="small", dataset="cifar10", student="resnet18/4",
+            n_train=10_000, n_val=500, n_test=1000, epochs=20, precision="bfloat16", snapshot_every=2,
+        ),
+        Profile(
+            name="paper", dataset="cifar10", student="resnet18",
+            n_train=None, n_val=1000, n_test=None, epochs=300, precision="bfloat16", snapshot_every=5,
+            schedule="multistep", milestones=(214, 259, 284), swa_start=214,
+        ),
+    )
+}  # fmt: skip
+"""smoke: CI, seconds. quick: the effect, on a laptop in minutes. small: photographs. paper: PeerAiD section 4.1."""
+
+NOTEBOOK_PARAMETERS = ("profile", "seed", "n_seeds", "output_dir")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a notebook was asked for, checked.
+
+    Attributes
+    ----------
+    profile : with the notebook's overrides in it.
+    overrides : the fields that differ from the named profile.
+    seeds : one a training.
+    output_dir : where the three files go.
+    store : where runs are kept.
+    dataset : the data.
+    """
+
+    profile: Profile
+    overrides: dict[str, Any]
+    seeds: tuple[int, ...]
+    output_dir: Path
+    store: Store
+    dataset: data.Dataset
+
+    def specs(self, method: str, **changes: Any) -> list[RunSpec]:
+        """Return the runs of a method, one a seed, as :meth:`Profile.spec`."""
+        return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
+
+    @property
+    def n_test(self) -> int:
+        """How many test images are used."""
+        return min(self.profile.n_test or len(self.dataset.test), len(self.dataset.test))
+
+    @property
+    def title(self) -> str:
+        """Data, network and radius, for a figure's title."""
+        eps = self.profile.test_attack.eps
+        radius = f"{eps:g}" if eps == round(eps, 4) else f"{eps * 255:.3g}/255"
+        return f"{self.profile.dataset}, {self.profile.student}, eps {radius}"
+
+    def __str__(self) -> str:
+        changed = f" ({', '.join(sorted(self.overrides))} changed)" if self.overrides else ""
+        seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
+        return (
+            f"{self.profile.name} profile{changed}: {self.title}, {self.profile.test_attack}, "
+            f"{self.n_test:,} test images, {seeds}"
+        )
+
+
+def setup(namespace: Mapping[str, Any]) -> Setup:
+    """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
+
+    Call it as ``setup(globals())`` right after the parameters cell. Besides `profile`, `seed`, `n_seeds` and
+    `output_dir`, any field of :class:`Profile` can be set there by its name; None leaves it to the profile.
+
+    Raises
+    ------
+    UnknownNameError
+        If a profile, dataset, method, network or parameter is not known; the message lists the known ones.
+    ValueError
+        If a value does not fit, or the data hold fewer images than asked for.
+    DataNotFoundError
+        If the data are not there.
+    """
+    fields = [f.name for f in dataclasses.fields(Profile) if f.name != "name"]
+    for name in _injected(namespace):
+        checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *fields))
+    base = PROFILES[checks.one_of("profile", namespace["profile"], PROFILES)]
+    overrides: dict[str, Any] = {
+        name: _number(namespace[name]) if name in ("eps", "step_size") else namespace[name]
+        for name in fields
+        if namespace.get(name) is not None and not _is_module_or_function(namespace[name])
+    }
+    overrides = {name: value for name, value in overrides.items() if value != getattr(base, name)}
+    profile = dataclasses.replace(base, **overrides)
+    seed, n_seeds = namespace.get("seed", 0), namespace.get("n_seeds", 1)
+    checks.number("seed", seed, 0)
+    checks.number("n_seeds", n_seeds, 1)
+    checks.one_of("dataset", profile.dataset, data.SOURCES)
+    checks.one_of("selection", profile.select_on, SELECTIONS)
+    checks.number("test_steps", profile.test_steps, 0)
+    for method in (*profile.settings, profile.teacher_method):
+        profile.spec(method, seed)  # every field and setting is checked by making a run of it
+    dataset = data.load(profile.dataset)
+    dataset.split_validation(profile.n_train, profile.n_val)
+    if profile.n_test is not None:
+        checks.number("n_test", profile.n_test, 1, len(dataset.test))
+    output_dir = namespace.get("output_dir") or paths.project_root() / "figures" / profile.name
+    return Setup(profile, overrides, tuple(range(seed, seed + n_seeds)), Path(output_dir).resolve(), Store(), dataset)
+
+
+def _injected(namespace: Mapping[str, Any]) -> list[str]:
+    """Return the names that papermill set, from the cell it put after the parameters cell."""
+    cells = [cell for cell in namespace.get("In", ()) if cell.startswith("# Parameters\n")]
+    return re.findall(r"^(\w+)\s*=", cells[-1], flags=re.MULTILINE) if cells else []
+
+
+def _is_module_or_function(value: Any) -> bool:
+    return callable(value) or type(value).__name__ == "module"
+
+
+def _number(value: Any) -> float:
+    """Read a radius, which may be written as a fraction: 0.25 or "8/255"."""
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise ValueError(f"A radius or step must be a number such as 0.03 or '8/255', not {value!r}.") from None

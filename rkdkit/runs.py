@@ -1,0 +1,372 @@
+"""From a specification to a trained run, trained once and kept: ``run = ensure(spec)``."""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rkdkit import attacks, checks, data, evaluation, methods, models, training
+from rkdkit.progress import say, track
+from rkdkit.spec import RunSpec
+from rkdkit.store import RunFolder, Store, StoreError
+
+EVALUATION_ENGINE = 1
+"""Raised whenever the same question would get another answer from the same network."""
+
+SELECTIONS = ("val", "test", "last")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A network as it was at the end of an epoch.
+
+    Attributes
+    ----------
+    architecture : as `models.build` takes it.
+    role : "student", "peer" or "student_averaged".
+    epoch : counted from 1.
+    digest : SHA-256 of its file.
+    """
+
+    architecture: str
+    role: str
+    epoch: int
+    digest: str
+    _folder: RunFolder
+
+    def load(self, device: torch.device | str | None = None) -> models.Classifier:
+        """Return the network in eval mode; the file's digest is checked first.
+
+        Parameters
+        ----------
+        device : where to put it; None: :func:`default_device`.
+
+        Raises
+        ------
+        DamagedFileError
+            If the file is missing or not as it was written.
+        """
+        weights = self._folder.read_tensors(_snapshot_name(self.role, self.epoch), self.digest)
+        network = models.build(
+            self.architecture,
+            len(weights["head.bias"]),
+            weights["mean"].flatten().tolist(),
+            weights["std"].flatten().tolist(),
+        )
+        network.load_state_dict(weights)
+        return network.on(device or default_device()).eval()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training in the store.
+
+    Attributes
+    ----------
+    spec : what was trained.
+    record : what `run.json` says: history, digests, data, environment.
+    """
+
+    spec: RunSpec
+    record: dict[str, Any]
+    _folder: RunFolder
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs that have snapshots, counted from 1."""
+        return tuple(self.record["snapshots"]["student"])
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall time of its epochs, whenever they were trained."""
+        return float(sum(epoch["seconds"] for epoch in self.record["history"]))
+
+    def snapshot(self, role: str = "student", epoch: int | None = None) -> Snapshot:
+        """Return a network's snapshot.
+
+        Parameters
+        ----------
+        role : "student", "peer" or "student_averaged".
+        epoch : counted from 1; None: the last.
+
+        Raises
+        ------
+        UnknownNameError
+            If the run has no such network.
+        ValueError
+            If there is no snapshot of that epoch.
+        """
+        snapshots: dict[int, str] = self.record["snapshots"][
+            checks.one_of(f"network of {self.spec}", role, self.record["snapshots"])
+        ]
+        epoch = max(snapshots) if epoch is None else epoch
+        if epoch not in snapshots:
+            raise ValueError(
+                f"{self.spec} has no snapshot of its {role} at epoch {epoch}; it has them at "
+                f"{', '.join(map(str, sorted(snapshots)))}."
+            )
+        architecture = self.spec.peer if role == "peer" else self.spec.student
+        return Snapshot(architecture, role, epoch, snapshots[epoch], self._folder)
+
+
+def default_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Return what a result's provenance must name: versions, platform, device."""
+    packages = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads",
+    }
+
+
+def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str | None = None) -> Run:
+    """Return the finished run of a specification; train it first where it is not in the store.
+
+    A training that was interrupted goes on from its last finished epoch, to the same bits. If another process is
+    training the same run, this one waits for it and uses its result.
+
+    Parameters
+    ----------
+    spec : what to train.
+    store : where; None: the default one.
+    device : on what; None: :func:`default_device`.
+
+    Raises
+    ------
+    DataNotFoundError
+        If the data are not there.
+    StoreError
+        If the store cannot be read or written, a file is damaged (:class:`DamagedFileError`), or the run in the store
+        was trained on other data than are found now.
+    DivergedError
+        If the loss becomes NaN or infinite.
+    """
+    store = store or Store()
+    dataset = data.load(spec.dataset)
+    folder = store.run_folder(spec)
+    record = _read_record(folder, dataset)
+    if record is None or record["finished"] < spec.epochs:
+        with folder.lock(lambda: say(f"Another process is training {spec}; waiting for it to finish.")):
+            record = _train(folder, spec, dataset, torch.device(device or default_device()))
+    return Run(spec, record, folder)
+
+
+def ensure_all(
+    specs: Sequence[RunSpec], store: Store | None = None, device: torch.device | str | None = None
+) -> list[Run]:
+    """Return the finished runs of several specifications, saying first how many are to be trained.
+
+    Parameters and errors are those of :func:`ensure`; a specification that comes twice is trained once.
+    """
+    store = store or Store()
+    wanted = list(dict.fromkeys(specs))
+    missing = []
+    for spec in wanted:
+        record = _read_record(store.run_folder(spec), data.load(spec.dataset))
+        if record is None or record["finished"] < spec.epochs:
+            missing.append(spec)
+    say(
+        f"{len(wanted)} runs needed, {len(wanted) - len(missing)} in the store, {len(missing)} to train"
+        + "".join(f"\n  {spec}: {spec.epochs} epochs" for spec in missing)
+    )
+    runs = {spec: ensure(spec, store, device) for spec in wanted}
+    return [runs[spec] for spec in specs]
+
+
+def correct_predictions(
+    judges: Sequence[Snapshot],
+    dataset: data.Dataset,
+    attack: attacks.Attack | None = None,
+    attacked: Snapshot | None = None,
+    *,
+    split: data.Split | None = None,
+    n: int | None = None,
+    store: Store | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Say which images each of several snapshots classifies correctly; every answer is kept in the store.
+
+    As :func:`evaluation.correct_predictions`, for snapshots. Only what is not in the store is measured.
+
+    Parameters
+    ----------
+    judges : the snapshots to judge by.
+    dataset : whose test images to use.
+    attack, attacked : as there.
+    split : other images of that dataset than its test images.
+    n : only the first so many images; None: all.
+    store, device : as :func:`ensure`.
+
+    Returns
+    -------
+    (len(judges), N) bool.
+    """
+    store = store or Store()
+    attacked = attacked or judges[0]
+    split = split or dataset.test
+    split = split.take(slice(0, n))
+    questions = [_question(judge, split, attack, attacked) for judge in judges]
+    answers = [store.read_answer(question) for question in questions]
+    missing = [i for i, answer in enumerate(answers) if answer is None]
+    if missing:
+        networks = {snapshot.digest: snapshot.load(device) for snapshot in (attacked, *(judges[i] for i in missing))}
+        measured = evaluation.correct_predictions(
+            [networks[judges[i].digest] for i in missing],
+            split.images,
+            split.labels,
+            attack,
+            networks[attacked.digest],
+        )
+        for i, correct in zip(missing, measured, strict=True):
+            answers[i] = np.packbits(correct.numpy()).tobytes().hex()
+            store.write_answer(questions[i], answers[i])
+    rows = [np.unpackbits(np.frombuffer(bytes.fromhex(a), np.uint8), count=len(split)) for a in answers]
+    return torch.from_numpy(np.stack(rows)).bool()
+
+
+def select(
+    run: Run,
+    on: str,
+    attack: attacks.Attack,
+    *,
+    n: int | None = None,
+    store: Store | None = None,
+    device: torch.device | str | None = None,
+) -> Snapshot:
+    """Return the snapshot of the student that a paper would report.
+
+    Parameters
+    ----------
+    run : a finished run.
+    on : "val": the highest robust accuracy on the held-out images; "test": on the test images, as the released codes
+        do; "last": simply the last. The earliest of several equals is taken.
+    attack : the attack that decides; the papers use PGD-10.
+    n : only the first so many test images, for "test".
+    store, device : as :func:`ensure`.
+
+    Raises
+    ------
+    UnknownNameError
+        If `on` is another.
+    ValueError
+        If nothing was held out and `on` is "val".
+    """
+    if checks.one_of("selection", on, SELECTIONS) == "last":
+        return run.snapshot()
+    dataset = data.load(run.spec.dataset)
+    split = dataset.test.take(slice(0, n))
+    if on == "val":
+        split = dataset.split_validation(run.spec.n_train, run.spec.n_val)[1]
+        if len(split) == 0:
+            raise ValueError(f"{run.spec} held out no images: set n_val, or select on 'last'.")
+    snapshots = [run.snapshot("student", epoch) for epoch in run.epochs]
+    hits = [
+        int(correct_predictions([s], dataset, attack, split=split, store=store, device=device).sum())
+        for s in track(snapshots, desc=f"Choosing the epoch of {run.spec}", unit="snapshot")
+    ]
+    return snapshots[int(np.argmax(hits))]
+
+
+def _question(judge: Snapshot, split: data.Split, attack: attacks.Attack | None, attacked: Snapshot) -> dict[str, Any]:
+    return {
+        "engine": EVALUATION_ENGINE,
+        "question": "correct predictions",
+        "judge": judge.digest,
+        "attack": None if attack is None else {"name": type(attack).__name__, **attack.parameters()},
+        "attacked": None if attack is None else attacked.digest,
+        "data": split.digest,
+        "n": len(split),
+    }
+
+
+def _snapshot_name(role: str, epoch: int) -> str:
+    return f"{role}-{epoch:04d}.safetensors"
+
+
+def _read_record(folder: RunFolder, dataset: data.Dataset) -> dict[str, Any] | None:
+    record = folder.read_record()
+    if record is None:
+        return None
+    if record["data"]["digest"] != dataset.digest:
+        raise StoreError(
+            f"{folder.path} was trained on other data than are found now: {record['data']['source']} then "
+            f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
+            "another folder for the data found now, or delete that folder to train anew."
+        )
+    # JSON has text keys only
+    record["snapshots"] = {
+        role: {int(epoch): digest for epoch, digest in by_epoch.items()}
+        for role, by_epoch in record["snapshots"].items()
+    }
+    return record
+
+
+def _train(folder: RunFolder, spec: RunSpec, dataset: data.Dataset, device: torch.device) -> dict[str, Any]:
+    # another process may have finished it while this one waited for the lock
+    record = _read_record(folder, dataset)
+    if record is None:
+        record = {
+            "spec": spec.to_json(),
+            "id": spec.id,
+            "data": {"digest": dataset.digest, "source": dataset.source},
+            "environment": environment(device),
+            "finished": 0,
+            "state": None,
+            "snapshots": {role: {} for role in methods.get(spec.method).roles},
+            "history": [],
+        }
+        folder.write_record(record)
+    if record["finished"] == spec.epochs:
+        return record
+    session = training.Training(spec, dataset, device)
+    if record["state"]:
+        session.load_state(folder.read_tensors(**record["state"]), record["finished"])
+    folder.tidy(keep={record["state"]["name"]} if record["state"] else set())
+    steps = session.batches_per_epoch
+    with track(
+        desc=str(spec), unit="step", total=spec.epochs * steps, initial=session.epoch * steps, smoothing=0.05
+    ) as bar:
+        while session.epoch < spec.epochs:
+            started = time.perf_counter()
+            report = session.run_epoch(bar.update)
+            _keep(folder, spec, session, record, report, time.perf_counter() - started)
+            bar.set_postfix(loss=f"{report.loss:.3f}")
+    return record
+
+
+def _keep(
+    folder: RunFolder,
+    spec: RunSpec,
+    session: training.Training,
+    record: dict[str, Any],
+    report: training.EpochReport,
+    seconds: float,
+) -> None:
+    """Put a finished epoch into the store: first the files, then the record that names them."""
+    epoch, last = report.epoch, report.epoch == spec.epochs
+    if last or epoch % spec.snapshot_every == 0:
+        for role, weights in session.weights().items():
+            digest = folder.write_tensors(_snapshot_name(role, epoch), weights)
+            record["snapshots"].setdefault(role, {})[epoch] = digest
+    record["state"] = None
+    if not last:
+        name = f"state-{epoch:04d}.safetensors"
+        record["state"] = {"name": name, "digest": folder.write_tensors(name, session.state())}
+    record["finished"] = epoch
+    record["history"].append({**asdict(report), "seconds": seconds})
+    folder.write_record(record)
+    folder.tidy(keep={record["state"]["name"]} if record["state"] else set())

@@ -1,0 +1,220 @@
+"""The store on disk: whole files or none, digests that notice damage, locks that die with their owner.
+
+Layout below the root (`paths.store_folder`)::
+
+    runs/<method>-<dataset>-<network>-seed<n>-<id>/
+        run.json                          the specification, what is finished, every file's digest
+        student-0001.safetensors ...      the snapshots, one a role and epoch
+        state-0007.safetensors            what the next epoch depends on, until the run is finished
+        lock                              held by the process that trains it
+    answers/<id>.json                     results of evaluations, by question
+
+Everything is safetensors or JSON, so nothing that is read can run code.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from torch import Tensor
+
+from rkdkit import paths
+from rkdkit.spec import RunSpec, canonical_json, digest_of
+
+
+class StoreError(RuntimeError):
+    """The store cannot do what was asked; the message says why and what to do."""
+
+
+class DamagedFileError(StoreError):
+    """A file is not as it was written; it is named and not used."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all, whatever kills the process meanwhile.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written (a full disk, an unwritable folder); what was there before is intact.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # where the folder itself is out of reach, the first error says so
+            temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"Could not write {path} ({len(content) / 2**20:.1f} MiB): {error.strerror or error}. Whatever was "
+            "finished before is intact. Free some space or make the folder writable (RKDKIT_STORE names another "
+            "for trained runs), then give the same command again: it continues where it stopped."
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value with its own digest, atomically; see :func:`read_json`."""
+    text = json.dumps({"digest": digest_of(value), "content": value}, indent=1, allow_nan=False)
+    write_atomically(path, text.encode() + b"\n")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Return what :func:`write_json` wrote, or None if there is no such file.
+
+    Parameters
+    ----------
+    path : the file.
+    remedy : what to do about a damaged file, for the message.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is not as it was written.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        wrapped = json.loads(text)
+        if wrapped["digest"] == digest_of(wrapped["content"]):
+            return wrapped["content"]
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DamagedFileError(f"{path} is damaged: it does not match its own digest. {remedy}")
+
+
+class RunFolder:
+    """One run's folder.
+
+    Parameters
+    ----------
+    path : the folder; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._remedy = f"Delete the folder {path} and give the same command again: that run is trained anew."
+
+    def read_record(self) -> dict[str, Any] | None:
+        """Return the run's record, or None if nothing of it is finished.
+
+        Raises
+        ------
+        DamagedFileError
+            If it is not as it was written.
+        """
+        record: dict[str, Any] | None = read_json(self.path / "run.json", self._remedy)
+        return record
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace the run's record; what it names becomes the run's content at that instant."""
+        write_json(self.path / "run.json", record)
+
+    def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> str:
+        """Write tensors as safetensors and return the file's SHA-256 in hex."""
+        content = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+        write_atomically(self.path / name, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def read_tensors(self, name: str, digest: str) -> dict[str, Tensor]:
+        """Return the tensors of a file that has the given SHA-256.
+
+        Raises
+        ------
+        DamagedFileError
+            If the file is missing, truncated or altered.
+        """
+        path = self.path / name
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise DamagedFileError(f"{path} is missing. {self._remedy}") from None
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DamagedFileError(f"{path} is damaged: it does not match its digest. {self._remedy}")
+        try:
+            return safetensors.torch.load(content)
+        except SafetensorError as error:
+            raise DamagedFileError(f"{path} is no safetensors file ({error}). {self._remedy}") from error
+
+    def tidy(self, keep: set[str]) -> None:
+        """Delete what a killed process left behind and states that are not in `keep`; the caller holds the lock."""
+        for file in (*self.path.glob(".*.tmp"), *self.path.glob("state-*.safetensors")):
+            if file.name not in keep:
+                file.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[], object]) -> Iterator[None]:
+        """Hold the run for this process; wait for another that holds it, after calling `on_wait`.
+
+        The lock is the operating system's, so it ends with the process that holds it, however that ends.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / "lock")
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                on_wait()
+                lock.acquire()
+        except OSError as error:
+            raise StoreError(
+                f"The folder {self.path} cannot be written to: {error.strerror or error}. Make it writable, or set "
+                "RKDKIT_STORE to a folder that is."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+class Store:
+    """Everything trained and measured, below one folder.
+
+    Parameters
+    ----------
+    root : the folder; None: `paths.store_folder`.
+    """
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root or paths.store_folder())
+
+    def run_folder(self, spec: RunSpec) -> RunFolder:
+        """Return the folder of a run, whether or not it exists."""
+        name = f"{spec.method}-{spec.dataset}-{spec.student}-seed{spec.seed}-{spec.id}"
+        return RunFolder(self.root / "runs" / name.replace("/", "_"))
+
+    def read_answer(self, question: dict[str, Any]) -> Any:
+        """Return the stored answer to a question, or None.
+
+        Raises
+        ------
+        DamagedFileError
+            If it is not as it was written.
+        """
+        path = self._answer_path(question)
+        stored = read_json(path, f"Delete {path} and give the same command again: it is measured anew.")
+        return None if stored is None else stored["answer"]
+
+    def write_answer(self, question: dict[str, Any], answer: Any) -> None:
+        """Keep the answer (a JSON value) to a question."""
+        write_json(self._answer_path(question), {"question": json.loads(canonical_json(question)), "answer": answer})
+
+    def _answer_path(self, question: dict[str, Any]) -> Path:
+        return self.root / "answers" / f"{digest_of(question)}.json"
