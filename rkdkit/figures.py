@@ -68,11 +68,11 @@ def save(
     """
     device = default_device()
     made_with = environment(device)
-    caption = f"{setup}. rkdkit {made_with['rkdkit']}, torch {made_with['torch']}, {made_with['device']}."
-    note = figure.text(0.5, -0.02, caption, ha="center", va="top", fontsize=7, color="0.35", wrap=True)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Title": name, "Description": caption})
-    note.remove()
+    caption = (
+        f"{setup}.\n{setup.dataset.source}.\n"
+        f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}, {made_with['device']}."
+    )
+    picture = _captioned_png(figure, caption, name)
     provenance = {
         "made_with": made_with,
         "git_commit": _git_commit(),
@@ -106,7 +106,7 @@ def save(
         "provenance": provenance,
     }
     contents = {
-        "png": picture.getvalue(),
+        "png": picture,
         "csv": table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
         "json": (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode(),
     }
@@ -133,6 +133,20 @@ def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[s
         axes.fill_between(part.epoch, 100 * part.low, 100 * part.high, color=colour, alpha=0.15, lw=0)
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     accuracy_axis(axes, "Test robust accuracy")
+
+
+def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
+    """Return the figure as PNG with a small caption below whatever it shows now; the figure itself stays as it is."""
+    figure.canvas.draw()
+    lowest = figure.get_tightbbox().y0 - 0.1  # inches
+    note = figure.text(0.5, lowest / figure.get_figheight(), caption, ha="center", va="top", fontsize=7, color="0.35")
+    layout = figure.get_layout_engine()
+    figure.set_layout_engine("none")  # what is drawn stays where it is, the caption takes no room from it
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Title": title, "Description": caption})
+    note.remove()
+    figure.set_layout_engine(layout)
+    return picture.getvalue()
 
 
 def _git_commit() -> str | None:

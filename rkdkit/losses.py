@@ -1,8 +1,9 @@
 """The terms that training losses are made of.
 
-All take logits, not probabilities, and are computed in float32 whatever the networks' precision.
+All take logits, not probabilities, and are computed in float32 at least, whatever the networks' precision.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,9 +22,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Returns
     -------
-    () float32.
+    () float32, or float64 for float64 logits.
     """
-    return F.cross_entropy(logits.float(), labels)
+    return F.cross_entropy(_precise(logits), labels)
 
 
 def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduction: str = "batchmean") -> Tensor:
@@ -42,7 +43,7 @@ def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduc
 
     Returns
     -------
-    () float32, at least 0.
+    () float32, or float64 for float64 logits; at least 0.
 
     Raises
     ------
@@ -50,7 +51,11 @@ def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduc
         If `reduction` is another.
     """
     checks.one_of("KL reduction", reduction, KL_REDUCTIONS)
-    log_p = F.log_softmax(target_logits.float() / tau, dim=1)
-    log_q = F.log_softmax(logits.float() / tau, dim=1)
+    log_p = F.log_softmax(_precise(target_logits) / tau, dim=1)
+    log_q = F.log_softmax(_precise(logits) / tau, dim=1)
     pointwise = log_p.exp() * (log_p - log_q)
     return pointwise.mean() if reduction == "mean" else pointwise.sum() / len(logits)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

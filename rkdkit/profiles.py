@@ -121,7 +121,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="small", dataset="cifar10", student="resnet18/4",
-            n_train=10_000, n_val=500, n_test=1000, epochs=20, precision="bfloat16", snapshot_every=2,
+            n_train=10_000, n_val=500, n_test=1000, epochs=16, precision="bfloat16", snapshot_every=2,
         ),
         Profile(
             name="paper", dataset="cifar10", student="resnet18",

@@ -65,6 +65,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value with its own digest, atomically; see :func:`read_json`."""
+    value = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: JSON has text keys and no tuples
     text = json.dumps({"digest": digest_of(value), "content": value}, indent=1, allow_nan=False)
     write_atomically(path, text.encode() + b"\n")
 
@@ -81,11 +82,15 @@ def read_json(path: Path, remedy: str) -> Any:
     ------
     DamagedFileError
         If the file is not as it was written.
+    StoreError
+        If it cannot be read.
     """
     try:
         text = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
         wrapped = json.loads(text)
         if wrapped["digest"] == digest_of(wrapped["content"]):

@@ -1,0 +1,71 @@
+"""What several test files share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from rkdkit import data, models
+from rkdkit.spec import RunSpec
+from rkdkit.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("kit", deadline=None, max_examples=30)
+settings.load_profile("kit")
+
+
+def tiny_spec(method: str = "PGD-AT", **changes: object) -> RunSpec:
+    """A training of about a second: 128 digits, ResNet-18 / 16, two steps an epoch."""
+    values: dict = {
+        "method": method,
+        "dataset": "digits",
+        "student": "resnet18/16",
+        "peer": "resnet18/16" if method == "PeerAiD" else "",
+        **{"n_train": 128, "n_val": 32, "batch_size": 64, "epochs": 2},
+        **{"eps": 0.25, "step_size": 0.125, "attack_steps": 2, "lr": 0.05},
+    }
+    return RunSpec(**{**values, **changes})
+
+
+def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
+    """Start a Python process that sees the tests' helpers and keeps its runs in `store`."""
+    environment = {**os.environ, "RKDKIT_STORE": str(store), "PYTHONPATH": str(ROOT / "tests")}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of the test's own, which is also the default one meanwhile."""
+    monkeypatch.setenv("RKDKIT_STORE", str(tmp_path / "store"))
+    return Store()
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Dataset:
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def trained(digits: data.Dataset) -> models.Classifier:
+    """A network that is right on most digits and robust on some, so that attacks have something to do."""
+    from rkdkit.training import Training
+
+    spec = tiny_spec("TRADES", n_train=1200, epochs=6, eps=0.1, step_size=0.05, schedule="onecycle", lr=0.1)
+    training = Training(spec, digits, torch.device("cpu"))
+    for _ in range(spec.epochs):
+        training.run_epoch()
+    network = training.networks["student"].eval()
+    assert isinstance(network, models.Classifier)
+    return network

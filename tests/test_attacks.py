@@ -1,0 +1,217 @@
+"""Attacks against what they must satisfy, and against foolbox's on the same network."""
+
+from typing import ClassVar
+
+import foolbox
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from rkdkit import attacks, data, evaluation, models
+from rkdkit.checks import UnknownNameError
+
+
+@pytest.fixture(scope="module")
+def test_batch(digits):
+    return data.to_float(digits.test.images), digits.test.labels
+
+
+def small_network(channels, classes=3, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes)
+    )
+
+
+@given(
+    n=st.integers(1, 5),
+    channels=st.sampled_from([1, 3]),
+    size=st.integers(1, 9),
+    eps=st.sampled_from([0.0, 1e-4, 8 / 255, 0.25, 2.0]),
+    steps=st.integers(0, 3),
+    start=st.sampled_from(attacks.STARTS),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_examples_stay_in_the_ball_and_in_range(n, channels, size, eps, steps, start, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand((n, channels, size, size), generator=generator, dtype=dtype)
+    images.flatten()[::3] = torch.tensor([0.0, 1.0], dtype=dtype)[seed % 2]
+    labels = torch.randint(0, 3, (n,), generator=generator)
+    network = small_network(channels).eval()
+    network(images.float())
+    network.to(dtype)
+    before = images.clone()
+    for attack in (attacks.PGD(eps, eps / 2, steps, start), attacks.FGSM(eps)):
+        perturbed = attack(network, images, labels, seed=seed)
+        assert perturbed.shape == images.shape
+        assert perturbed.dtype == dtype
+        assert not perturbed.requires_grad
+        assert (perturbed - images).abs().max() <= eps * (1 + 1e-6) + 1e-7
+        assert perturbed.min() >= 0
+        assert perturbed.max() <= 1
+        assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20])
+def test_the_loss_is_not_lower_than_at_the_start(trained, test_batch, steps):
+    images, labels = test_batch
+
+    def loss(x):
+        with torch.no_grad():
+            return F.cross_entropy(trained(x), labels)
+
+    for start in attacks.STARTS:
+        started = attacks.PGD(0.1, 0.02, 0, start)(trained, images, labels)
+        finished = attacks.PGD(0.1, 0.02, steps, start)(trained, images, labels)
+        assert loss(finished) > loss(started)
+
+
+def test_more_steps_leave_fewer_images_right(trained, test_batch):
+    robust = [evaluation.accuracy(trained, *test_batch, attacks.PGD(0.1, 0.025, k)).value for k in (0, 1, 20)]
+    assert robust[0] > robust[1] > robust[2]
+
+
+def foolbox_accuracy(network, attack, images, labels, eps):
+    model = foolbox.PyTorchModel(network, bounds=(0, 1))
+    _, clipped, success = attack(model, images, labels, epsilons=eps)
+    return clipped, evaluation.proportion(~success)
+
+
+def test_pgd_without_a_random_start_agrees_with_foolbox(trained, test_batch):
+    images, labels = test_batch
+    theirs, robust = foolbox_accuracy(
+        trained, foolbox.attacks.LinfPGD(abs_stepsize=0.025, steps=20, random_start=False), images, labels, 0.1
+    )
+    ours = attacks.PGD(0.1, 0.025, 20, "none")(trained, images, labels)
+    # the same arithmetic up to rounding: an image may differ where a gradient is all but zero
+    same = torch.isclose(ours, theirs, atol=1e-5).flatten(1).all(1).float().mean()
+    assert same > 0.95
+    right = evaluation.correct_predictions([trained], ours, labels)[0]
+    assert evaluation.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
+
+
+def test_pgd_with_a_random_start_agrees_with_foolbox_within_the_interval(trained, test_batch):
+    images, labels = test_batch
+    torch.manual_seed(0)
+    _, theirs = foolbox_accuracy(
+        trained, foolbox.attacks.LinfPGD(abs_stepsize=0.025, steps=20, random_start=True), images, labels, 0.1
+    )
+    ours = evaluation.accuracy(trained, images, labels, attacks.PGD(0.1, 0.025, 20))
+    assert ours.low <= theirs.value <= ours.high
+    assert 0.05 < ours.value < 0.95, "an attack that breaks all or nothing tells nothing apart"
+
+
+def test_fgsm_agrees_with_foolbox(trained, test_batch):
+    images, labels = test_batch
+    theirs, robust = foolbox_accuracy(trained, foolbox.attacks.FGSM(), images, labels, 0.1)
+    ours = attacks.FGSM(0.1)(trained, images, labels)
+    assert torch.isclose(ours, theirs, atol=1e-6).float().mean() > 0.999
+    assert evaluation.accuracy(trained, images, labels, attacks.FGSM(0.1)).value == pytest.approx(
+        robust.value, abs=2 / 497
+    )
+
+
+class SpyLinear(torch.autograd.Function):
+    """A linear layer that notes which gradients its backward pass is asked for."""
+
+    asked: ClassVar[list] = []
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx, gradient):
+        SpyLinear.asked.append(ctx.needs_input_grad)
+        x, weight = ctx.saved_tensors
+        return gradient @ weight, gradient.T @ x
+
+
+def test_an_attack_computes_no_parameter_gradients_and_leaves_the_network_as_it_was():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+            self.weight = nn.Parameter(torch.randn(3, 16))
+            self.fixed = nn.Parameter(torch.randn(3), requires_grad=False)
+
+        def forward(self, x):
+            return SpyLinear.apply(self.norm(x).flatten(1), self.weight) + self.fixed
+
+    network = Network().train()
+    network.norm.eval()
+    statistics = network.norm.running_mean.clone()
+    SpyLinear.asked.clear()
+    attacks.PGD(0.1, 0.05, 4)(network, torch.rand(5, 1, 4, 4), torch.zeros(5, dtype=torch.int64))
+    assert SpyLinear.asked == [(True, False)] * 4
+    assert all(p.grad is None for p in network.parameters())
+    assert [p.requires_grad for p in (network.weight, network.fixed, network.norm.weight)] == [True, False, True]
+    assert network.training
+    assert not network.norm.training
+    assert torch.equal(network.norm.running_mean, statistics)
+
+
+def test_the_network_is_restored_when_the_attack_fails():
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3)).train()
+
+    def objective(_):
+        raise RuntimeError("broken objective")
+
+    with pytest.raises(RuntimeError, match="broken objective"):
+        attacks.PGD(0.1, 0.05, 1).perturb(network, torch.rand(2, 1, 4, 4), objective, torch.Generator())
+    assert network.training
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_the_seed_decides_the_start():
+    network, images, labels = small_network(1).eval(), torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
+    network(images)  # its last layer takes its shape from the first images
+    attack = attacks.PGD(0.1, 0.01, 1)
+    assert torch.equal(attack(network, images, labels, seed=1), attack(network, images, labels, seed=1))
+    assert not torch.equal(attack(network, images, labels, seed=1), attack(network, images, labels, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: attacks.PGD(-0.1, 0.1, 1), "eps must be at least 0"),
+        (lambda: attacks.PGD(float("nan"), 0.1, 1), "eps must be at least 0"),
+        (lambda: attacks.PGD(0.1, -0.1, 1), "step_size must be at least 0"),
+        (lambda: attacks.PGD(0.1, 0.1, -1), "steps must be at least 0"),
+        (lambda: attacks.PGD(0.1, 0.1, 1, "unifrom"), "Did you mean 'uniform'"),
+        (lambda: attacks.FGSM(-1), "eps must be at least 0"),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.full((1, 1, 8, 8), 1.5), torch.tensor([0]), r"must lie in \[0, 1\], but their values go from 1.5"),
+        (torch.full((1, 1, 8, 8), -0.1), torch.tensor([0]), r"must lie in \[0, 1\]"),
+        (torch.full((1, 1, 8, 8), float("nan")), torch.tensor([0]), "contain NaN"),
+        (torch.zeros(1, 8, 8), torch.tensor([0]), r"shape \(N, C, H, W\)"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.tensor([0]), "to_float"),
+        (torch.zeros(1, 1, 8, 8), torch.tensor([10]), "must lie in 0..9, but their values go from 10"),
+        (torch.zeros(1, 1, 8, 8), torch.tensor([-1]), "must lie in 0..9"),
+        (torch.zeros(2, 1, 8, 8), torch.tensor([1]), r"int64 of shape \(2,\)"),
+        (torch.zeros(1, 1, 8, 8), torch.tensor([1.0]), r"int64 of shape \(1,\)"),
+    ],
+)
+def test_bad_images_and_labels_are_refused_by_name(images, labels, message):
+    network = models.build("resnet18/16", 10, [0.5], [0.5]).eval()
+    with pytest.raises(ValueError, match=message):
+        attacks.PGD(0.1, 0.1, 1)(network, images, labels)
+
+
+def test_unknown_start_is_an_unknown_name():
+    with pytest.raises(UnknownNameError):
+        attacks.PGD(0.1, 0.1, 1, "normal")

@@ -1,0 +1,157 @@
+"""Accuracy and its intervals, against published formulas and by simulation; claims and their verdicts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from rkdkit import attacks, claims, data, evaluation
+from rkdkit.analysis.tutoring import Curve, TutoringCurves
+from rkdkit.evaluation import Estimate
+from rkdkit.papers import peeraid
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
+def test_wilson_interval_agrees_with_its_formula(case):
+    n, hits = case
+    z, p = 1.959963984540054, hits / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    estimate = evaluation.proportion(torch.arange(n) < hits)
+    assert (estimate.value, estimate.n) == (p, n)
+    assert estimate.low == pytest.approx(max(centre - half, 0), abs=1e-9)
+    assert estimate.high == pytest.approx(min(centre + half, 1), abs=1e-9)
+
+
+def paired(both, only_first, only_second, neither):
+    first = [True] * (both + only_first) + [False] * (only_second + neither)
+    second = [True] * both + [False] * only_first + [True] * only_second + [False] * neither
+    return torch.tensor(first), torch.tensor(second)
+
+
+def test_paired_interval_agrees_with_newcombes_published_example():
+    # Newcombe 1998, Statistics in Medicine 17:2635, Table II: 36, 12, 2, 0 by method 10
+    estimate = evaluation.paired_difference(*paired(36, 12, 2, 0))
+    assert estimate.value == pytest.approx(0.2)
+    assert (round(estimate.low, 4), round(estimate.high, 4)) == (0.0569, 0.3404)
+
+
+def test_paired_interval_covers_the_truth_95_times_of_100():
+    random = np.random.RandomState(0)
+    chances, covered, trials = [0.55, 0.2, 0.05, 0.2], 0, 2000
+    for counts in random.multinomial(200, chances, trials):
+        estimate = evaluation.paired_difference(*paired(*counts))
+        covered += estimate.low <= 0.15 <= estimate.high
+    assert 0.93 < covered / trials < 0.97
+
+
+def test_pairing_narrows_the_interval():
+    a, b = paired(150, 20, 5, 25)
+    with_pairs = evaluation.paired_difference(a, b)
+    shuffled = evaluation.paired_difference(a, b[torch.randperm(200, generator=torch.Generator().manual_seed(0))])
+    assert with_pairs.high - with_pairs.low < shuffled.high - shuffled.low
+
+
+def test_paired_results_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="one length"):
+        evaluation.paired_difference(torch.ones(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool))
+
+
+def test_one_seed_keeps_its_interval_and_several_widen_it_by_their_spread():
+    one = Estimate(0.5, 0.4, 0.6, 100)
+    alone = evaluation.over_seeds([one])
+    assert (alone.low, alone.high, alone.seeds) == (pytest.approx(0.4), pytest.approx(0.6), 1)
+    alike = evaluation.over_seeds([one, one, one])
+    assert (alike.low, alike.high, alike.seeds) == (pytest.approx(0.4), pytest.approx(0.6), 3)
+    apart = evaluation.over_seeds([Estimate(v, v - 0.1, v + 0.1, 100) for v in (0.4, 0.5, 0.6)])
+    t = 4.302652729911275  # Student's t, two degrees of freedom
+    half = math.hypot(0.1, t * 0.1 / math.sqrt(3))
+    assert (apart.value, apart.low, apart.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
+
+
+class Threshold(nn.Module):
+    """Class 1 where the mean pixel is above a half."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, x):
+        score = self.scale * (x.mean((1, 2, 3)) - 0.5)
+        return torch.stack([-score, score], 1)
+
+
+def test_robust_accuracy_where_the_answer_is_known():
+    images = torch.tensor([0.1, 0.45, 0.55, 0.9]).view(4, 1, 1, 1).expand(4, 1, 2, 2)
+    labels = torch.tensor([0, 0, 1, 1])
+    for attack, right in [(None, 4), (attacks.PGD(0.1, 0.05, 5), 2), (attacks.FGSM(0.1), 2), (attacks.FGSM(0.01), 4)]:
+        assert evaluation.accuracy(Threshold(), images, labels, attack).value == right / 4
+    flipped = evaluation.correct_predictions([Threshold()], images, 1 - labels)
+    assert not flipped.any()
+
+
+def test_transfer_judges_on_the_attacked_networks_examples(trained, digits):
+    images, labels = digits.test.images[:100], digits.test.labels[:100]
+    attack, other = attacks.PGD(0.1, 0.02, 5), Threshold()
+    other.forward = lambda x: torch.eye(10)[labels[: len(x)]] + x.sum()
+    both = evaluation.correct_predictions([trained, other], images, labels, attack, trained)
+    alone = evaluation.correct_predictions([trained], images, labels, attack)
+    assert torch.equal(both[0], alone[0])
+    assert both[1].all(), "a judge that is always right is so on another's adversarial examples too"
+    assert not alone.all()
+
+
+def test_the_batch_size_changes_no_clean_verdict(trained, digits):
+    images, labels = digits.test.images[:50], digits.test.labels[:50]
+    whole = evaluation.correct_predictions([trained], images, labels)
+    assert torch.equal(whole, evaluation.correct_predictions([trained], images, labels, batch_size=7))
+    assert torch.equal(whole, evaluation.correct_predictions([trained], data.to_float(images), labels))
+
+
+def test_bad_images_are_refused(trained):
+    with pytest.raises(ValueError, match="contain NaN"):
+        evaluation.accuracy(trained, torch.full((1, 1, 8, 8), float("nan")), torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"0\.\.9"):
+        evaluation.accuracy(trained, torch.zeros(1, 1, 8, 8), torch.tensor([11]))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.01, 0.2, claims.HOLDS), (-0.2, -0.01, claims.FAILS), (-0.1, 0.1, claims.OPEN), (0.0, 0.1, claims.OPEN)],
+)
+def test_a_verdict_is_where_the_whole_interval_lies(low, high, verdict):
+    quantity = claims.Quantity("q", Estimate(0.5, 0.4, 0.6, 10))
+    claim = claims.Claim("text", "source", quantity, quantity, Estimate((low + high) / 2, low, high, 10))
+    assert claim.verdict == verdict
+    assert claim.to_json()["verdict"] == verdict
+    assert claims.table([claim]).verdict.tolist() == [verdict]
+
+
+def curve(network, examples, by_epoch):
+    n = 200
+    return Curve(network, examples, {0: {e: torch.arange(n) < share * n for e, share in enumerate(by_epoch, 1)}})
+
+
+def verdicts(teacher, teacher_own, peer, peer_own):
+    curves = TutoringCurves(
+        curve("teacher", "student", teacher),
+        curve("teacher", "own", teacher_own),
+        curve("peer", "student", peer),
+        curve("peer", "own", peer_own),
+        num_classes=10,
+    )
+    assert len(curves.table()) == 12
+    assert curves.n == 200
+    return [claim.verdict for claim in peeraid.figure_1_claims(curves)]
+
+
+def test_figure_1s_claims_on_curves_with_a_known_answer():
+    as_in_the_paper = verdicts([0.7, 0.6, 0.5], [0.5] * 3, [0.3, 0.6, 0.8], [0.01, 0.0, 0.0])
+    assert as_in_the_paper == [claims.HOLDS] * 4
+    reversed_ = verdicts([0.5, 0.6, 0.7], [0.5] * 3, [0.8, 0.6, 0.3], [0.0, 0.2, 0.3])
+    assert reversed_ == [claims.FAILS] * 4
+    assert verdicts([0.5] * 3, [0.5] * 3, [0.5] * 3, [0.0, 0.1, 0.0]) == [claims.OPEN] * 3 + [claims.HOLDS]

@@ -1,0 +1,154 @@
+"""Figure 1 end to end, as a user runs it; and what its parameters refuse before any work starts."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import matplotlib.image
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from rkdkit import claims, data, profiles
+from rkdkit.checks import UnknownNameError
+
+PAPERMILL = [sys.executable, "-m", "papermill"]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of what git tracks that matters here, with a store of its own, so that nothing of ours is touched."""
+    root = tmp_path_factory.mktemp("checkout")
+    shutil.copy(ROOT / "pyproject.toml", root)
+    shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    return root
+
+
+def run(command, cwd, **environment):
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, "TQDM_DISABLE": "1", **environment},
+        capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def smoke(checkout):
+    """Figure 1 at smoke by papermill from the repository's root, without an output path."""
+    done = run([*PAPERMILL, "notebooks/fig1_peer_vs_teacher.ipynb", "-p", "profile", "smoke"], checkout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return checkout / "figures" / "smoke"
+
+
+def test_figure_1_writes_picture_numbers_and_provenance(smoke):
+    names = {f"fig1_peer_vs_teacher.{suffix}" for suffix in ("png", "csv", "json")}
+    assert {path.name for path in smoke.iterdir()} == names
+    picture = matplotlib.image.imread(smoke / "fig1_peer_vs_teacher.png")
+    assert min(picture.shape[:2]) > 500
+    table = pd.read_csv(smoke / "fig1_peer_vs_teacher.csv")
+    assert set(zip(table.network, table.examples, strict=True)) == {
+        (n, e) for n in ("teacher", "peer") for e in ("student", "own")
+    }
+    assert sorted(set(table.epoch)) == [1, 2, 3]
+    assert ((table.low <= table.robust_accuracy) & (table.robust_accuracy <= table.high)).all()
+    summary = json.loads((smoke / "fig1_peer_vs_teacher.json").read_text())
+    assert (summary["exhibit"], summary["profile"], summary["dataset"]) == ("fig1_peer_vs_teacher", "smoke", "digits")
+    assert (summary["seeds"], summary["n"]) == ([0], 128)
+    assert len(summary["claims"]) == 4
+    for claim in summary["claims"]:
+        assert claim["verdict"] in (claims.HOLDS, claims.FAILS, claims.OPEN)
+        gap = claim["higher"]["estimate"]["value"] - claim["lower"]["estimate"]["value"]
+        assert claim["difference"]["value"] == pytest.approx(gap)
+        assert claim["difference"]["low"] <= gap <= claim["difference"]["high"]
+    provenance = summary["provenance"]
+    assert {"python", "torch", "rkdkit", "device"} <= set(provenance["made_with"])
+    assert [run["spec"]["method"] for run in provenance["runs"]] == ["PGD-AT", "PeerAiD"]
+    assert provenance["training_time_s"] > 0
+    assert "git_commit" in provenance
+
+
+def test_from_the_notebooks_folder_it_finds_the_same_store_and_trains_nothing(smoke, checkout):
+    before = (smoke / "fig1_peer_vs_teacher.csv").read_bytes()
+    done = run(
+        [*PAPERMILL, "fig1_peer_vs_teacher.ipynb", "../out.ipynb", "-p", "profile", "smoke"], checkout / "notebooks"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (smoke / "fig1_peer_vs_teacher.csv").read_bytes() == before
+    assert "0 to train" in (checkout / "out.ipynb").read_text()
+    assert "1 to train" not in (checkout / "out.ipynb").read_text()
+    assert not (checkout / "notebooks" / "store").exists()
+
+
+def test_the_command_line_names_what_is_wrong_before_any_work(checkout):
+    rkdkit = [sys.executable, "-c", "from rkdkit.cli import app; app()"]
+    unknown = run([*rkdkit, "figures", "fig1_peer_vs_teacher", "--profile", "smoke", "-p", "epss=0.1"], checkout)
+    assert unknown.returncode == 1
+    assert "Unknown parameter 'epss'. Did you mean 'eps'?" in unknown.stderr
+    assert "Traceback" not in unknown.stderr
+    for arguments, message in [
+        (["--profile", "quik"], "Unknown profile 'quik'. Did you mean 'quick'? Known: quick, smoke"),
+        (["fig1"], "Unknown exhibit 'fig1'"),
+        (["-p", "eps"], "takes NAME=VALUE, not 'eps'"),
+    ]:
+        done = run([*rkdkit, "figures", *arguments], checkout)
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+    assert "fig1_peer_vs_teacher" in run([*rkdkit, "list"], checkout).stdout
+
+
+def setup(**parameters):
+    injected = "# Parameters\n" + "".join(f"{k} = {v!r}\n" for k, v in parameters.items())
+    return profiles.setup({"profile": "smoke", "In": ["", injected], **parameters})
+
+
+def test_a_profile_is_what_stands_in_the_table_unless_overridden():
+    plain = setup()
+    assert plain.profile == profiles.PROFILES["smoke"]
+    assert plain.overrides == {}
+    changed = setup(eps="8/255", epochs=2, n_seeds=3, seed=4, student="resnet18/8", settings={"PeerAiD": {"tau": 2}})
+    assert changed.seeds == (4, 5, 6)
+    assert set(changed.overrides) == {"eps", "epochs", "student", "settings"}
+    spec = changed.profile.spec("PeerAiD", 4)
+    assert (spec.eps, spec.step_size) == (pytest.approx(8 / 255), pytest.approx(2 / 255))
+    assert (spec.epochs, spec.student, spec.peer) == (2, "resnet18/8", "resnet18/8")
+    assert dict(spec.settings)["tau"] == 2.0
+    assert str(changed).startswith(
+        "smoke profile (epochs, eps, settings, student changed): digits, resnet18/8, eps 8/255"
+    )
+
+
+@pytest.mark.parametrize("profile", profiles.PROFILES.values(), ids=lambda p: p.name)
+def test_every_profile_makes_valid_runs_of_every_method(profile):
+    from rkdkit import methods
+
+    for method in methods.METHODS:
+        spec = profile.spec(method)
+        assert spec.step_size == pytest.approx(spec.eps / 4)
+        assert spec.eps == data.SOURCES[profile.dataset].eps
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"profile": "quik"}, "Unknown profile 'quik'. Did you mean 'quick'.*Known: quick"),
+        ({"epss": 0.1}, "Unknown parameter 'epss'. Did you mean 'eps'"),
+        ({"anything": 1}, "Unknown parameter 'anything'.*Known: .*profile"),
+        ({"dataset": "cifar"}, "Unknown dataset 'cifar'. Did you mean 'cifar10'"),
+        ({"teacher_method": "TRADE"}, "Unknown method 'TRADE'. Did you mean 'TRADES'"),
+        ({"student": "resnet"}, "Unknown model 'resnet'. Did you mean 'resnet18'"),
+        ({"select_on": "best"}, "Unknown selection 'best'"),
+        ({"settings": {"PeerAid": {}}}, "Unknown method 'PeerAid'. Did you mean 'PeerAiD'"),
+        ({"settings": {"PeerAiD": {"temperature": 1}}}, "setting of PeerAiD 'temperature'"),
+        ({"eps": -0.1}, "eps must be at least 0"),
+        ({"eps": "a lot"}, "number such as 0.03 or '8/255', not 'a lot'"),
+        ({"eps": float("nan")}, "eps must be at least 0"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"n_seeds": 0}, "n_seeds must be at least 1"),
+        ({"n_train": 2000}, "digits has 1,300 training images"),
+        ({"n_test": 1000}, "n_test must be between 1 and 497"),
+        ({"test_steps": -1}, "steps must be at least 0"),
+    ],
+)
+def test_bad_parameters_are_refused_before_any_work(parameters, message):
+    with pytest.raises((UnknownNameError, ValueError), match=message):
+        setup(**parameters)

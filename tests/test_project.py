@@ -1,0 +1,75 @@
+"""The set-up: lock, environment and project file agree; notebooks are committed clean."""
+
+import json
+import re
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (ROOT / "requirements.lock").read_text()
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def locked():
+    """Every pinned requirement of the lock, with its number of hashes."""
+    entries = re.split(r"\n(?=[a-z0-9])", "\n" + re.sub(r"^\s*#.*\n", "", LOCK, flags=re.MULTILINE))
+    return [
+        (Requirement(entry.split("\\")[0].strip()), len(re.findall(r"--hash=sha256:[0-9a-f]{64}", entry)))
+        for entry in entries
+        if entry.strip()
+    ]
+
+
+def test_the_lock_pins_everything_with_hashes_and_names_no_host():
+    assert len(locked()) > 100
+    for requirement, hashes in locked():
+        assert [s.operator for s in requirement.specifier] == ["=="], requirement
+        assert hashes, requirement
+    assert "://" not in LOCK
+    assert "index-url" not in LOCK
+
+
+def test_the_lock_satisfies_the_project_file():
+    versions = {}
+    for requirement, _ in locked():
+        versions.setdefault(requirement.name, []).append(next(iter(requirement.specifier)).version)
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
+        wanted = Requirement(text)
+        assert wanted.name in versions, f"{text} is not in requirements.lock: run `make lock`"
+        assert all(wanted.specifier.contains(v) for v in versions[wanted.name]), text
+
+
+def test_the_conda_environment_is_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == PROJECT["name"]
+    conda = [d for d in environment["dependencies"] if isinstance(d, str)]
+    (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    assert pip == ["--require-hashes", "-r requirements.lock"]
+    (python,) = [SpecifierSet(d.removeprefix("python")) for d in conda if d.startswith("python")]
+    assert python == SpecifierSet(PROJECT["requires-python"])
+    assert set(conda) - {d for d in conda if d.startswith("python")} == {"git", "make", "pip"}
+
+
+def test_the_installed_package_is_this_checkout():
+    import rkdkit
+
+    assert rkdkit.__version__ == PROJECT["version"]
+    assert ROOT in type(ROOT)(rkdkit.__file__).parents
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_committed_clean_short_and_parameterized(path):
+    cells = json.loads(path.read_text())["cells"]
+    code = [c for c in cells if c["cell_type"] == "code"]
+    assert not any(c["outputs"] or c["execution_count"] for c in code)
+    assert sum("parameters" in c["metadata"].get("tags", []) for c in cells) == 1
+    assert len(cells) <= 12
+    for cell in code:
+        source = "".join(cell["source"])
+        assert not re.search(r"^\s*(for|while|def|class) ", source, re.MULTILINE), source
+        assert source.count("\n") < 15

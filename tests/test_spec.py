@@ -1,0 +1,85 @@
+"""A run is a specification: canonical, hashable, checked."""
+
+import json
+
+import pytest
+from conftest import tiny_spec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rkdkit import methods
+from rkdkit.checks import UnknownNameError
+from rkdkit.spec import RunSpec, canonical_json
+
+specs = st.builds(
+    tiny_spec,
+    method=st.sampled_from(sorted(methods.METHODS)),
+    seed=st.integers(0, 2**31),
+    eps=st.floats(0, 1),
+    n_train=st.none() | st.integers(1, 1000),
+    schedule=st.sampled_from(["constant", "onecycle", "exponential"]),
+    swa_start=st.none() | st.integers(0, 10),
+    precision=st.sampled_from(["float32", "bfloat16"]),
+)
+
+
+@given(specs)
+def test_json_and_back_is_the_same_specification(spec):
+    again = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert hash(again) == hash(spec)
+    assert again.id == spec.id
+
+
+@given(specs, specs)
+def test_ids_are_equal_exactly_when_specifications_are(one, other):
+    assert (one == other) == (one.id == other.id) == (canonical_json(one.to_json()) == canonical_json(other.to_json()))
+
+
+def test_numbers_that_are_equal_make_equal_ids():
+    assert tiny_spec(lr=1).id == tiny_spec(lr=1.0).id
+    assert tiny_spec(epochs=3.0).id == tiny_spec(epochs=3).id
+
+
+def test_a_default_that_is_spelled_out_changes_nothing():
+    assert tiny_spec("TRADES").id == tiny_spec("TRADES", settings=(("beta", 6),)).id
+    assert tiny_spec("TRADES").id != tiny_spec("TRADES", settings=(("beta", 5),)).id
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "PGDAT"}, "Unknown method 'PGDAT'. Did you mean 'PGD-AT'.*Natural"),
+        ({"dataset": "cifar"}, "Unknown dataset 'cifar'. Did you mean 'cifar10'.*digits"),
+        ({"student": "resnet19"}, "Unknown model 'resnet19'. Did you mean 'resnet18'"),
+        ({"student": "resnet18/3"}, "width divisor"),
+        ({"student": "resnet18/"}, "width divisor"),
+        ({"schedule": "one-cycle"}, "Unknown schedule 'one-cycle'. Did you mean 'onecycle'"),
+        ({"augmentation": "crop"}, "Unknown augmentation"),
+        ({"precision": "float16"}, "Unknown precision"),
+        ({"eps": -0.1}, "eps must be at least 0"),
+        ({"eps": float("nan")}, "eps must be at least 0"),
+        ({"step_size": -1}, "step_size must be at least 0"),
+        ({"attack_steps": -1}, "attack_steps must be at least 0"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": "20"}, "epochs must be int, not '20'"),
+        ({"epochs": 2.5}, "epochs must be int"),
+        ({"epochs": True}, "epochs must be int"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"n_train": 0}, "n_train must be at least 1"),
+        ({"momentum": 1.5}, "momentum must be between 0 and 1"),
+        ({"schedule": "multistep", "milestones": (5, 3)}, "milestones must be increasing"),
+        ({"peer": "resnet18"}, "PGD-AT trains student: it has no peer"),
+        ({"method": "PeerAiD", "peer": ""}, "PeerAiD trains student and peer: name the peer's network"),
+        ({"settings": (("tau", 1),)}, "setting of PGD-AT 'tau'"),
+        ({"engine": 0}, "engine"),
+    ],
+)
+def test_bad_fields_are_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_spec(**{"method": "PGD-AT", **changes})
+
+
+def test_an_unknown_field_of_a_file_is_refused():
+    with pytest.raises(UnknownNameError, match="Did you mean 'epochs'"):
+        RunSpec.from_json({**tiny_spec().to_json(), "epoch": 3})
