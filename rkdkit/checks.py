@@ -37,13 +37,15 @@ def one_of(kind: str, name: object, known: Iterable[str]) -> str:
 
 
 def number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
-    """Refuse a number that is not finite or lies outside [low, high].
+    """Refuse what is no finite number or lies outside [low, high].
 
     Raises
     ------
     ValueError
-        If `value` is NaN, infinite, below `low` or above `high`.
+        If `value` is no number, NaN, infinite, below `low` or above `high`.
     """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number, not {value!r}.")
     if not math.isfinite(value) or not low <= value <= high:
         bounds = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
         raise ValueError(f"{name} must be {bounds}, not {value!r}.")

@@ -334,6 +334,8 @@ def _image_folder(name: str, root: Path, classes: tuple[str, ...], shape: tuple[
         order = _fixed_permutation(len(files))
         splits.append(Split(images[order].permute(0, 3, 1, 2).contiguous(), labels[order]))
     source = f"{name} from a folder of {' and '.join(sorted(suffixes))} files"
+    if suffixes - {".png"}:
+        source += " (a JPEG copy: not pixel-identical to the published images)"
     return Dataset(name, splits[0], splits[1], classes, source)
 
 

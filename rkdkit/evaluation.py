@@ -1,14 +1,14 @@
 """Accuracy under attack, with intervals. Always float32: a final model's robustness is not measured in less."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from rkdkit import attacks, checks, data
-from rkdkit.randomness import generator
+from rkdkit.determinism import exact_arithmetic, generator
 
 CONFIDENCE = 0.95
 
@@ -44,7 +44,6 @@ def correct_predictions(
     *,
     seed: int = 0,
     batch_size: int = 256,
-    on_batch: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Say which images each of several networks classifies correctly, all on the same adversarial examples.
 
@@ -57,7 +56,6 @@ def correct_predictions(
     attacked : the network it attacks (x*_S is made with the student attacked); None: the first judge.
     seed : of the attack's start.
     batch_size : images at once; it changes the speed, and which noise an image's random start gets.
-    on_batch : called after every batch, for a progress bar.
 
     Returns
     -------
@@ -70,7 +68,7 @@ def correct_predictions(
     """
     checks.images(images)
     attacked = judges[0] if attacked is None else attacked
-    device = next(attacked.parameters()).device
+    device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
     checks.labels(labels, len(images), getattr(attacked, "num_classes", torch.iinfo(torch.int64).max))
     noise = generator(seed, 0, "evaluation")
     verdicts = []
@@ -79,15 +77,15 @@ def correct_predictions(
         x = data.to_float(x) if x.dtype == torch.uint8 else x.float()
         x = x.contiguous(memory_format=torch.channels_last)
         y = labels[start : start + batch_size].to(device)
-        if attack is not None:
-            with torch.enable_grad():
-                x = attack.perturb(attacked, x, attacks.cross_entropy_objective(y), noise)
-        predictions = []
-        for judge in judges:
-            with attacks.attacked(judge):
-                predictions.append(judge(x).argmax(1) == y)
+        with exact_arithmetic():
+            if attack is not None:
+                with torch.enable_grad():
+                    x = attack.perturb(attacked, x, attacks.cross_entropy_objective(y), noise)
+            predictions = []
+            for judge in judges:
+                with attacks.attacked(judge):
+                    predictions.append(judge(x).argmax(1) == y)
         verdicts.append(torch.stack(predictions))
-        on_batch()
     return torch.cat(verdicts, dim=1).cpu()
 
 

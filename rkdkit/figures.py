@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +14,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rkdkit import paths
 from rkdkit.claims import Claim
 from rkdkit.profiles import Setup
-from rkdkit.runs import Run, default_device, environment
+from rkdkit.provenance import environment
+from rkdkit.runs import Run, default_device
 from rkdkit.store import write_atomically
 
 _PALETTE = sns.color_palette("colorblind")
 COLOURS = {"teacher": _PALETTE[0], "peer": _PALETTE[1], "student": _PALETTE[2], "natural": _PALETTE[3]}
 """The same network has the same colour in every exhibit."""
-
-_started = time.perf_counter()
 
 
 def style() -> None:
@@ -47,7 +44,6 @@ def save(
     claims: Sequence[Claim],
     setup: Setup,
     runs: Sequence[Run],
-    started: float = _started,
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
 
@@ -59,7 +55,6 @@ def save(
     claims : the paper's claims, checked.
     setup : what was asked for.
     runs : every run the exhibit rests on.
-    started : `time.perf_counter()` when the work began; by default when this module was imported.
 
     Raises
     ------
@@ -75,8 +70,7 @@ def save(
     picture = _captioned_png(figure, caption, name)
     provenance = {
         "made_with": made_with,
-        "git_commit": _git_commit(),
-        "wall_time_s": round(time.perf_counter() - started, 1),
+        "wall_time_s": round(time.perf_counter() - setup.started, 1),
         "training_time_s": round(sum(run.training_seconds for run in runs), 1),
         "runs": [
             {
@@ -147,18 +141,6 @@ def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
     note.remove()
     figure.set_layout_engine(layout)
     return picture.getvalue()
-
-
-def _git_commit() -> str | None:
-    """Return the checkout's commit, with "-dirty" behind it where tracked files differ from it."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=paths.project_root(), capture_output=True, text=True, check=True, timeout=20,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
 
 
 def new_figure(width: float = 5.2, height: float = 3.6) -> tuple[Figure, Axes]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rkdkit import attacks, checks, data, methods, paths
-from rkdkit.runs import SELECTIONS
+from rkdkit.runs import SELECTIONS, Run, Snapshot, select
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
 
@@ -147,6 +148,7 @@ class Setup:
     output_dir : where the three files go.
     store : where runs are kept.
     dataset : the data.
+    started : `time.perf_counter()` when it was asked for.
     """
 
     profile: Profile
@@ -155,6 +157,11 @@ class Setup:
     output_dir: Path
     store: Store
     dataset: data.Dataset
+    started: float
+
+    def select(self, run: Run) -> Snapshot:
+        """Return the snapshot of a run that the profile's `select_on` chooses, as `runs.select`."""
+        return select(run, self.profile.select_on, self.profile.selection_attack, n=self.n_test, store=self.store)
 
     def specs(self, method: str, **changes: Any) -> list[RunSpec]:
         """Return the runs of a method, one a seed, as :meth:`Profile.spec`."""
@@ -196,6 +203,7 @@ def setup(namespace: Mapping[str, Any]) -> Setup:
     DataNotFoundError
         If the data are not there.
     """
+    started = time.perf_counter()
     fields = [f.name for f in dataclasses.fields(Profile) if f.name != "name"]
     for name in _injected(namespace):
         checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *fields))
@@ -220,7 +228,8 @@ def setup(namespace: Mapping[str, Any]) -> Setup:
     if profile.n_test is not None:
         checks.number("n_test", profile.n_test, 1, len(dataset.test))
     output_dir = namespace.get("output_dir") or paths.project_root() / "figures" / profile.name
-    return Setup(profile, overrides, tuple(range(seed, seed + n_seeds)), Path(output_dir).resolve(), Store(), dataset)
+    seeds = tuple(range(seed, seed + n_seeds))
+    return Setup(profile, overrides, seeds, Path(output_dir).resolve(), Store(), dataset, started)
 
 
 def _injected(namespace: Mapping[str, Any]) -> list[str]:

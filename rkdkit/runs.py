@@ -1,7 +1,5 @@
 """From a specification to a trained run, trained once and kept: ``run = ensure(spec)``."""
 
-import importlib.metadata
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from rkdkit import attacks, checks, data, evaluation, methods, models, training
 from rkdkit.progress import say, track
+from rkdkit.provenance import environment
 from rkdkit.spec import RunSpec
 from rkdkit.store import RunFolder, Store, StoreError
 
@@ -120,19 +119,6 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """Return what a result's provenance must name: versions, platform, device."""
-    packages = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn")
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads",
-    }
-
-
 def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str | None = None) -> Run:
     """Return the finished run of a specification; train it first where it is not in the store.
 
@@ -166,25 +152,24 @@ def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str
 
 
 def ensure_all(
-    specs: Sequence[RunSpec], store: Store | None = None, device: torch.device | str | None = None
-) -> list[Run]:
-    """Return the finished runs of several specifications, saying first how many are to be trained.
+    *groups: Sequence[RunSpec], store: Store | None = None, device: torch.device | str | None = None
+) -> list[list[Run]]:
+    """Return the finished runs of several groups of specifications, saying first what is to be trained.
 
     Parameters and errors are those of :func:`ensure`; a specification that comes twice is trained once.
+
+    Returns
+    -------
+    One list of runs a group, in the groups' order.
     """
     store = store or Store()
-    wanted = list(dict.fromkeys(specs))
-    missing = []
-    for spec in wanted:
-        record = _read_record(store.run_folder(spec), data.load(spec.dataset))
-        if record is None or record["finished"] < spec.epochs:
-            missing.append(spec)
-    say(
-        f"{len(wanted)} runs needed, {len(wanted) - len(missing)} in the store, {len(missing)} to train"
-        + "".join(f"\n  {spec}: {spec.epochs} epochs" for spec in missing)
-    )
+    wanted = list(dict.fromkeys(spec for group in groups for spec in group))
+    missing = [spec for spec in wanted if not _is_finished(spec, store)]
+    say(f"Trained networks needed: {len(wanted)}, in the store: {len(wanted) - len(missing)}, to train: {len(missing)}")
+    for spec in missing:
+        say(f"  {spec}: {spec.epochs} epochs")
     runs = {spec: ensure(spec, store, device) for spec in wanted}
-    return [runs[spec] for spec in specs]
+    return [[runs[spec] for spec in group] for group in groups]
 
 
 def correct_predictions(
@@ -295,6 +280,11 @@ def _question(judge: Snapshot, split: data.Split, attack: attacks.Attack | None,
 
 def _snapshot_name(role: str, epoch: int) -> str:
     return f"{role}-{epoch:04d}.safetensors"
+
+
+def _is_finished(spec: RunSpec, store: Store) -> bool:
+    record = _read_record(store.run_folder(spec), data.load(spec.dataset))
+    return record is not None and record["finished"] == spec.epochs
 
 
 def _read_record(folder: RunFolder, dataset: data.Dataset) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from rkdkit import attacks, data, methods, models
-from rkdkit.randomness import derived_seed, generator
+from rkdkit.determinism import derived_seed, exact_arithmetic, generator
 from rkdkit.spec import RunSpec
 
 AVERAGED = "student_averaged"
@@ -84,7 +84,7 @@ class Training:
             network.train()
         step_losses = torch.empty(self.batches_per_epoch, device=self.device)
         batches = data.batches(self._train, self.spec.batch_size, self.spec.augmentation, order)
-        with self._deterministic():
+        with exact_arithmetic():
             for step, batch in enumerate(batches):
                 images = batch.images.contiguous(memory_format=torch.channels_last)
                 step_losses[step] = self._step(images, batch.labels, start)
@@ -199,9 +199,6 @@ class Training:
         return torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16", cache_enabled=False
         )
-
-    def _deterministic(self) -> AbstractContextManager[object]:
-        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
 
 
 def fresh_networks(spec: RunSpec, dataset: data.Dataset) -> dict[str, models.Classifier]:

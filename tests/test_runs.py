@@ -147,7 +147,8 @@ def test_a_finished_run_is_not_trained_again(store, finished, monkeypatch):
     again = runs.ensure(finished.spec, store)
     assert again.record == finished.record
     assert again.epochs == (1, 2)
-    assert [run.spec for run in runs.ensure_all([finished.spec] * 2, store)] == [finished.spec] * 2
+    pairs = runs.ensure_all([finished.spec], [finished.spec] * 2, store=store)
+    assert [[run.spec for run in group] for group in pairs] == [[finished.spec], [finished.spec] * 2]
 
 
 def test_a_snapshot_is_the_network_at_the_end_of_its_epoch(finished, digits):

@@ -149,8 +149,11 @@ def test_weights_that_are_no_number_after_the_last_step_are_noticed(digits):
 
 def test_the_same_specification_still_trains_to_the_same_network(digits):
     """Fails when a change alters what a specification trains to: then raise spec.ENGINE and pin anew."""
-    training = Training(tiny_spec("PeerAiD", attack_steps=3, augmentation="crop-flip"), digits, CPU)
-    reports = [training.run_epoch() for _ in range(2)]
-    assert [r.loss for r in reports] == pytest.approx([0.0, 0.0], rel=2e-3)
-    norms = {r: sum(p.double().norm().item() for p in n.parameters()) for r, n in training.networks.items()}
-    assert norms == pytest.approx({"student": 0.0, "peer": 0.0}, rel=1e-4)
+    pinned = {"attack_steps": 3, "augmentation": "crop-flip"}
+    one_step = Training(tiny_spec("PeerAiD", n_train=64, epochs=1, **pinned), digits, CPU)
+    assert one_step.run_epoch().loss == pytest.approx(2.618236, rel=1e-4)
+    norms = {r: sum(p.double().norm().item() for p in n.parameters()) for r, n in one_step.networks.items()}
+    assert norms == pytest.approx({"student": 116.390891, "peer": 116.732309}, rel=1e-6)
+    # rounding, which differs between machines and numbers of threads, grows with every step
+    longer = Training(tiny_spec("PeerAiD", **pinned), digits, CPU)
+    assert [longer.run_epoch().loss for _ in range(2)] == pytest.approx([2.6601, 2.529], rel=1e-2)

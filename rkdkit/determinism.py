@@ -1,6 +1,7 @@
-"""Randomness that belongs to (seed, epoch, purpose), so that a resumed run draws what an uninterrupted one does."""
+"""What makes a run repeatable: randomness that belongs to (seed, epoch, purpose), and exact arithmetic."""
 
 import hashlib
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -21,3 +22,8 @@ def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
     purpose : what is drawn from it: "order", "augmentation", "attack", ...
     """
     return torch.Generator().manual_seed(derived_seed(seed, epoch, purpose))
+
+
+def exact_arithmetic() -> AbstractContextManager[None]:
+    """Return a context in which convolutions on a GPU are deterministic and float32 means float32, not TF32."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

@@ -1,0 +1,37 @@
+"""Where a result comes from: versions, platform, device, commit."""
+
+import importlib.metadata
+import platform
+import subprocess
+
+import torch
+
+from rkdkit import paths
+
+PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn")
+
+
+def environment(device: torch.device) -> dict[str, str | None]:
+    """Return the versions, the platform, the device and the checkout's commit.
+
+    "-dirty" behind the commit says that tracked files differed from it; None that there is no checkout.
+    """
+    gpu = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if gpu else f"{device.type}, {torch.get_num_threads()} threads",
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        described = subprocess.run(
+            command, cwd=paths.project_root(), capture_output=True, text=True, check=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
