@@ -2,9 +2,8 @@
 
 PYTHON ?= python3
 PROFILE ?= quick
-VENV ?= .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+BIN := .venv/bin
+READY := .venv/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fig1 figures lab check test lock clean
@@ -15,15 +14,14 @@ help:
 	@echo "make lab                JupyterLab on the notebooks"
 	@echo "make figures            every notebook; PROFILE=smoke|quick|small|paper (now: $(PROFILE))"
 	@echo "make lock               write requirements.lock anew from pyproject.toml"
-	@echo "make clean              remove $(VENV), caches and executed notebooks (the store and data stay)"
+	@echo "make clean              remove .venv, caches and executed notebooks (the store and data stay)"
 
 setup: $(READY)
 
-# An environment that is already active and complete (conda, a container) can be used with: make VENV=<its prefix>
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "rkdkit needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name a newer one: make PYTHON=python3.12 ...")'
-	@echo "Setting up $(VENV): about 6 GB on Linux (torch with its CUDA libraries), a few minutes the first time."
-	$(PYTHON) -m venv $(VENV)
+	@echo "Setting up .venv: about 6 GB on Linux (torch with its CUDA libraries), a few minutes the first time."
+	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
@@ -35,7 +33,7 @@ figures: $(READY)
 	$(BIN)/rkdkit figures --profile $(PROFILE)
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/fig1_peer_vs_teacher.ipynb
 
 check: $(READY)
 	$(BIN)/ruff check
@@ -50,4 +48,4 @@ lock: $(READY)
 	    --generate-hashes --upgrade --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf $(VENV) executed .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv executed .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

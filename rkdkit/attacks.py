@@ -87,6 +87,7 @@ class PGD:
         checks.number("eps", self.eps, 0)
         checks.number("step_size", self.step_size, 0)
         checks.number("steps", self.steps, 0)
+        checks.coerce_fields(self)
         checks.one_of("attack start", self.start, STARTS)
 
     def __str__(self) -> str:

@@ -2,7 +2,10 @@
 
 import difflib
 import math
+import types
+import typing
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +52,41 @@ def number(name: str, value: float, low: float = -math.inf, high: float = math.i
     if not math.isfinite(value) or not low <= value <= high:
         bounds = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
         raise ValueError(f"{name} must be {bounds}, not {value!r}.")
+
+
+def coerce_fields(instance: object) -> None:
+    """Give every number and text field of a dataclass its own type, so that equal values are equal as JSON, too.
+
+    A whole float becomes an int where an int is wanted, a list a tuple; "none" stands for None where a number or None
+    is wanted, since a command line cannot say None.
+
+    Raises
+    ------
+    ValueError
+        If a value does not fit its field.
+    """
+    for name, kind in typing.get_type_hints(type(instance)).items():
+        object.__setattr__(instance, name, _coerced(name, getattr(instance, name), kind))
+
+
+def _coerced(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(kind, types.UnionType):
+        kind = next(k for k in kind.__args__ if k is not type(None))
+        if value is None or (value == "none" and kind is not str):
+            return None
+    plain = not isinstance(value, bool)
+    if kind == tuple[int, ...]:
+        return tuple(_coerced(name, v, int) for v in value)
+    if kind not in (int, float, str):
+        return value
+    if kind is float and plain and isinstance(value, int | float):
+        return float(value)
+    if kind is int and plain and (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
+        return int(value)
+    if kind is str and isinstance(value, str):
+        return value
+    wanted = {int: "a whole number", float: "a number", str: "a text"}[kind]
+    raise ValueError(f"{name} must be {wanted}, not {value!r}.")
 
 
 def images(x: Tensor, name: str = "images") -> None:

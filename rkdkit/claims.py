@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pandas as pd
-
 from rkdkit.evaluation import Estimate
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
@@ -55,13 +53,12 @@ class Claim:
         return {**asdict(self), "verdict": self.verdict}
 
 
-def table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """Return one row a claim, for reading."""
-    return pd.DataFrame(
-        {
-            "claim": [c.text for c in claims],
-            "here": [f"{c.higher.estimate} vs {c.lower.estimate}" for c in claims],
-            "difference": [str(c.difference) for c in claims],
-            "verdict": [c.verdict for c in claims],
-        }
+def report(claims: Sequence[Claim]) -> str:
+    """Return the claims with their verdicts and what was measured, as text to read."""
+    return "\n\n".join(
+        f"{claim.verdict.upper()}: {claim.text}\n"
+        f"  {claim.higher.name}: {claim.higher.estimate}\n"
+        f"  {claim.lower.name}: {claim.lower.estimate}\n"
+        f"  difference: {claim.difference} ({claim.source})"
+        for claim in claims
     )

@@ -50,13 +50,13 @@ def figures(
     known = _notebooks()
     parameters: dict[str, object] = {"profile": profile}
     try:
-        checks.one_of("profile", profile, profiles.PROFILES)
         wanted = [checks.one_of("exhibit", name, known) for name in names or known]
         for pair in parameter or ():
             name, equals, value = pair.partition("=")
             if not equals:
                 raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
             parameters[name] = _value(value)
+        profile = checks.one_of("profile", parameters["profile"], profiles.PROFILES)
     except ValueError as error:
         sys.exit(str(error))
     os.environ[progress.TEXT_ONLY] = "1"

@@ -93,12 +93,6 @@ class Dataset:
                 f"test images {tuple(self.test.images.shape[1:])}; they must be of one shape."
             )
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        c, h, w = self.train.images.shape[1:]
-        return c, h, w
-
     @cached_property
     def digest(self) -> str:
         """The two splits' digests as one: which data this really is."""
@@ -309,20 +303,21 @@ def _cifar10_published(root: Path, folder: Path) -> Dataset:
 
 
 def _image_folder(name: str, root: Path, classes: tuple[str, ...], shape: tuple[int, int, int]) -> Dataset:
-    """Read ``train/<class>/*`` and ``test/<class>/*``; the class folders, sorted, are the labels' order."""
+    """Read ``train/<class>/*`` and ``test/<class>/*``, one folder a class."""
     suffixes: set[str] = set()
     splits = []
     for part in ("train", "test"):
-        folders = sorted(p for p in (root / part).iterdir() if p.is_dir()) if (root / part).is_dir() else []
-        if len(folders) != len(classes):
+        found = {path.name for path in (root / part).iterdir() if path.is_dir()} if (root / part).is_dir() else set()
+        if found != set(classes):
             raise DataNotFoundError(
-                f"{root / part} must hold one folder for each of the {len(classes)} classes of {name} "
-                f"({', '.join(classes)}), but it holds {len(folders)}."
+                f"{root / part} must hold one folder for each class of {name}. "
+                f"Missing: {', '.join(sorted(set(classes) - found)) or 'none'}; "
+                f"not a class: {', '.join(sorted(found - set(classes))) or 'none'}."
             )
         files = [
             (path, label)
-            for label, folder in enumerate(folders)
-            for path in sorted(folder.iterdir())
+            for label, name_of_class in enumerate(classes)
+            for path in sorted((root / part / name_of_class).iterdir())
             if path.suffix.lower() in IMAGE_SUFFIXES
         ]
         if not files:

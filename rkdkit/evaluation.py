@@ -64,14 +64,14 @@ def correct_predictions(
     Raises
     ------
     ValueError
-        If images are NaN or outside [0, 1], or labels do not fit.
+        If images are NaN or outside [0, 1], labels do not fit, or a network answers NaN or infinite logits.
     """
     checks.images(images)
     attacked = judges[0] if attacked is None else attacked
     device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
     checks.labels(labels, len(images), getattr(attacked, "num_classes", torch.iinfo(torch.int64).max))
     noise = generator(seed, 0, "evaluation")
-    verdicts = []
+    verdicts, finite = [], torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, len(images), batch_size):
         x = images[start : start + batch_size].to(device)
         x = data.to_float(x) if x.dtype == torch.uint8 else x.float()
@@ -84,8 +84,12 @@ def correct_predictions(
             predictions = []
             for judge in judges:
                 with attacks.attacked(judge):
-                    predictions.append(judge(x).argmax(1) == y)
+                    logits = judge(x)
+                finite &= logits.isfinite().all()
+                predictions.append(logits.argmax(1) == y)
         verdicts.append(torch.stack(predictions))
+    if not finite:
+        raise ValueError("A network answered NaN or infinite logits: it cannot be judged.")
     return torch.cat(verdicts, dim=1).cpu()
 
 
@@ -106,17 +110,18 @@ def accuracy(
     return proportion(correct_predictions([network], images, labels, attack, seed=seed)[0])
 
 
-def proportion(correct: Tensor) -> Estimate:
-    """Share of True with its 95 % Wilson score interval.
+def proportion(correct: Tensor, confidence: float = CONFIDENCE) -> Estimate:
+    """Share of True with its Wilson score interval.
 
     Parameters
     ----------
     correct : (N,) bool, N at least 1.
+    confidence : of the interval.
     """
     from scipy.stats import binomtest
 
     n, hits = len(correct), int(correct.sum())
-    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
     return Estimate(hits / n, float(interval.low), float(interval.high), n)
 
 
@@ -154,7 +159,9 @@ def paired_difference(first: Tensor, second: Tensor) -> Estimate:
     return Estimate(value, max(value - down, -1.0), min(value + up, 1.0), n)
 
 
-def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+def over_seeds(
+    estimates: Sequence[Estimate], bounds: tuple[float, float] = (0.0, 1.0), confidence: float = CONFIDENCE
+) -> Estimate:
     """Mean of one quantity over trainings that differ in their seed, the interval widened by their spread.
 
     The test images are the same for every seed, so their uncertainty does not shrink with the number of seeds; the
@@ -163,6 +170,8 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     Parameters
     ----------
     estimates : one a seed, at least one.
+    bounds : where the quantity lies: (0, 1) for an accuracy, (-1, 1) for a difference; the interval stays within.
+    confidence : of the estimates' intervals, and of the result's.
     """
     from scipy.stats import t
 
@@ -171,11 +180,11 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     spread = 0.0
     if k > 1:
         variance = math.fsum((e.value - value) ** 2 for e in estimates) / (k - 1)
-        spread = float(t.ppf((1 + CONFIDENCE) / 2, k - 1)) * math.sqrt(variance / k)
+        spread = float(t.ppf((1 + confidence) / 2, k - 1)) * math.sqrt(variance / k)
     return Estimate(
         value,
-        value - math.hypot(value - low, spread),
-        value + math.hypot(high - value, spread),
+        max(value - math.hypot(value - low, spread), bounds[0]),
+        min(value + math.hypot(high - value, spread), bounds[1]),
         estimates[0].n,
         sum(e.seeds for e in estimates),
     )

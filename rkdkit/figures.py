@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 
 from rkdkit.claims import Claim
 from rkdkit.profiles import Setup
+from rkdkit.progress import say
 from rkdkit.provenance import environment
-from rkdkit.runs import Run, default_device
+from rkdkit.runs import Run, Snapshot, default_device
 from rkdkit.store import write_atomically
 
 _PALETTE = sns.color_palette("colorblind")
@@ -44,6 +45,7 @@ def save(
     claims: Sequence[Claim],
     setup: Setup,
     runs: Sequence[Run],
+    teachers: Sequence[Snapshot] = (),
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
 
@@ -55,6 +57,7 @@ def save(
     claims : the paper's claims, checked.
     setup : what was asked for.
     runs : every run the exhibit rests on.
+    teachers : the fixed teachers, as chosen from their runs.
 
     Raises
     ------
@@ -63,8 +66,9 @@ def save(
     """
     device = default_device()
     made_with = environment(device)
+    devices = sorted({trained["device"] for run in runs for trained in run.record["environments"]})
     caption = (
-        f"{setup}.\n{setup.dataset.source}.\n"
+        f"{setup}.\n{setup.dataset.source}; trained on {' and '.join(devices)}.\n"
         f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}, {made_with['device']}."
     )
     picture = _captioned_png(figure, caption, name)
@@ -78,7 +82,7 @@ def save(
                 "run": str(run.spec),
                 "spec": run.spec.to_json(),
                 "data": run.record["data"],
-                "trained_with": run.record["environment"],
+                "trained_with": run.record["environments"],
                 "training_time_s": round(run.training_seconds, 1),
             }
             for run in runs
@@ -94,6 +98,10 @@ def save(
         "eps": setup.profile.test_attack.eps,
         "attack": setup.profile.test_attack.parameters(),
         "select_on": setup.profile.select_on,
+        "teachers": [
+            {"method": setup.profile.teacher_method, "network": t.architecture, "epoch": t.epoch, "sha256": t.digest}
+            for t in teachers
+        ],
         "seeds": list(setup.seeds),
         "n": setup.n_test,
         "claims": [claim.to_json() for claim in claims],
@@ -107,6 +115,7 @@ def save(
     files = [setup.output_dir / f"{name}.{suffix}" for suffix in contents]
     for file, content in zip(files, contents.values(), strict=True):
         write_atomically(file, content)
+    say("Written:\n  " + "\n  ".join(map(str, files)))
     return files
 
 
@@ -126,13 +135,15 @@ def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[s
         axes.plot(part.epoch, 100 * part.robust_accuracy, line, marker=marker, ms=4, color=colour, label=label)
         axes.fill_between(part.epoch, 100 * part.low, 100 * part.high, color=colour, alpha=0.15, lw=0)
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    # anchored to the axes, not the figure: a figure's legend moves when the saved picture is cropped
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
     accuracy_axis(axes, "Test robust accuracy")
 
 
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
     """Return the figure as PNG with a small caption below whatever it shows now; the figure itself stays as it is."""
     figure.canvas.draw()
-    lowest = figure.get_tightbbox().y0 - 0.1  # inches
+    lowest = figure.get_tightbbox().y0 - 0.08  # inches
     note = figure.text(0.5, lowest / figure.get_figheight(), caption, ha="center", va="top", fontsize=7, color="0.35")
     layout = figure.get_layout_engine()
     figure.set_layout_engine("none")  # what is drawn stays where it is, the caption takes no room from it
@@ -143,7 +154,7 @@ def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
     return picture.getvalue()
 
 
-def new_figure(width: float = 5.2, height: float = 3.6) -> tuple[Figure, Axes]:
+def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
     """Return a figure in the shared look with one axes; sizes in inches."""
     style()
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")

@@ -9,7 +9,7 @@ is the labels. ``P(x*).detach`` is the same logits treated as a constant.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
 import torch
@@ -80,6 +80,15 @@ class Method:
         """The networks it trains, the student first: ("student",) or ("student", "peer")."""
         letters = {term.output[0] for term in self.minimises}
         return tuple(role for letter, role in ROLES.items() if letter in letters)
+
+    def definition(self) -> dict[str, object]:
+        """Return all that decides what the row does, as plain JSON values; part of the identity of its runs."""
+        terms = [asdict(term) for term in self.minimises]
+        return {
+            "maximises": asdict(self.maximises) if self.maximises else None,
+            "start": self.start,
+            "minimises": terms,
+        }
 
     def resolve(self, settings: Settings) -> dict[str, Setting]:
         """Return every setting of the method, `settings` in place of the defaults.

@@ -1,7 +1,7 @@
 """The same exhibit at four scales, and what a notebook's parameters make of them."""
 
+import ast
 import dataclasses
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rkdkit import attacks, checks, data, methods, paths
-from rkdkit.runs import SELECTIONS, Run, Snapshot, select
+from rkdkit.runs import SELECTIONS
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
 
@@ -64,6 +64,9 @@ class Profile:
     test_steps: int = 20
     augmentation: str | None = None
     settings: Mapping[str, Mapping[str, methods.Setting]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checks.coerce_fields(self)
 
     def spec(self, method: str, seed: int = 0, **changes: Any) -> RunSpec:
         """Return the run of a method at this scale; `changes` are fields of `RunSpec`.
@@ -159,10 +162,6 @@ class Setup:
     dataset: data.Dataset
     started: float
 
-    def select(self, run: Run) -> Snapshot:
-        """Return the snapshot of a run that the profile's `select_on` chooses, as `runs.select`."""
-        return select(run, self.profile.select_on, self.profile.selection_attack, n=self.n_test, store=self.store)
-
     def specs(self, method: str, **changes: Any) -> list[RunSpec]:
         """Return the runs of a method, one a seed, as :meth:`Profile.spec`."""
         return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
@@ -192,7 +191,8 @@ def setup(namespace: Mapping[str, Any]) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
 
     Call it as ``setup(globals())`` right after the parameters cell. Besides `profile`, `seed`, `n_seeds` and
-    `output_dir`, any field of :class:`Profile` can be set there by its name; None leaves it to the profile.
+    `output_dir`, any field of :class:`Profile` can be set there by its name. None leaves it to the profile; the text
+    "none" sets a number to None, where that means something ("all images", "no averaging").
 
     Raises
     ------
@@ -204,47 +204,68 @@ def setup(namespace: Mapping[str, Any]) -> Setup:
         If the data are not there.
     """
     started = time.perf_counter()
+    given = _parameters(namespace)
     fields = [f.name for f in dataclasses.fields(Profile) if f.name != "name"]
-    for name in _injected(namespace):
+    for name in given:
         checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *fields))
-    base = PROFILES[checks.one_of("profile", namespace["profile"], PROFILES)]
-    overrides: dict[str, Any] = {
-        name: _number(namespace[name]) if name in ("eps", "step_size") else namespace[name]
-        for name in fields
-        if namespace.get(name) is not None and not _is_module_or_function(namespace[name])
-    }
-    overrides = {name: value for name, value in overrides.items() if value != getattr(base, name)}
+    base = PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)]
+    overrides = {name: value for name, value in given.items() if name in fields and value is not None}
+    for name in overrides.keys() & {"eps", "step_size"}:
+        overrides[name] = _fraction(name, overrides[name])
     profile = dataclasses.replace(base, **overrides)
-    seed, n_seeds = namespace.get("seed", 0), namespace.get("n_seeds", 1)
-    checks.number("seed", seed, 0)
-    checks.number("n_seeds", n_seeds, 1)
+    overrides = {name: getattr(profile, name) for name in overrides if getattr(profile, name) != getattr(base, name)}
+    seed, n_seeds = given.get("seed", 0), given.get("n_seeds", 1)
+    for name, value, low in (("seed", seed, 0), ("n_seeds", n_seeds, 1)):
+        checks.number(name, value, low)
+        if value != int(value):
+            raise ValueError(f"{name} must be a whole number, not {value!r}.")
     checks.one_of("dataset", profile.dataset, data.SOURCES)
     checks.one_of("selection", profile.select_on, SELECTIONS)
     checks.number("test_steps", profile.test_steps, 0)
-    for method in (*profile.settings, profile.teacher_method):
-        profile.spec(method, seed)  # every field and setting is checked by making a run of it
+    for method in (*profile.settings, profile.teacher_method, "PeerAiD"):
+        profile.spec(method)  # making a run checks every field and setting
     dataset = data.load(profile.dataset)
     dataset.split_validation(profile.n_train, profile.n_val)
     if profile.n_test is not None:
         checks.number("n_test", profile.n_test, 1, len(dataset.test))
-    output_dir = namespace.get("output_dir") or paths.project_root() / "figures" / profile.name
-    seeds = tuple(range(seed, seed + n_seeds))
-    return Setup(profile, overrides, seeds, Path(output_dir).resolve(), Store(), dataset, started)
+    seeds = tuple(range(int(seed), int(seed + n_seeds)))
+    output_dir = paths.project_root() / (given.get("output_dir") or f"figures/{profile.name}")
+    return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started)
 
 
-def _injected(namespace: Mapping[str, Any]) -> list[str]:
-    """Return the names that papermill set, from the cell it put after the parameters cell."""
-    cells = [cell for cell in namespace.get("In", ()) if cell.startswith("# Parameters\n")]
-    return re.findall(r"^(\w+)\s*=", cells[-1], flags=re.MULTILINE) if cells else []
+def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a notebook's parameters cell sets, and the cell that papermill may put behind it.
+
+    Only names that the cells as they are now assign count: a line that was run once and then deleted is gone, and other
+    variables of the notebook are none of its parameters. A plain mapping without a history of cells is taken whole.
+    """
+    if "In" not in namespace:
+        return dict(namespace)
+    assigned = [_assigned_names(cell) for cell in namespace["In"]]
+    is_parameters = [i for i, cell in enumerate(namespace["In"]) if "profile" in assigned[i] and not _injected(cell)]
+    start = is_parameters[-1] if is_parameters else 0
+    injected = [i for i, cell in enumerate(namespace["In"]) if i > start and _injected(cell)]
+    return {name: namespace[name] for i in (start, *injected) for name in assigned[i]}
 
 
-def _is_module_or_function(value: Any) -> bool:
-    return callable(value) or type(value).__name__ == "module"
+def _injected(cell: str) -> bool:
+    return cell.startswith("# Parameters\n")
 
 
-def _number(value: Any) -> float:
-    """Read a radius, which may be written as a fraction: 0.25 or "8/255"."""
+def _assigned_names(cell: str) -> list[str]:
     try:
-        return float(Fraction(value)) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise ValueError(f"A radius or step must be a number such as 0.03 or '8/255', not {value!r}.") from None
+        statements = ast.parse(cell).body
+    except SyntaxError:  # a cell of magics
+        return []
+    targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _fraction(name: str, value: Any) -> Any:
+    """Read a radius or step that may be written as a fraction: "8/255"."""
+    if not isinstance(value, str) or value == "none":
+        return value
+    try:
+        return float(Fraction(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{name} must be a number such as 0.03 or '8/255', not {value!r}.") from None

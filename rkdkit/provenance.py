@@ -8,13 +8,14 @@ import torch
 
 from rkdkit import paths
 
+CODE = ("rkdkit", "notebooks", "pyproject.toml", "requirements.lock")
 PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn")
 
 
 def environment(device: torch.device) -> dict[str, str | None]:
     """Return the versions, the platform, the device and the checkout's commit.
 
-    "-dirty" behind the commit says that tracked files differed from it; None that there is no checkout.
+    "-dirty" behind the commit says that code or notebooks differed from it; None that there is no checkout.
     """
     gpu = device.type == "cuda"
     return {
@@ -27,11 +28,15 @@ def environment(device: torch.device) -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        described = subprocess.run(
-            command, cwd=paths.project_root(), capture_output=True, text=True, check=True, timeout=20
-        )
+        commit, changed = (_git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", *CODE))
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip()
+    return commit + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=paths.project_root(), capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout.strip()

@@ -69,7 +69,7 @@ class Run:
     Attributes
     ----------
     spec : what was trained.
-    record : what `run.json` says: history, digests, data, environment.
+    record : what `run.json` says: history, digests, data, and every environment it was trained in.
     """
 
     spec: RunSpec
@@ -144,7 +144,7 @@ def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str
     store = store or Store()
     dataset = data.load(spec.dataset)
     folder = store.run_folder(spec)
-    record = _read_record(folder, dataset)
+    record = _read_record(folder, spec, dataset)
     if record is None or record["finished"] < spec.epochs:
         with folder.lock(lambda: say(f"Another process is training {spec}; waiting for it to finish.")):
             record = _train(folder, spec, dataset, torch.device(device or default_device()))
@@ -167,19 +167,18 @@ def ensure_all(
     missing = [spec for spec in wanted if not _is_finished(spec, store)]
     say(f"Trained networks needed: {len(wanted)}, in the store: {len(wanted) - len(missing)}, to train: {len(missing)}")
     for spec in missing:
-        say(f"  {spec}: {spec.epochs} epochs")
+        steps = data.batches_per_epoch(spec.n_train or len(data.load(spec.dataset).train) - spec.n_val, spec.batch_size)
+        say(f"  {spec}: {spec.epochs} epochs of {steps} steps, with {spec.attack_steps} attack steps in each")
     runs = {spec: ensure(spec, store, device) for spec in wanted}
     return [[runs[spec] for spec in group] for group in groups]
 
 
 def correct_predictions(
     judges: Sequence[Snapshot],
-    dataset: data.Dataset,
+    split: data.Split,
     attack: attacks.Attack | None = None,
     attacked: Snapshot | None = None,
     *,
-    split: data.Split | None = None,
-    n: int | None = None,
     store: Store | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
@@ -190,24 +189,21 @@ def correct_predictions(
     Parameters
     ----------
     judges : the snapshots to judge by.
-    dataset : whose test images to use.
+    split : the images and labels to judge on.
     attack, attacked : as there.
-    split : other images of that dataset than its test images.
-    n : only the first so many images; None: all.
     store, device : as :func:`ensure`.
 
     Returns
     -------
-    (len(judges), N) bool.
+    (len(judges), len(split)) bool.
     """
     store = store or Store()
     attacked = attacked or judges[0]
-    split = split or dataset.test
-    split = split.take(slice(0, n))
     questions = [_question(judge, split, attack, attacked) for judge in judges]
     answers = [store.read_answer(question) for question in questions]
     missing = [i for i, answer in enumerate(answers) if answer is None]
     if missing:
+        here = environment(torch.device(device or default_device()))
         networks = {snapshot.digest: snapshot.load(device) for snapshot in (attacked, *(judges[i] for i in missing))}
         measured = evaluation.correct_predictions(
             [networks[judges[i].digest] for i in missing],
@@ -218,7 +214,7 @@ def correct_predictions(
         )
         for i, correct in zip(missing, measured, strict=True):
             answers[i] = np.packbits(correct.numpy()).tobytes().hex()
-            store.write_answer(questions[i], answers[i])
+            store.write_answer(questions[i], answers[i], here)
     rows = [np.unpackbits(np.frombuffer(bytes.fromhex(a), np.uint8), count=len(split)) for a in answers]
     return torch.from_numpy(np.stack(rows)).bool()
 
@@ -260,7 +256,7 @@ def select(
             raise ValueError(f"{run.spec} held out no images: set n_val, or select on 'last'.")
     snapshots = [run.snapshot("student", epoch) for epoch in run.epochs]
     hits = [
-        int(correct_predictions([s], dataset, attack, split=split, store=store, device=device).sum())
+        int(correct_predictions([s], split, attack, store=store, device=device).sum())
         for s in track(snapshots, desc=f"Choosing the epoch of {run.spec}", unit="snapshot")
     ]
     return snapshots[int(np.argmax(hits))]
@@ -283,14 +279,16 @@ def _snapshot_name(role: str, epoch: int) -> str:
 
 
 def _is_finished(spec: RunSpec, store: Store) -> bool:
-    record = _read_record(store.run_folder(spec), data.load(spec.dataset))
+    record = _read_record(store.run_folder(spec), spec, data.load(spec.dataset))
     return record is not None and record["finished"] == spec.epochs
 
 
-def _read_record(folder: RunFolder, dataset: data.Dataset) -> dict[str, Any] | None:
+def _read_record(folder: RunFolder, spec: RunSpec, dataset: data.Dataset) -> dict[str, Any] | None:
     record = folder.read_record()
     if record is None:
         return None
+    if record["spec"] != spec.to_json():
+        raise StoreError(f"{folder.path} holds another run than its name says: {record['spec']}. Delete or rename it.")
     if record["data"]["digest"] != dataset.digest:
         raise StoreError(
             f"{folder.path} was trained on other data than are found now: {record['data']['source']} then "
@@ -307,13 +305,13 @@ def _read_record(folder: RunFolder, dataset: data.Dataset) -> dict[str, Any] | N
 
 def _train(folder: RunFolder, spec: RunSpec, dataset: data.Dataset, device: torch.device) -> dict[str, Any]:
     # another process may have finished it while this one waited for the lock
-    record = _read_record(folder, dataset)
+    record = _read_record(folder, spec, dataset)
     if record is None:
         record = {
             "spec": spec.to_json(),
             "id": spec.id,
             "data": {"digest": dataset.digest, "source": dataset.source},
-            "environment": environment(device),
+            "environments": [],
             "finished": 0,
             "state": None,
             "snapshots": {role: {} for role in methods.get(spec.method).roles},
@@ -323,6 +321,9 @@ def _train(folder: RunFolder, spec: RunSpec, dataset: data.Dataset, device: torc
     if record["finished"] == spec.epochs:
         return record
     session = training.Training(spec, dataset, device)
+    here = environment(device)
+    if here not in record["environments"]:
+        record["environments"].append(here)
     if record["state"]:
         session.load_state(folder.read_tensors(**record["state"]), record["finished"])
     folder.tidy(keep={record["state"]["name"]} if record["state"] else set())

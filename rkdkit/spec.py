@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import types
-import typing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,11 +50,14 @@ class RunSpec:
         epoch; "onecycle": torch's OneCycleLR with its defaults.
     milestones : epochs at whose start the rate drops, counted from 0 as PyTorch does; for "multistep".
     gamma : factor of "multistep" and "exponential".
-    momentum, weight_decay : of SGD.
+    momentum, weight_decay : of SGD; the momentum is None under "onecycle", which moves it from 0.95 to 0.85 and back.
     swa_start : the epoch, counted from 0, from whose end the student's weights are averaged once an epoch; None: never.
     precision : of the networks' arithmetic: "float32", or "bfloat16" by autocast (weights and losses stay float32).
     snapshot_every : a snapshot is kept at every so many epochs, and at the last.
     engine : see `ENGINE`.
+
+    Fields that a run makes no use of (an attack's without an attack, a schedule's under another) are set to one value,
+    so that they do not make it another run.
 
     Raises
     ------
@@ -84,7 +85,7 @@ class RunSpec:
     schedule: str = "constant"
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
-    momentum: float = 0.9
+    momentum: float | None = 0.9
     weight_decay: float = 2e-4
     swa_start: int | None = None
     precision: str = "float32"
@@ -92,8 +93,7 @@ class RunSpec:
     engine: int = ENGINE
 
     def __post_init__(self) -> None:
-        for name, kind in typing.get_type_hints(type(self)).items():
-            object.__setattr__(self, name, _coerced(name, getattr(self, name), kind))
+        checks.coerce_fields(self)
         method = methods.get(self.method)
         checks.one_of("dataset", self.dataset, data.SOURCES)
         models.parse(self.student)
@@ -109,18 +109,40 @@ class RunSpec:
         checks.one_of("precision", self.precision, PRECISIONS)
         for name in ("epochs", "batch_size", "snapshot_every"):
             checks.number(name, getattr(self, name), 1)
-        for name in ("n_val", "attack_steps", "eps", "step_size", "lr", "weight_decay", "seed"):
+        for name in ("n_val", "attack_steps", "step_size", "lr", "weight_decay", "seed"):
             checks.number(name, getattr(self, name), 0)
-        checks.number("momentum", self.momentum, 0, 1)
-        checks.number("gamma", self.gamma, 0, 1)
+        for name in ("eps", "gamma"):
+            checks.number(name, getattr(self, name), 0, 1)
+        if self.momentum is not None:
+            checks.number("momentum", self.momentum, 0, 1)
         if self.n_train is not None:
             checks.number("n_train", self.n_train, 1)
         if self.swa_start is not None:
-            checks.number("swa_start", self.swa_start, 0)
-        if self.schedule == "multistep" and list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must be increasing epochs, not {self.milestones}.")
+            checks.number(f"swa_start of a run of {self.epochs} epochs", self.swa_start, 0, self.epochs - 1)
+        if self.schedule == "multistep" and not (
+            self.milestones
+            and list(self.milestones) == sorted(set(self.milestones))
+            and self.milestones[0] > 0
+            and self.milestones[-1] < self.epochs
+        ):
+            raise ValueError(
+                f"milestones of a multistep schedule must be increasing epochs between 1 and {self.epochs - 1} (the "
+                f"run has {self.epochs}), not {self.milestones}. Change them together with epochs."
+            )
         if self.engine != ENGINE:
             raise ValueError(f"This kit trains with engine {ENGINE}; the specification is of engine {self.engine}.")
+        # what a run does not use must not make it another run
+        unused: dict[str, Any] = {}
+        if method.maximises is None:
+            unused |= {"eps": 0.0, "step_size": 0.0, "attack_steps": 0}
+        if self.schedule not in ("multistep", "exponential"):
+            unused |= {"gamma": 1.0}
+        if self.schedule == "onecycle":
+            unused |= {"momentum": None}
+        if self.schedule != "multistep":
+            unused |= {"milestones": ()}
+        for name, value in unused.items():
+            object.__setattr__(self, name, value)
         resolved = method.resolve(dict(self.settings))
         object.__setattr__(self, "settings", tuple(sorted(resolved.items())))
 
@@ -147,28 +169,8 @@ class RunSpec:
 
     @cached_property
     def id(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the canonical JSON."""
-        return digest_of(self.to_json())
+        """The first 16 hex digits of the SHA-256 of the canonical JSON and of the method's row of the table."""
+        return digest_of([self.to_json(), methods.get(self.method).definition()])
 
     def __str__(self) -> str:
         return f"{self.method} {self.student} on {self.dataset}, seed {self.seed}"
-
-
-def _coerced(name: str, value: Any, kind: Any) -> Any:
-    """Give a value the field's own type, so that equal specifications have equal JSON; refuse what does not fit."""
-    if isinstance(kind, types.UnionType):
-        if value is None:
-            return None
-        kind = next(k for k in kind.__args__ if k is not type(None))
-    if name == "settings":
-        return tuple((str(k), v) for k, v in value)
-    if name == "milestones":
-        return tuple(int(v) for v in value)
-    plain = not isinstance(value, bool)
-    if kind is float and plain and isinstance(value, int | float):
-        return float(value)
-    if kind is int and plain and (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
-        return int(value)
-    if kind is str and isinstance(value, str):
-        return value
-    raise ValueError(f"{name} must be {kind.__name__}, not {value!r}.")

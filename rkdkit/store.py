@@ -15,6 +15,7 @@ Everything is safetensors or JSON, so nothing that is read can run code.
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rkdkit import paths
-from rkdkit.spec import RunSpec, canonical_json, digest_of
+from rkdkit.spec import RunSpec, digest_of
 
 
 class StoreError(RuntimeError):
@@ -45,7 +46,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     StoreError
         If it cannot be written (a full disk, an unwritable folder); what was there before is intact.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -146,6 +147,8 @@ class RunFolder:
             content = path.read_bytes()
         except FileNotFoundError:
             raise DamagedFileError(f"{path} is missing. {self._remedy}") from None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
         if hashlib.sha256(content).hexdigest() != digest:
             raise DamagedFileError(f"{path} is damaged: it does not match its digest. {self._remedy}")
         try:
@@ -157,7 +160,8 @@ class RunFolder:
         """Delete what a killed process left behind and states that are not in `keep`; the caller holds the lock."""
         for file in (*self.path.glob(".*.tmp"), *self.path.glob("state-*.safetensors")):
             if file.name not in keep:
-                file.unlink(missing_ok=True)
+                with suppress(OSError):  # a leftover that cannot be deleted does no harm
+                    file.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, on_wait: Callable[[], object]) -> Iterator[None]:
@@ -217,9 +221,9 @@ class Store:
         stored = read_json(path, f"Delete {path} and give the same command again: it is measured anew.")
         return None if stored is None else stored["answer"]
 
-    def write_answer(self, question: dict[str, Any], answer: Any) -> None:
-        """Keep the answer (a JSON value) to a question."""
-        write_json(self._answer_path(question), {"question": json.loads(canonical_json(question)), "answer": answer})
+    def write_answer(self, question: dict[str, Any], answer: Any, environment: dict[str, Any]) -> None:
+        """Keep the answer (a JSON value) to a question, and the environment it was found in."""
+        write_json(self._answer_path(question), {"question": question, "answer": answer, "measured_with": environment})
 
     def _answer_path(self, question: dict[str, Any]) -> Path:
         return self.root / "answers" / f"{digest_of(question)}.json"

@@ -25,7 +25,14 @@ class DivergedError(FloatingPointError):
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What an epoch leaves beside the weights: its number (counted from 1), its mean loss and last learning rate."""
+    """What an epoch leaves beside the weights.
+
+    Attributes
+    ----------
+    epoch : its number, counted from 1.
+    loss : the mean loss of its steps.
+    lr : the learning rate of its last step.
+    """
 
     epoch: int
     loss: float
@@ -89,11 +96,11 @@ class Training:
                 images = batch.images.contiguous(memory_format=torch.channels_last)
                 step_losses[step] = self._step(images, batch.labels, start)
                 self._optimiser.step()
+                lr = float(self._optimiser.param_groups[0]["lr"])
                 if self._each_step:
                     self._scheduler.step()
                 on_step()
             self._check_finite(step_losses, epoch)
-            lr = float(self._optimiser.param_groups[0]["lr"])
             if not self._each_step:
                 self._scheduler.step()
             self.epoch = epoch
@@ -128,7 +135,7 @@ class Training:
         self._start_optimiser()
         for name, momentum in _under(state, "momentum").items():
             parameter = self._parameters[int(name)]
-            self._optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
+            self._optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             for _ in range(epoch * (self.batches_per_epoch if self._each_step else 1)):
@@ -168,7 +175,7 @@ class Training:
     def _start_optimiser(self) -> None:
         spec = self.spec
         self._parameters = [p for network in self.networks.values() for p in network.parameters()]
-        self._optimiser = SGD(self._parameters, spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
+        self._optimiser = SGD(self._parameters, spec.lr, momentum=spec.momentum or 0.0, weight_decay=spec.weight_decay)
         self._each_step = spec.schedule == "onecycle"
         self._scheduler: schedulers.LRScheduler
         match spec.schedule:
@@ -186,13 +193,18 @@ class Training:
         # once an epoch: asking after every step would make the device wait for the host
         bad = torch.nonzero(~torch.isfinite(step_losses))
         step = int(bad[0]) + 1 if len(bad) else self.batches_per_epoch
-        if len(bad) or not all(bool(torch.isfinite(p).all()) for p in self._parameters):
+        if len(bad) or not self._weights_are_finite():
             what = f"loss of {self.spec} became {step_losses[step - 1].item()}" if len(bad) else "weights became NaN"
             raise DivergedError(
                 f"The {what} at step {step} of {self.batches_per_epoch} in epoch {epoch}. Nothing of that epoch "
                 f"was kept. A lower lr (now {self.spec.lr:g}) or precision='float32' (now "
                 f"{self.spec.precision!r}) may help."
             )
+
+    def _weights_are_finite(self) -> bool:
+        return all(
+            bool(w.isfinite().all()) for network in self.networks.values() for w in network.state_dict().values()
+        )
 
     def _autocast(self) -> AbstractContextManager[object]:
         # no cache: a weight cast under no_grad would be reused in the update, and its gradient lost

@@ -12,7 +12,7 @@ from rkdkit.checks import UnknownNameError
 
 
 def test_digits_are_embedded_and_their_split_is_fixed(digits):
-    assert digits.image_shape == (1, 8, 8)
+    assert digits.train.images.shape == (1300, 1, 8, 8)
     assert (len(digits.train), len(digits.test), len(digits.classes)) == (1300, 497, 10)
     assert digits.train.images.max() == 255
     assert digits.digest == "559e9c58c09ae4b8"
@@ -74,7 +74,7 @@ def make_image_folder(root, per_class=2, size=(32, 32), mode="RGB"):
 def test_cifar10_from_a_folder_of_images(tmp_path):
     root = make_image_folder(tmp_path)
     dataset = data.load("cifar10", root)
-    assert dataset.image_shape == (3, 32, 32)
+    assert dataset.train.images.shape == (20, 3, 32, 32)
     assert dataset.source == "cifar10 from a folder of .png files"
     assert sorted(dataset.train.labels.tolist()) == sorted(list(range(10)) * 2)
     assert dataset.test.labels.tolist() != sorted(dataset.test.labels.tolist()), "not class by class"
@@ -109,8 +109,17 @@ def test_an_image_of_another_size_is_named(tmp_path):
 def test_a_missing_class_folder_is_refused(tmp_path):
     root = make_image_folder(tmp_path)
     (root / "cifar10" / "test" / "ship").rename(root / "ship")
-    with pytest.raises(data.DataNotFoundError, match="one folder for each of the 10 classes"):
+    (root / "cifar10" / "test" / "boat").mkdir()
+    with pytest.raises(data.DataNotFoundError, match=r"test must hold .* Missing: ship; not a class: boat"):
         data.load("cifar10", root)
+
+
+def test_a_jpeg_copy_says_so(tmp_path):
+    root = make_image_folder(tmp_path)
+    png = root / "cifar10" / "train" / "frog" / "0000.png"
+    Image.open(png).save(png.with_suffix(".jpg"))
+    source = "cifar10 from a folder of .jpg and .png files (a JPEG copy: not pixel-identical to the published images)"
+    assert data.load("cifar10", root).source == source
 
 
 def test_published_files_with_a_wrong_checksum_are_not_unpickled(tmp_path):

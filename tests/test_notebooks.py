@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from rkdkit import claims, data, profiles
+from rkdkit import claims, data, figures, profiles
 from rkdkit.checks import UnknownNameError
+from rkdkit.spec import RunSpec
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 
@@ -55,13 +56,18 @@ def test_figure_1_writes_picture_numbers_and_provenance(smoke):
     summary = json.loads((smoke / "fig1_peer_vs_teacher.json").read_text())
     assert (summary["exhibit"], summary["profile"], summary["dataset"]) == ("fig1_peer_vs_teacher", "smoke", "digits")
     assert (summary["seeds"], summary["n"]) == ([0], 128)
-    assert len(summary["claims"]) == 4
+    assert len(summary["claims"]) == 3
     for claim in summary["claims"]:
         assert claim["verdict"] in (claims.HOLDS, claims.FAILS, claims.OPEN)
         gap = claim["higher"]["estimate"]["value"] - claim["lower"]["estimate"]["value"]
         assert claim["difference"]["value"] == pytest.approx(gap)
         assert claim["difference"]["low"] <= gap <= claim["difference"]["high"]
+    (teacher,) = summary["teachers"]
+    assert (teacher["method"], teacher["network"]) == ("PGD-AT", "resnet18/16")
+    assert teacher["epoch"] in (1, 2, 3)
     provenance = summary["provenance"]
+    again = [RunSpec.from_json(run["spec"]).id for run in provenance["runs"]]
+    assert again == [run["id"] for run in provenance["runs"]]
     assert {"python", "torch", "rkdkit", "device"} <= set(provenance["made_with"])
     assert [run["spec"]["method"] for run in provenance["runs"]] == ["PGD-AT", "PeerAiD"]
     assert provenance["training_time_s"] > 0
@@ -97,14 +103,38 @@ def test_the_command_line_names_what_is_wrong_before_any_work(checkout):
 
 
 def setup(**parameters):
-    injected = "# Parameters\n" + "".join(f"{k} = {v!r}\n" for k, v in parameters.items())
-    return profiles.setup({"profile": "smoke", "In": ["", injected], **parameters})
+    """Call `profiles.setup` as a notebook does under papermill: a parameters cell, then the injected one."""
+    cells = [
+        "",
+        'profile = "smoke"\neps = None',
+        "# Parameters\n" + "".join(f"{k} = {v!r}\n" for k, v in parameters.items()),
+    ]
+    return profiles.setup({"profile": "smoke", "eps": None, "In": cells, **parameters})
+
+
+def in_jupyter(namespace, *cells):
+    """Run cells in a namespace that JupyterLab would keep, then call `profiles.setup`."""
+    for cell in cells:
+        exec(cell, namespace)
+        namespace.setdefault("In", [""]).append(cell)
+    return profiles.setup(namespace)
+
+
+def test_in_jupyterlab_the_parameters_cell_counts_as_it_is_now():
+    namespace = {}
+    assert in_jupyter(namespace, 'profile = "smoke"\nlr = 0.05').overrides == {"lr": 0.05}
+    assert in_jupyter(namespace, "epochs = 7; scratch = 3").overrides == {"lr": 0.05}, "another cell's variables"
+    assert in_jupyter(namespace, 'profile = "smoke"').overrides == {}, "a line that was deleted"
+    with pytest.raises(UnknownNameError, match=r"Unknown parameter 'epss'. Did you mean 'eps'"):
+        in_jupyter(namespace, 'profile = "smoke"\nepss = 0.1')
 
 
 def test_a_profile_is_what_stands_in_the_table_unless_overridden():
     plain = setup()
     assert plain.profile == profiles.PROFILES["smoke"]
     assert plain.overrides == {}
+    assert setup(n_test="none").n_test == 497
+    assert setup(n_test=100.0).profile.n_test == 100
     changed = setup(eps="8/255", epochs=2, n_seeds=3, seed=4, student="resnet18/8", settings={"PeerAiD": {"tau": 2}})
     assert changed.seeds == (4, 5, 6)
     assert set(changed.overrides) == {"eps", "epochs", "student", "settings"}
@@ -115,6 +145,30 @@ def test_a_profile_is_what_stands_in_the_table_unless_overridden():
     assert str(changed).startswith(
         "smoke profile (epochs, eps, settings, student changed): digits, resnet18/8, eps 8/255"
     )
+
+
+def test_the_caption_and_the_legend_cover_nothing():
+    epochs = range(1, 4)
+    rows = [(n, e, k, 0.5, 0.4, 0.6) for n in ("teacher", "peer") for e in ("student", "own") for k in epochs]
+    table = pd.DataFrame(rows, columns=["network", "examples", "epoch", "robust_accuracy", "low", "high"])
+    figure, axes = figures.new_figure()
+    labels = {(n, e): f"a long label of {n} and {e}" for n, e, *_ in rows}
+    figures.robust_accuracy_curves(table, axes, labels)
+    axes.set_xlabel("Epochs")
+    pictured = []
+    draw = type(figure).draw
+
+    def drawing(self, renderer):
+        draw(self, renderer)
+        boxes = [axes.xaxis.label, axes.get_legend(), *self.texts]
+        pictured[:] = [box.get_window_extent(renderer) for box in boxes]
+
+    figure.draw = drawing.__get__(figure)
+    figures._captioned_png(figure, "one line\nand another\nand a third", "title")
+    label, legend, caption = pictured
+    assert label.y0 >= legend.y1
+    assert legend.y0 >= caption.y1
+    assert not figure.texts, "the figure stays as it was"
 
 
 @pytest.mark.parametrize("profile", profiles.PROFILES.values(), ids=lambda p: p.name)
@@ -139,14 +193,23 @@ def test_every_profile_makes_valid_runs_of_every_method(profile):
         ({"select_on": "best"}, "Unknown selection 'best'"),
         ({"settings": {"PeerAid": {}}}, "Unknown method 'PeerAid'. Did you mean 'PeerAiD'"),
         ({"settings": {"PeerAiD": {"temperature": 1}}}, "setting of PeerAiD 'temperature'"),
-        ({"eps": -0.1}, "eps must be at least 0"),
+        ({"eps": -0.1}, "eps must be"),
+        ({"eps": 8}, "eps must be between 0 and 1"),
+        ({"epochs": 2.5}, "epochs must be a whole number"),
+        ({"test_steps": 2.5}, "test_steps must be a whole number"),
+        ({"n_test": 100.5}, "n_test must be a whole number"),
+        ({"n_test": "many"}, "n_test must be a whole number, not 'many'"),
+        ({"n_seeds": 1.5}, "n_seeds must be a whole number"),
+        ({"seed": "one"}, "seed must be a number"),
+        ({"peer": "resnet19"}, "Unknown model 'resnet19'"),
+        ({"swa_start": -1}, "swa_start"),
         ({"eps": "a lot"}, "number such as 0.03 or '8/255', not 'a lot'"),
-        ({"eps": float("nan")}, "eps must be at least 0"),
+        ({"eps": float("nan")}, "eps must be"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"n_seeds": 0}, "n_seeds must be at least 1"),
         ({"n_train": 2000}, "digits has 1,300 training images"),
         ({"n_test": 1000}, "n_test must be between 1 and 497"),
-        ({"test_steps": -1}, "steps must be at least 0"),
+        ({"test_steps": -1}, "test_steps must be at least 0"),
     ],
 )
 def test_bad_parameters_are_refused_before_any_work(parameters, message):

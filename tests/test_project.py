@@ -73,3 +73,28 @@ def test_notebooks_are_committed_clean_short_and_parameterized(path):
         source = "".join(cell["source"])
         assert not re.search(r"^\s*(for|while|def|class) ", source, re.MULTILINE), source
         assert source.count("\n") < 15
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in (ROOT / "README.md", ROOT / "docs" / "design.md"):
+        text = path.read_text()
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert "://" in target or (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_design_names_every_module():
+    layers = (ROOT / "docs" / "design.md").read_text()
+    for path in (ROOT / "rkdkit").iterdir():
+        if path.suffix == ".py" and path.stem != "__init__":
+            assert f"`{path.stem}`" in layers, path.stem
+        elif path.is_dir() and any(path.glob("*.py")):
+            assert f"`{path.name}/`" in layers, path.name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "figures" / "quick").glob("*.json")), ids=lambda p: p.stem)
+def test_a_committed_exhibit_is_the_profiles_own_and_of_committed_code(path):
+    summary = json.loads(path.read_text())
+    assert summary["profile"] == "quick"
+    assert summary["overrides"] == {}
+    assert not summary["provenance"]["made_with"]["git_commit"].endswith("-dirty")
+    assert all(path.with_suffix(suffix).exists() for suffix in (".png", ".csv"))

@@ -1,5 +1,6 @@
 """A run is a specification: canonical, hashable, checked."""
 
+import dataclasses
 import json
 
 import pytest
@@ -18,7 +19,7 @@ specs = st.builds(
     eps=st.floats(0, 1),
     n_train=st.none() | st.integers(1, 1000),
     schedule=st.sampled_from(["constant", "onecycle", "exponential"]),
-    swa_start=st.none() | st.integers(0, 10),
+    swa_start=st.none() | st.integers(0, 1),
     precision=st.sampled_from(["float32", "bfloat16"]),
 )
 
@@ -57,18 +58,23 @@ def test_a_default_that_is_spelled_out_changes_nothing():
         ({"schedule": "one-cycle"}, "Unknown schedule 'one-cycle'. Did you mean 'onecycle'"),
         ({"augmentation": "crop"}, "Unknown augmentation"),
         ({"precision": "float16"}, "Unknown precision"),
-        ({"eps": -0.1}, "eps must be at least 0"),
-        ({"eps": float("nan")}, "eps must be at least 0"),
+        ({"eps": -0.1}, "eps must be between 0 and 1"),
+        ({"eps": float("nan")}, "eps must be between 0 and 1"),
         ({"step_size": -1}, "step_size must be at least 0"),
         ({"attack_steps": -1}, "attack_steps must be at least 0"),
         ({"epochs": 0}, "epochs must be at least 1"),
-        ({"epochs": "20"}, "epochs must be int, not '20'"),
-        ({"epochs": 2.5}, "epochs must be int"),
-        ({"epochs": True}, "epochs must be int"),
+        ({"epochs": "20"}, "epochs must be a whole number, not '20'"),
+        ({"epochs": 2.5}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"n_train": 0}, "n_train must be at least 1"),
         ({"momentum": 1.5}, "momentum must be between 0 and 1"),
-        ({"schedule": "multistep", "milestones": (5, 3)}, "milestones must be increasing"),
+        ({"schedule": "multistep", "milestones": (5, 3), "epochs": 9}, "milestones .* must be increasing epochs"),
+        ({"schedule": "multistep", "milestones": (5, 9), "epochs": 9}, "between 1 and 8.*together with epochs"),
+        ({"schedule": "multistep", "milestones": (0,), "epochs": 9}, "between 1 and 8"),
+        ({"schedule": "multistep"}, "milestones"),
+        ({"swa_start": 2, "epochs": 2}, "swa_start of a run of 2 epochs must be between 0 and 1"),
+        ({"eps": 8}, "eps must be between 0 and 1"),
         ({"peer": "resnet18"}, "PGD-AT trains student: it has no peer"),
         ({"method": "PeerAiD", "peer": ""}, "PeerAiD trains student and peer: name the peer's network"),
         ({"settings": (("tau", 1),)}, "setting of PGD-AT 'tau'"),
@@ -83,3 +89,26 @@ def test_bad_fields_are_refused_by_name(changes, message):
 def test_an_unknown_field_of_a_file_is_refused():
     with pytest.raises(UnknownNameError, match="Did you mean 'epochs'"):
         RunSpec.from_json({**tiny_spec().to_json(), "epoch": 3})
+
+
+def test_what_a_run_does_not_use_does_not_make_it_another():
+    assert tiny_spec("Natural", eps=0.1).id == tiny_spec("Natural", eps=0.2, attack_steps=7).id
+    assert tiny_spec("PGD-AT", eps=0.1).id != tiny_spec("PGD-AT", eps=0.2).id
+    assert tiny_spec(schedule="onecycle", gamma=0.5).id == tiny_spec(schedule="onecycle", milestones=(1,)).id
+    assert tiny_spec(schedule="onecycle", momentum=0.5).momentum is None
+    assert tiny_spec(schedule="exponential", gamma=0.5).id != tiny_spec(schedule="exponential", gamma=0.6).id
+
+
+def test_a_method_that_changes_makes_other_runs(monkeypatch):
+    before = tiny_spec("TRADES").id
+    row = methods.METHODS["TRADES"]
+    detached = dataclasses.replace(row.minimises[1], target="S(x).detach")
+    for changed in (
+        dataclasses.replace(row, minimises=(row.minimises[0], detached)),
+        dataclasses.replace(row, start="uniform"),
+        dataclasses.replace(row, maximises=methods.Term("CE", "y", "S(x~)")),
+    ):
+        monkeypatch.setitem(methods.METHODS, "TRADES", changed)
+        assert tiny_spec("TRADES").id != before
+    monkeypatch.setitem(methods.METHODS, "TRADES", dataclasses.replace(row, title="another title"))
+    assert tiny_spec("TRADES").id == before

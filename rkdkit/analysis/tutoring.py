@@ -32,16 +32,27 @@ class Curve:
         """The epochs measured, counted from 1."""
         return tuple(next(iter(self.correct.values())))
 
-    def at(self, epoch: int) -> evaluation.Estimate:
+    def at(self, epoch: int, confidence: float = evaluation.CONFIDENCE) -> evaluation.Estimate:
         """Robust accuracy at an epoch, over all seeds."""
-        return evaluation.over_seeds([evaluation.proportion(by[epoch]) for by in self.correct.values()])
+        per_seed = [evaluation.proportion(by[epoch], confidence) for by in self.correct.values()]
+        return evaluation.over_seeds(per_seed, confidence=confidence)
+
+    def highest(self) -> tuple[int, evaluation.Estimate]:
+        """Return the epoch whose interval reaches highest, and the estimate there.
+
+        The intervals compared hold for all epochs at once (Bonferroni), since the highest of many is picked.
+        """
+        confidence = 1 - (1 - evaluation.CONFIDENCE) / len(self.epochs)
+        epoch = max(self.epochs, key=lambda e: self.at(e, confidence).high)
+        return epoch, self.at(epoch, confidence)
 
     def minus(self, other: "Curve", epoch: int, other_epoch: int | None = None) -> evaluation.Estimate:
         """Paired difference to another curve, or to another epoch, over all seeds."""
         there = epoch if other_epoch is None else other_epoch
-        return evaluation.over_seeds(
-            [evaluation.paired_difference(by[epoch], other.correct[s][there]) for s, by in self.correct.items()]
-        )
+        differences = [
+            evaluation.paired_difference(by[epoch], other.correct[seed][there]) for seed, by in self.correct.items()
+        ]
+        return evaluation.over_seeds(differences, bounds=(-1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -64,11 +75,6 @@ class TutoringCurves:
     def curves(self) -> tuple[Curve, ...]:
         """All four."""
         return self.teacher_on_student, self.teacher_on_own, self.peer_on_student, self.peer_on_own
-
-    @property
-    def n(self) -> int:
-        """The number of test images."""
-        return self.peer_on_own.at(self.peer_on_own.epochs[0]).n
 
     def table(self) -> pd.DataFrame:
         """Return the numbers to draw: network, examples, epoch, accuracy and its interval as fractions, n, seeds."""
@@ -114,23 +120,35 @@ def tutoring_curves(
     Raises
     ------
     ValueError
-        If there is not one teacher a student.
+        If there is not one teacher a student, or two students share a seed.
     """
-    if not students or len(students) != len(teachers):
-        raise ValueError(f"One teacher a student is needed, not {len(teachers)} teachers for {len(students)} students.")
-    results: dict[tuple[str, str], dict[int, dict[int, Tensor]]] = {part: {} for part in _PARTS}
-    steps = [(run, teacher, epoch) for run, teacher in zip(students, teachers, strict=True) for epoch in run.epochs]
-    for run, teacher, epoch in track(steps, desc=f"Robust accuracy by {attack}", unit="snapshot"):
+    seeds = [run.spec.seed for run in students]
+    if not students or len(students) != len(teachers) or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"One teacher a student and one student a seed are needed, not {len(teachers)} teachers for "
+            f"{len(students)} students of seeds {seeds}."
+        )
+    split = dataset.test.take(slice(0, n))
 
-        def correct(judges: list[Snapshot], attacked: Snapshot) -> Tensor:
-            return correct_predictions(judges, dataset, attack, attacked, n=n, store=store)
+    def correct(judges: list[Snapshot], attacked: Snapshot) -> Tensor:
+        return correct_predictions(judges, split, attack, attacked, store=store)
 
-        peer = run.snapshot("peer", epoch)
-        teacher_on_student, peer_on_student = correct([teacher, peer], run.snapshot("student", epoch))
-        (teacher_on_own,), (peer_on_own,) = correct([teacher], teacher), correct([peer], peer)
-        measured = (teacher_on_student, teacher_on_own, peer_on_student, peer_on_own)
-        for part, answers in zip(_PARTS, measured, strict=True):
-            results[part].setdefault(run.spec.seed, {})[epoch] = answers
+    results: dict[tuple[str, str], dict[int, dict[int, Tensor]]] = {
+        part: {seed: {} for seed in seeds} for part in _PARTS
+    }
+    with track(
+        total=sum(len(run.epochs) for run in students), desc=f"Robust accuracy by {attack}", unit="epoch"
+    ) as bar:
+        for run, teacher in zip(students, teachers, strict=True):
+            (teacher_on_own,) = correct([teacher], teacher)
+            for epoch in run.epochs:
+                peer = run.snapshot("peer", epoch)
+                teacher_on_student, peer_on_student = correct([teacher, peer], run.snapshot("student", epoch))
+                (peer_on_own,) = correct([peer], peer)
+                measured = (teacher_on_student, teacher_on_own, peer_on_student, peer_on_own)
+                for part, answers in zip(_PARTS, measured, strict=True):
+                    results[part][run.spec.seed][epoch] = answers
+                bar.update()
     on_student, own, peer_on_student, peer_own = (Curve(*part, results[part]) for part in _PARTS)
     return TutoringCurves(on_student, own, peer_on_student, peer_own, len(dataset.classes))
 
