@@ -13,7 +13,7 @@ help:
 	@echo "make test               the linters, the type checker and the tests"
 	@echo "make lab                JupyterLab on the notebooks"
 	@echo "make figures            every notebook; PROFILE=smoke|quick|small|paper (now: $(PROFILE))"
-	@echo "make lock               write requirements.lock anew from pyproject.toml"
+	@echo "make lock               bring requirements.lock in line with pyproject.toml; delete it first to upgrade all"
 	@echo "make clean              remove .venv, caches and executed notebooks (the store and data stay)"
 
 setup: $(READY)
@@ -45,7 +45,7 @@ test: check
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
-	    --generate-hashes --upgrade --custom-compile-command "make lock" -o requirements.lock
+	    --generate-hashes --custom-compile-command "make lock" -o requirements.lock
 
 clean:
 	rm -rf .venv executed .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

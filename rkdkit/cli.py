@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from traitlets.config import Config
 
 from rkdkit import checks, paths
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
+
+
+# local sockets rather than TCP ports, where there are such: nobody else on the machine can listen in
+_KERNEL = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
 
 
 def _notebooks() -> dict[str, Path]:
@@ -74,6 +79,7 @@ def figures(
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
+                config=_KERNEL,
             )
         except PapermillExecutionError as error:
             sys.exit(f"\n{name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {output})")
