@@ -121,7 +121,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="quick", dataset="digits", student="resnet18/4",
-            n_train=1200, n_val=100, n_test=None, epochs=20,
+            n_train=1200, n_val=100, n_test=None, epochs=20, batch_size=64,
         ),
         Profile(
             name="small", dataset="cifar10", student="resnet18/4",

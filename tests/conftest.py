@@ -13,6 +13,7 @@ from rkdkit import data, models
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
 
+os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars would bury what a failed test printed
 ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile("kit", deadline=None, max_examples=30)
