@@ -81,6 +81,11 @@ def figures(
                 stderr_file=sys.stderr,
                 config=_KERNEL,
             )
+        except KeyboardInterrupt:
+            typer.echo(
+                "\nStopped. What is trained is kept: the same command goes on after the last finished epoch.", err=True
+            )
+            sys.exit(130)
         except PapermillExecutionError as error:
             sys.exit(f"\n{name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {output})")
         typer.echo(f"{name}: done in {time.perf_counter() - started:.0f} s", err=True)

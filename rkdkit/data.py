@@ -5,6 +5,7 @@ docstring of :class:`Dataset` says what comes back.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -278,8 +279,8 @@ def _cifar10(root: Path) -> Dataset:
         return _image_folder("cifar10", folder, CIFAR10_CLASSES, (3, 32, 32))
     raise DataNotFoundError(
         f"CIFAR-10 was looked for in {published} (torchvision's files) and {folder} (train/<class>/*.png or *.jpg, "
-        "test/<class>/...), and neither is there. Download it with\n"
-        f'    python -c "from torchvision.datasets import CIFAR10; CIFAR10({str(root)!r}, download=True)"\n'
+        "test/<class>/...), and neither is there. Download it (170 MB) with\n"
+        f'    {sys.executable} -c "from torchvision.datasets import CIFAR10; CIFAR10({str(root)!r}, download=True)"\n'
         "or set RKDKIT_DATA to the folder that holds it."
     )
 

@@ -68,8 +68,8 @@ def save(
     made_with = environment(device)
     devices = sorted({trained["device"] for run in runs for trained in run.record["environments"]})
     caption = (
-        f"{setup}.\n{setup.dataset.source}; trained on {' and '.join(devices)}.\n"
-        f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}, {made_with['device']}."
+        f"{setup}. Bands: 95 % intervals.\n{setup.dataset.source}.\n"
+        f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}; trained on {' and '.join(devices)}."
     )
     picture = _captioned_png(figure, caption, name)
     provenance = {
@@ -132,9 +132,20 @@ def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[s
         part = table[(table.network == network) & (table.examples == examples)]
         colour = COLOURS[network]
         marker, line = ("o", "-") if examples == "student" else ("^", "--")
-        axes.plot(part.epoch, 100 * part.robust_accuracy, line, marker=marker, ms=4, color=colour, label=label)
+        axes.plot(
+            part.epoch,
+            100 * part.robust_accuracy,
+            line,
+            marker=marker,
+            ms=4,
+            color=colour,
+            label=label,
+            clip_on=False,
+            zorder=3,
+        )
         axes.fill_between(part.epoch, 100 * part.low, 100 * part.high, color=colour, alpha=0.15, lw=0)
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    epochs = sorted(set(table.epoch), reverse=True)
+    axes.set_xticks(epochs[:: -(-len(epochs) // 10)])  # ten at the most, the last among them
     # anchored to the axes, not the figure: a figure's legend moves when the saved picture is cropped
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
     accuracy_axis(axes, "Test robust accuracy")

@@ -167,6 +167,11 @@ class Setup:
         return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
 
     @property
+    def n_train(self) -> int:
+        """How many training images are used."""
+        return self.profile.n_train or len(self.dataset.train) - self.profile.n_val
+
+    @property
     def n_test(self) -> int:
         """How many test images are used."""
         return min(self.profile.n_test or len(self.dataset.test), len(self.dataset.test))
@@ -183,7 +188,7 @@ class Setup:
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
         return (
             f"{self.profile.name} profile{changed}: {self.title}, {self.profile.test_attack}, "
-            f"{self.n_test:,} test images, {seeds}"
+            f"{self.n_train:,} training and {self.n_test:,} test images, {seeds}"
         )
 
 

@@ -164,11 +164,13 @@ def ensure_all(
     """
     store = store or Store()
     wanted = list(dict.fromkeys(spec for group in groups for spec in group))
-    missing = [spec for spec in wanted if not _is_finished(spec, store)]
+    finished = {spec: _finished_epochs(spec, store) for spec in wanted}
+    missing = [spec for spec in wanted if finished[spec] < spec.epochs]
     say(f"Trained networks needed: {len(wanted)}, in the store: {len(wanted) - len(missing)}, to train: {len(missing)}")
     for spec in missing:
         steps = data.batches_per_epoch(spec.n_train or len(data.load(spec.dataset).train) - spec.n_val, spec.batch_size)
-        say(f"  {spec}: {spec.epochs} epochs of {steps} steps, with {spec.attack_steps} attack steps in each")
+        begun = f", going on after epoch {finished[spec]}" if finished[spec] else ""
+        say(f"  {spec}: {spec.epochs} epochs of {steps} steps, with {spec.attack_steps} attack steps in each{begun}")
     runs = {spec: ensure(spec, store, device) for spec in wanted}
     return [[runs[spec] for spec in group] for group in groups]
 
@@ -278,9 +280,9 @@ def _snapshot_name(role: str, epoch: int) -> str:
     return f"{role}-{epoch:04d}.safetensors"
 
 
-def _is_finished(spec: RunSpec, store: Store) -> bool:
+def _finished_epochs(spec: RunSpec, store: Store) -> int:
     record = _read_record(store.run_folder(spec), spec, data.load(spec.dataset))
-    return record is not None and record["finished"] == spec.epochs
+    return 0 if record is None else int(record["finished"])
 
 
 def _read_record(folder: RunFolder, spec: RunSpec, dataset: data.Dataset) -> dict[str, Any] | None:

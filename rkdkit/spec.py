@@ -111,6 +111,8 @@ class RunSpec:
             checks.number(name, getattr(self, name), 1)
         for name in ("n_val", "attack_steps", "step_size", "lr", "weight_decay", "seed"):
             checks.number(name, getattr(self, name), 0)
+        if self.eps > 1:
+            raise ValueError(f"eps must be between 0 and 1, as pixels are, not {self.eps:g}: write 8/255 for 8 of 255.")
         for name in ("eps", "gamma"):
             checks.number(name, getattr(self, name), 0, 1)
         if self.momentum is not None:

@@ -253,8 +253,8 @@ def test_a_specification_edited_by_hand_is_noticed(store, finished):
         runs.ensure(finished.spec, store)
 
 
-def test_a_damaged_state_stops_a_resume(store, monkeypatch):
-    spec = tiny_spec(epochs=3)
+def interrupted_after_an_epoch(spec, store):
+    """Leave a run in the store as Ctrl-C in its second epoch does."""
     run_epoch = Training.run_epoch
 
     def interrupted(self, *a):
@@ -262,10 +262,15 @@ def test_a_damaged_state_stops_a_resume(store, monkeypatch):
             raise KeyboardInterrupt
         return run_epoch(self, *a)
 
-    monkeypatch.setattr(Training, "run_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        runs.ensure(spec, store)
-    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "run_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            runs.ensure(spec, store)
+    return spec
+
+
+def test_a_damaged_state_stops_a_resume(store):
+    spec = interrupted_after_an_epoch(tiny_spec(epochs=3), store)
     damaged(store.run_folder(spec).path / "state-0001.safetensors", "altered")
     with pytest.raises(DamagedFileError, match=r"state-0001.safetensors is damaged"):
         runs.ensure(spec, store)
@@ -286,17 +291,7 @@ def test_a_folder_that_holds_another_run_is_not_taken_for_this_one(store, finish
 
 
 def test_a_resume_elsewhere_is_recorded(store, monkeypatch):
-    spec, run_epoch = tiny_spec(epochs=2), Training.run_epoch
-
-    def interrupted(self, *a):
-        if self.epoch == 1:
-            raise KeyboardInterrupt
-        return run_epoch(self, *a)
-
-    monkeypatch.setattr(Training, "run_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        runs.ensure(spec, store)
-    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    spec = interrupted_after_an_epoch(tiny_spec(epochs=2), store)
     elsewhere = {**runs.environment(torch.device("cpu")), "device": "another"}
     monkeypatch.setattr(runs, "environment", lambda _: elsewhere)
     environments = runs.ensure(spec, store).record["environments"]

@@ -27,7 +27,10 @@ def parse(name: str) -> tuple[str, int]:
         If the divisor is not one of 1, 2, 4, 8, 16.
     """
     architecture, slash, divisor = name.partition("/")
-    checks.one_of("model", architecture, ARCHITECTURES)
+    try:
+        checks.one_of("model", architecture, ARCHITECTURES)
+    except checks.UnknownNameError as error:
+        raise checks.UnknownNameError(f"{error} A divisor of the width may follow, as in 'resnet18/4'.") from None
     if slash and not re.fullmatch(r"1|2|4|8|16", divisor):
         raise ValueError(f"The width divisor of {name!r} must be 1, 2, 4, 8 or 16, as in 'resnet18/4'.")
     return architecture, int(divisor) if slash else 1
