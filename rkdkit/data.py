@@ -261,7 +261,7 @@ def _digits(_: Path) -> Dataset:
         train=everything.take(slice(0, 1300)),
         test=everything.take(slice(1300, None)),
         classes=tuple("0123456789"),
-        source="scikit-learn's bundled digits, 1,300 training and 497 test images by a fixed shuffle",
+        source="digits as bundled with scikit-learn, split 1,300 / 497 by a fixed shuffle",
     )
 
 
