@@ -322,21 +322,21 @@ def _train(folder: RunFolder, spec: RunSpec, dataset: data.Dataset, device: torc
         folder.write_record(record)
     if record["finished"] == spec.epochs:
         return record
-    session = training.Training(spec, dataset, device)
+    loop = training.Training(spec, dataset, device)
     here = environment(device)
     if here not in record["environments"]:
         record["environments"].append(here)
     if record["state"]:
-        session.load_state(folder.read_tensors(**record["state"]), record["finished"])
+        loop.load_state(folder.read_tensors(**record["state"]), record["finished"])
     folder.tidy(keep={record["state"]["name"]} if record["state"] else set())
-    steps = session.batches_per_epoch
+    steps = loop.batches_per_epoch
     with track(
-        desc=str(spec), unit="step", total=spec.epochs * steps, initial=session.epoch * steps, smoothing=0.05
+        desc=str(spec), unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
     ) as bar:
-        while session.epoch < spec.epochs:
+        while loop.epoch < spec.epochs:
             started = time.perf_counter()
-            report = session.run_epoch(bar.update)
-            _keep(folder, spec, session, record, report, time.perf_counter() - started)
+            report = loop.run_epoch(bar.update)
+            _keep(folder, spec, loop, record, report, time.perf_counter() - started)
             bar.set_postfix(loss=f"{report.loss:.3f}")
     return record
 
@@ -344,7 +344,7 @@ def _train(folder: RunFolder, spec: RunSpec, dataset: data.Dataset, device: torc
 def _keep(
     folder: RunFolder,
     spec: RunSpec,
-    session: training.Training,
+    loop: training.Training,
     record: dict[str, Any],
     report: training.EpochReport,
     seconds: float,
@@ -352,13 +352,13 @@ def _keep(
     """Put a finished epoch into the store: first the files, then the record that names them."""
     epoch, last = report.epoch, report.epoch == spec.epochs
     if last or epoch % spec.snapshot_every == 0:
-        for role, weights in session.weights().items():
+        for role, weights in loop.weights().items():
             digest = folder.write_tensors(_snapshot_name(role, epoch), weights)
             record["snapshots"].setdefault(role, {})[epoch] = digest
     record["state"] = None
     if not last:
         name = f"state-{epoch:04d}.safetensors"
-        record["state"] = {"name": name, "digest": folder.write_tensors(name, session.state())}
+        record["state"] = {"name": name, "digest": folder.write_tensors(name, loop.state())}
     record["finished"] = epoch
     record["history"].append({**asdict(report), "seconds": seconds})
     folder.write_record(record)
