@@ -46,6 +46,7 @@ def save(
     setup: Setup,
     runs: Sequence[Run],
     teachers: Sequence[Snapshot] = (),
+    note: str = "",
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
 
@@ -58,6 +59,7 @@ def save(
     setup : what was asked for.
     runs : every run the exhibit rests on.
     teachers : the fixed teachers, as chosen from their runs.
+    note : a sentence for the caption, about what this exhibit alone draws.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def save(
     made_with = environment(device)
     devices = sorted({trained["device"] for run in runs for trained in run.record["environments"]})
     caption = (
-        f"{setup}. Bands: 95 % intervals.\n{setup.dataset.source}.\n"
+        f"{setup}. {note}\n{setup.dataset.source}.\n"
         f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}; trained on {' and '.join(devices)}."
     )
     picture = _captioned_png(figure, caption, name)

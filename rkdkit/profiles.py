@@ -227,8 +227,9 @@ def setup(namespace: Mapping[str, Any]) -> Setup:
     checks.one_of("dataset", profile.dataset, data.SOURCES)
     checks.one_of("selection", profile.select_on, SELECTIONS)
     checks.number("test_steps", profile.test_steps, 0)
-    for method in (*profile.settings, profile.teacher_method, "PeerAiD"):
+    for method in (*profile.settings, "PeerAiD"):
         profile.spec(method)  # making a run checks every field and setting
+    profile.spec(profile.teacher_method, student=profile.teacher_network)
     dataset = data.load(profile.dataset)
     dataset.split_validation(profile.n_train, profile.n_val)
     if profile.n_test is not None:

@@ -202,6 +202,7 @@ def test_every_profile_makes_valid_runs_of_every_method(profile):
         ({"n_seeds": 1.5}, "n_seeds must be a whole number"),
         ({"seed": "one"}, "seed must be a number"),
         ({"peer": "resnet19"}, "Unknown model 'resnet19'"),
+        ({"teacher": "resnet19"}, "Unknown model 'resnet19'"),
         ({"swa_start": -1}, "swa_start"),
         ({"eps": "a lot"}, "number such as 0.03 or '8/255', not 'a lot'"),
         ({"eps": float("nan")}, "eps must be"),
