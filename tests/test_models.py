@@ -5,19 +5,120 @@ import torch
 
 from rkdkit import models
 
+NAMES = list(models.ARCHITECTURES)
 
-@pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 32), (3, 64)])
-def test_resnet18_takes_any_channels_and_size(channels, size):
-    network = models.build("resnet18/16", 7, [0.5] * channels, [0.25] * channels).eval()
+
+def on_meta(name):
+    """A network without weights in memory, for what depends on shapes alone."""
+    with torch.device("meta"):
+        return models.build(name, 10, [0.5] * 3, [0.25] * 3)
+
+
+def parameters_of(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 9), (3, 32), (3, 64)])
+def test_every_network_takes_any_channels_and_size(name, channels, size):
+    network = models.build(f"{name}/16", 7, [0.5] * channels, [0.25] * channels).eval()
     x = torch.rand(2, channels, size, size)
-    assert network(x).shape == (2, 7)
-    assert network.features(x).shape == (2, 32)
-    assert torch.allclose(network.head(network.features(x)), network(x))
+    with torch.no_grad():
+        features = network.features(x)
+        assert features.shape == (2, network.head.in_features)
+        assert network(x).shape == (2, 7)
+        assert torch.allclose(network.head(features), network(x))
 
 
-def test_resnet18_has_the_published_number_of_parameters():
-    network = models.build("resnet18", 10, [0.5] * 3, [0.25] * 3)
-    assert sum(p.numel() for p in network.parameters()) == 11_173_962
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("resnet18", 11_173_962),
+        ("resnet34", 21_282_122),
+        ("preact-resnet18", 11_172_170),
+        ("wrn-34-10", 46_160_474),
+        ("wrn-28-10-silu", 36_479_194),
+        ("mobilenetv2", 2_296_922),
+    ],
+)
+def test_networks_have_the_published_number_of_parameters(name, parameters):
+    assert parameters_of(on_meta(name)) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "operations", "half_a_digit"),
+    [
+        ("wrn-34-10", 46.2, 13.3e9, 0.05e9),
+        ("resnet18", 11.2, 1.1e9, 0.05e9),
+        ("mobilenetv2", 2.3, 182.3e6, 0.05e6),  # the paper prints 187 M: 2.6 % more, which nothing here explains
+    ],
+)
+def test_what_ard_prints_as_multiply_adds_is_twice_their_number(name, millions, operations, half_a_digit):
+    cost = models.cost(on_meta(name), (3, 32, 32))
+    assert round(cost.parameters / 1e6, 1) == millions
+    assert 2 * cost.multiply_adds == pytest.approx(operations, abs=half_a_digit)
+
+
+def test_multiply_adds_are_those_of_every_convolution_and_linear_layer():
+    network = models.build("mobilenetv2/8", 10, [0.5] * 3, [0.25] * 3).eval()
+    counted = []
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            layer.register_forward_hook(lambda layer, _, out: counted.append(out.numel() * layer.weight[0].numel()))
+    network(torch.rand(1, 3, 12, 20))
+    expected = sum(counted)
+    assert models.cost(network, (3, 12, 20)).multiply_adds == expected
+
+
+def test_counting_leaves_a_network_as_it_is():
+    network = models.build("resnet18/16", 10, [0.5], [0.25])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert models.cost(network, (1, 8, 8)) == models.cost(network.eval(), (1, 8, 8))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (32, 32), (1, 0, 8)])
+def test_a_cost_is_of_images_that_the_network_takes(shape):
+    with pytest.raises(ValueError, match="1 channel"):
+        models.cost(models.build("resnet18/16", 10, [0.5], [0.25]), shape)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("divisor", [2, 4, 8, 16])
+def test_every_network_can_be_narrowed(name, divisor):
+    full, narrow = on_meta(name), on_meta(f"{name}/{divisor}")
+    assert narrow.head.in_features == full.head.in_features // divisor
+    assert narrow.architecture == f"{name}/{divisor}"
+    assert 0.5 < parameters_of(full) / parameters_of(narrow) / divisor**2 < 1.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_gradients_reach_every_weight_and_the_image(name, precision):
+    network = models.build(f"{name}/16", 3, [0.5], [0.25])
+    x = torch.rand(8, 1, 16, 16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        logits = network(x)
+    assert logits.dtype == precision
+    logits.float().square().sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_wide_resnets_start_from_the_fields_weights():
+    network = models.build("wrn-34-10/2", 10, [0.5], [0.25])
+    weight = network.stages[-1].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 320)) ** 0.5, rel=0.01)
+    assert not network.head.bias.any()
+
+
+def test_the_silu_network_is_deepminds():
+    network = models.build("wrn-28-10-silu/16", 10, [0.5], [0.25])
+    assert {m.momentum for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.01}
+    strided = next(block.conv1 for block in network.stages if block.conv1.stride == (2, 2))
+    x = torch.rand(2, 10, 8, 8)
+    expected = torch.nn.functional.conv2d(torch.nn.functional.pad(x, (0, 1, 0, 1)), strided.weight, stride=2)
+    assert torch.equal(strided(x), expected)
 
 
 def test_a_quarter_as_wide_is_a_sixteenth_of_the_weights():

@@ -7,17 +7,29 @@ import torch
 
 from rkdkit import checks
 from rkdkit.models.classifier import Classifier
+from rkdkit.models.costs import Cost, cost
+from rkdkit.models.mobilenet_v2 import MobileNetV2
+from rkdkit.models.preact import PreActResNet
 from rkdkit.models.resnet import ResNet
+from rkdkit.models.wide_resnet import SiLUWideResNet, WideResNet
 
-__all__ = ["ARCHITECTURES", "Classifier", "build", "parse"]
+__all__ = ["ARCHITECTURES", "Classifier", "Cost", "build", "cost", "parse"]
 
 ARCHITECTURES: dict[str, Callable[..., Classifier]] = {
-    "resnet18": lambda **shape: ResNet(blocks=(2, 2, 2, 2), **shape),
+    "resnet18": lambda divisor, **shape: ResNet((2, 2, 2, 2), 64 // divisor, **shape),
+    "resnet34": lambda divisor, **shape: ResNet((3, 4, 6, 3), 64 // divisor, **shape),
+    "preact-resnet18": lambda divisor, **shape: PreActResNet((2, 2, 2, 2), 64 // divisor, 64 // divisor, **shape),
+    "wrn-34-10": lambda divisor, **shape: WideResNet(34, 160 // divisor, **shape),
+    "wrn-28-10-silu": lambda divisor, **shape: SiLUWideResNet(28, 160 // divisor, **shape),
+    "mobilenetv2": lambda divisor, **shape: MobileNetV2(divisor, **shape),
 }
 
 
 def parse(name: str) -> tuple[str, int]:
     """Split a network's name into architecture and width divisor: "resnet18/4" is a quarter as wide.
+
+    Every number of channels is divided, but for a WideResNet's stem: its divisor is of the widening factor, which never
+    reaches the stem, so "wrn-34-10/4" is a WRN-34-2.5. Fractions are rounded down.
 
     Raises
     ------
@@ -58,6 +70,6 @@ def build(name: str, num_classes: int, mean: Sequence[float], std: Sequence[floa
     architecture, divisor = parse(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ARCHITECTURES[architecture](
-            width=64 // divisor, num_classes=num_classes, mean=tuple(mean), std=tuple(std)
-        )
+        network = ARCHITECTURES[architecture](divisor, num_classes=num_classes, mean=tuple(mean), std=tuple(std))
+    network.architecture = name
+    return network

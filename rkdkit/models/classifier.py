@@ -1,7 +1,7 @@
 """What every network of the kit has in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import torch
@@ -22,6 +22,8 @@ class Classifier(nn.Module, ABC):
 
     mean: Tensor
     std: Tensor
+    architecture: str = ""
+    """The name it was built by, the width's divisor included."""
 
     def __init__(self, feature_width: int, num_classes: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -46,3 +48,27 @@ class Classifier(nn.Module, ABC):
         """(N, C, H, W) float in [0, 1] -> (N, num_classes) logits."""
         logits: Tensor = self.head(self.features(x))
         return logits
+
+
+def stages(
+    block: Callable[[int, int, int], nn.Module], in_width: int, rows: Iterable[tuple[int, int, int]]
+) -> nn.Sequential:
+    """Chain blocks, stage after stage, in one flat sequence.
+
+    Parameters
+    ----------
+    block : makes one from its input channels, its output channels and its stride.
+    in_width : channels of the first block's input.
+    rows : channels, number of blocks and stride of each stage; only a stage's first block has the stride.
+    """
+    blocks: list[nn.Module] = []
+    for width, depth, stride in rows:
+        for i in range(depth):
+            blocks.append(block(in_width, width, stride if i == 0 else 1))
+            in_width = width
+    return nn.Sequential(*blocks)
+
+
+def doubling(width: int, depths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Rows for :func:`stages`: from the second stage on, half the resolution and twice the channels."""
+    return [(width * 2**stage, depth, 2 if stage else 1) for stage, depth in enumerate(depths)]

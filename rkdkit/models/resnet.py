@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rkdkit.models.classifier import Classifier
+from rkdkit.models.classifier import Classifier, doubling, stages
 
 
 class BasicBlock(nn.Module):
@@ -29,9 +29,11 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(Classifier):
-    """A CIFAR-style residual network; (2, 2, 2, 2) blocks make a ResNet-18.
+    """A CIFAR-style residual network; (2, 2, 2, 2) blocks make a ResNet-18, (3, 4, 6, 3) a ResNet-34.
 
     Any input size works, since the last feature map is averaged: 8x8 digits end at 1x1, 32x32 at 4x4, 64x64 at 8x8.
+    TinyImageNet's 64x64 images thus get the network of CIFAR, stem and strides included, as in PeerAiD's released code;
+    that holds for every network of the kit.
 
     Parameters
     ----------
@@ -50,14 +52,7 @@ class ResNet(Classifier):
     ) -> None:
         super().__init__(8 * width, num_classes, mean, std)
         self.stem = nn.Sequential(nn.Conv2d(len(mean), width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
-        stages: list[nn.Module] = []
-        in_width = width
-        for stage, depth in enumerate(blocks):
-            out_width = width * 2**stage
-            for block in range(depth):
-                stages.append(BasicBlock(in_width, out_width, 2 if stage > 0 and block == 0 else 1))
-                in_width = out_width
-        self.stages = nn.Sequential(*stages)
+        self.stages = stages(BasicBlock, width, doubling(width, blocks))
 
     def trunk(self, x: Tensor) -> Tensor:
         """(N, C, H, W) normalised images -> (N, 8 * width)."""
