@@ -1,0 +1,277 @@
+"""Weights from elsewhere, and networks for elsewhere: PyTorch state dicts and safetensors in, safetensors and .pt2 out.
+
+Nothing in a file is executed: torch's restricted reader takes tensors and plain containers only.
+"""
+
+import copy
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from rkdkit import checks, models
+from rkdkit.store import write_atomically
+
+
+class StateDictError(ValueError):
+    """A file's weights are not those of the network asked for; the message says how they differ."""
+
+
+SHOWN = 5
+"""How many names of each kind an error lists."""
+
+# where files keep the state dict, and what wrappers put before its names: DataParallel, an attribute of a larger
+# module, torch.compile, nn.Sequential(normalisation, network)
+_NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
+_WRAPPERS = ("module.", "model.", "net.", "_orig_mod.", "0.", "1.")
+
+# a block's place in kuangliu's and torchvision's ResNets, TRADES's and DeepMind's WideResNets, kuangliu's MobileNetV2
+_BLOCK = re.compile(r"(?:layer(\d+)|block(\d+)\.layer|layer\.(\d+)\.block|layers)\.(\d+)\.")
+
+_HEAD = {r"^(linear|fc|logits)\.": "head."}
+_RESNET = _HEAD | {r"^conv1\.": "stem.0.", r"^bn1\.": "stem.1.", r"\.downsample\.": ".shortcut."}
+_RENAMINGS = {
+    "resnet18": _RESNET,
+    "resnet34": _RESNET,
+    "preact-resnet18": _HEAD | {r"^conv1\.": "stem.", r"^bn\.": "norm.", r"\.shortcut\.0\.": ".shortcut."},
+    # a WideResNet's weights do not say which of the two it is, but its names do
+    "wrn-34-10": _HEAD | {r"^conv1\.": "stem.", r"^bn1\.": "norm.", r"\.convShortcut\.": ".shortcut."},
+    "wrn-28-10-silu": _HEAD
+    | {r"^init_conv\.": "stem.", r"^batchnorm\.": "norm.", r"\.batchnorm_0\.": ".bn1.", r"\.batchnorm_1\.": ".bn2."}
+    | {r"\.conv_0\.": ".conv1.", r"\.conv_1\.": ".conv2."},
+    "mobilenetv2": _HEAD | {r"^conv1\.": "stem.0.", r"^bn1\.": "stem.1.", r"^conv2\.": "last.0.", r"^bn2\.": "last.1."},
+}
+
+
+def load_state_dict(
+    path: Path | str,
+    architecture: str,
+    num_classes: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> models.Classifier:
+    """Make a network of weights trained elsewhere, or of a snapshot of the kit.
+
+    Understood are the kit's own names and those of kuangliu's and torchvision's ResNets (with the CIFAR stem), Rice's
+    PreAct ResNet, TRADES's WideResNet, DeepMind's with SiLU and kuangliu's MobileNetV2, as they are or wrapped
+    (`module.`, `model.`, "state_dict", ...). Every tensor finds its place, or nothing is loaded; only TRADES's
+    `sub_block1`, which takes no part in its network's output, is left out, and batch norm's count of batches, which
+    decides nothing here, may be missing.
+
+    Parameters
+    ----------
+    path : a file of torch.save, or a .safetensors.
+    architecture : as `models.build` takes it.
+    num_classes : how many logits there must be; None: as many as the file's last layer has.
+    mean, std : what the network's images were normalised by, in [0, 1] pixel units, one number a channel. Where the
+        file holds its own, these are used, and others contradict it. None and none in the file: 0 and 1, for networks
+        that took images in [0, 1].
+
+    Returns
+    -------
+    Classifier : in eval mode, on the CPU.
+
+    Raises
+    ------
+    StateDictError
+        If the file cannot be read, holds more than weights, or not this network's; it says which are missing, which
+        are unknown and which have another shape.
+    UnknownNameError, ValueError
+        As `models.parse`; if `mean` or `std` is not a finite number, `std` above 0, for each channel.
+    """
+    path = Path(path)
+    renamings = _RENAMINGS[models.parse(architecture)[0]]
+    tensors = _read(path)
+    held = {name: tensors.pop(name) for name in list(tensors) if name.rpartition(".")[2] in ("mean", "std")}
+    # TRADES's network builds a second first stage, which it never calls
+    tensors = {name: t for name, t in _unwrapped(tensors).items() if not name.startswith("sub_block1.")}
+    places = _places(tensors, renamings)
+    found = {place: tensors[name] for place, name in places.items()}
+    channels = _extent(found, ("stem.weight", "stem.0.weight"), 1, default=3)
+    if num_classes is None:
+        num_classes = _extent(found, ("head.weight",), 0, default=1)
+    network = models.build(architecture, num_classes, *_normalisation(path, held, mean, std, channels))
+    own = network.state_dict()
+    if differences := _differences(own, tensors, places):
+        raise StateDictError(
+            f"The weights in {path} are not those of {architecture!r} for {num_classes} classes and {channels} input "
+            f"channels: {'; '.join(differences)}. Nothing was loaded. Name the architecture, width and number of "
+            "classes that they were trained with."
+        )
+    network.load_state_dict({**own, **found})
+    return network.eval()
+
+
+def export(network: models.Classifier, path: Path | str, example_shape: Sequence[int] | None = None) -> None:
+    """Write a network for use elsewhere; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    network : of any device and mode; it stays as it is.
+    path : its suffix decides. `.safetensors`: the weights, with the architecture and the number of classes as metadata;
+        :func:`load_state_dict` reads it. `.pt2`: the whole network in eval mode on the CPU, by torch.export, for any
+        number of images; `torch.export.load(path).module()` is the network, without the kit.
+    example_shape : (C, H, W) of the images that a `.pt2` is to take; a `.safetensors` needs none.
+
+    Raises
+    ------
+    UnknownNameError, ValueError
+        If the suffix is another; if a `.pt2` has no `example_shape`.
+    StoreError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    suffix = checks.one_of("suffix of an exported file", path.suffix, (".safetensors", ".pt2"))
+    if suffix == ".safetensors":
+        weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+        described = {"architecture": network.architecture, "num_classes": str(network.num_classes)}
+        write_atomically(path, safetensors.torch.save(weights, described))
+    elif example_shape is None:
+        raise ValueError("A .pt2 takes images of one size: say which by example_shape=(C, H, W).")
+    else:
+        write_atomically(path, _program(network, example_shape))
+
+
+def digest_of_module(module: nn.Module) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a module's state dict: which weights these really are.
+
+    Names, dtypes, shapes and bytes decide, not the device, the memory layout or the order.
+    """
+    sha = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]
+
+
+def _program(network: models.Classifier, shape: Sequence[int]) -> bytes:
+    # contiguous, since torch.export.save warns of channels-last weights
+    frozen = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).eval()
+    # two images, since torch.export takes a batch of one for a constant
+    images = torch.zeros(2, *shape)
+    program = torch.export.export(frozen, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for node in program.graph.nodes:  # where on this machine the code lies is nobody else's business
+        node.meta.pop("stack_trace", None)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by their names there."""
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise StateDictError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # readers of another format's bytes may raise anything
+        raise StateDictError(
+            f"{path} is damaged, or holds other things than tensors; nothing in it was executed. Where it was made, "
+            "save the network's state_dict() alone, with torch.save or safetensors."
+        ) from error
+    for key in _NESTED_UNDER:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise StateDictError(f"{path} holds a {type(content).__name__}, not a network's state_dict().")
+    if strange := [name for name, value in content.items() if not isinstance(name, str) or not _is_plain(value)]:
+        raise StateDictError(
+            f"{path} is no state_dict(): {_listed('entries that are no plain tensors', strange)}. Where it was made, "
+            "save the network's state_dict() alone."
+        )
+    return dict(content)
+
+
+def _is_plain(value: object) -> bool:
+    # not sparse, not quantised, not without content: those cannot be copied into a network's weights
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if tensors and all(name.startswith(wrapper) for name in tensors):
+            return _unwrapped({name.removeprefix(wrapper): tensor for name, tensor in tensors.items()})
+    return tensors
+
+
+def _places(names: Iterable[str], renamings: dict[str, str]) -> dict[str, str]:
+    """Return the file's names by the kit's; of two for one place, the first."""
+    # a stage and the block in it, where the stages are numbered; the kit counts blocks through
+    blocks = {n: (int(m[1] or m[2] or m[3] or 0), int(m[4])) for n in names if (m := _BLOCK.match(n))}
+    order = sorted(set(blocks.values()))
+    places: dict[str, str] = {}
+    for name in names:
+        place = _BLOCK.sub(f"stages.{order.index(blocks[name])}.", name, count=1) if name in blocks else name
+        for pattern, replacement in renamings.items():
+            place = re.sub(pattern, replacement, place)
+        places.setdefault(place, name)
+    return places
+
+
+def _extent(tensors: dict[str, Tensor], names: Iterable[str], dimension: int, default: int) -> int:
+    """Return the size, at least 1, of the first of `names` that is there."""
+    sizes = (tensors[name].shape[dimension] for name in names if name in tensors and tensors[name].ndim > dimension)
+    return max(1, next(sizes, default))
+
+
+def _normalisation(
+    path: Path,
+    held: dict[str, Tensor],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    channels: int,
+) -> tuple[list[float], list[float]]:
+    """Return the mean and std of each channel: the file's own, or those given, or 0 and 1."""
+    in_file = {name.rpartition(".")[2]: tensor.flatten().tolist() for name, tensor in held.items()}
+    chosen = []
+    for name, given, neutral, low in (("mean", mean, 0.0, -math.inf), ("std", std, 1.0, 1e-6)):
+        values = list(in_file.get(name, [neutral] * channels if given is None else given))
+        for value in values:
+            checks.number(name, value, low=low)
+        if len(values) != channels:
+            raise StateDictError(f"{name} must have one number for each of {channels} input channels, not {values}.")
+        if given is not None and not (len(given) == channels and np.allclose(values, given, atol=1e-3)):
+            raise StateDictError(f"{path} holds its own {name}, {values}, not {list(given)}: leave {name} out.")
+        chosen.append(values)
+    return chosen[0], chosen[1]
+
+
+def _differences(own: dict[str, Tensor], tensors: dict[str, Tensor], places: dict[str, str]) -> list[str]:
+    """Return what a file lacks, has too much or has otherwise, in words; empty if nothing."""
+    kept_anyway = ("mean", "std", "num_batches_tracked")
+    missing = [place for place in own if place not in places and place.rpartition(".")[2] not in kept_anyway]
+    fitting = {name: own[place] for place, name in places.items() if place in own}
+    unknown = [name for name in tensors if name not in fitting]
+    other = [
+        f"{name} is {_kind(tensors[name])} and should be {_kind(tensor)}"
+        for name, tensor in fitting.items()
+        if _kind(tensors[name]) != _kind(tensor)
+    ]
+    kinds = {"missing": missing, "unknown": unknown, "of another shape or kind": other}
+    return [_listed(kind, entries) for kind, entries in kinds.items() if entries]
+
+
+def _kind(tensor: Tensor) -> str:
+    # any floating point is converted; whole numbers for weights would be quantised ones, whose scale is elsewhere
+    return f"{'floating point' if tensor.is_floating_point() else 'not floating point'} {tuple(tensor.shape)}"
+
+
+def _listed(kind: str, entries: Sequence[object]) -> str:
+    more = ", ..." if len(entries) > SHOWN else ""
+    return f"{len(entries)} {kind} ({', '.join(map(str, entries[:SHOWN]))}{more})"
