@@ -3,10 +3,11 @@
 ``PGD(eps=8/255, step_size=2/255, steps=20)(network, images, labels)`` gives the perturbed images.
 """
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +19,6 @@ STARTS = ("none", "uniform", "gaussian")
 
 Objective = Callable[[Tensor], Tensor]
 """Logits (N, C) -> the scalar to maximise, summed over the batch so that images do not influence one another."""
-
-
-class Attack(Protocol):
-    """What an attack can do; see :class:`PGD`."""
-
-    def perturb(self, network: nn.Module, images: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
-        """Return adversarial examples for an objective; inputs are not checked."""
-
-    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
-        """Return adversarial examples that maximise the cross entropy; inputs are checked."""
-
-    def parameters(self) -> dict[str, float | int | str]:
-        """Return all that decides what the attack does, as plain JSON values."""
 
 
 @contextmanager
@@ -59,73 +47,72 @@ def cross_entropy_objective(labels: Tensor) -> Objective:
     return lambda logits: F.cross_entropy(logits.float(), labels, reduction="sum")
 
 
+def margin_objective(labels: Tensor) -> Objective:
+    """Return how far the best wrong logit is above the true one, summed over the batch (Carlini & Wagner 2017).
+
+    Parameters
+    ----------
+    labels : (N,) int64, the true classes.
+    """
+
+    def objective(logits: Tensor) -> Tensor:
+        own = labels.unsqueeze(1)
+        return (logits.scatter(1, own, -math.inf).amax(1) - logits.gather(1, own).squeeze(1)).sum()
+
+    return objective
+
+
+LOSSES = {"CE": cross_entropy_objective, "margin": margin_objective}
+
+
 @dataclass(frozen=True)
-class PGD:
-    """Projected gradient ascent in the l_inf ball (Madry et al. 2018); the last iterate is returned.
+class Attack(ABC):
+    """What every attack can do.
 
     Attributes
     ----------
-    eps : radius of the ball, in [0, 1] pixel units (8/255 is the field's value for CIFAR).
-    step_size : length of a step, in the same units.
-    steps : how many gradient steps; 20 makes PGD-20.
-    start : "uniform" in the ball (Madry et al.), "gaussian": 0.001 N(0, 1) (TRADES), "none": the image itself.
+    eps : radius of the l_inf ball, in [0, 1] pixel units (8/255 is the field's value for CIFAR). From 1 on, infinity
+        included, the ball is the whole box [0, 1], and `eps` is kept as 1.
 
     Raises
     ------
     ValueError
-        If `eps` or `step_size` is negative or not finite, or `steps` is below 0.
-    UnknownNameError
-        If `start` is another.
+        If `eps` is negative or NaN.
     """
 
     eps: float
-    step_size: float
-    steps: int
-    start: str = "uniform"
 
     def __post_init__(self) -> None:
-        checks.number("eps", self.eps, 0)
-        checks.number("step_size", self.step_size, 0)
-        checks.number("steps", self.steps, 0)
+        checks.number("eps", 1.0 if self.eps == math.inf else self.eps, 0)
+        object.__setattr__(self, "eps", min(self.eps, 1.0))
         checks.coerce_fields(self)
-        checks.one_of("attack start", self.start, STARTS)
 
     def __str__(self) -> str:
-        return f"PGD-{self.steps}"
+        return type(self).__name__
 
-    def perturb(self, network: nn.Module, images: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
-        """Return adversarial examples for any objective; inputs are not checked.
+    @abstractmethod
+    def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return adversarial examples against the true labels; inputs are not checked.
 
         Parameters
         ----------
         network : (N, C, H, W) -> (N, classes) logits; held in eval mode meanwhile.
-        images : (N, C, H, W) float32 in [0, 1].
-        objective : logits -> the sum over the batch of what is maximised.
-        generator : a CPU generator for the start.
+        images : (N, C, H, W) floating point in [0, 1].
+        labels : (N,) int64, the true classes.
+        generator : a CPU generator for what is drawn, if anything.
 
         Returns
         -------
-        (N, C, H, W) float32, within `eps` of `images` and in [0, 1].
+        (N, C, H, W), within `eps` of `images` and in [0, 1].
         """
-        low = (images - self.eps).clamp_(min=0)
-        high = (images + self.eps).clamp_(max=1)
-        x = self._start(images, generator).clamp_(low, high)
-        with attacked(network):
-            for _ in range(self.steps):
-                x.requires_grad_(True)
-                (gradient,) = torch.autograd.grad(objective(network(x)), x)
-                x = (x.detach() + self.step_size * gradient.sign()).clamp_(low, high)
-        return x
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
-        """Return adversarial examples that maximise the cross entropy.
+        """Return adversarial examples against the true labels; inputs are checked.
 
         Parameters
         ----------
-        network : (N, C, H, W) -> (N, classes) logits.
-        images : (N, C, H, W) floating point in [0, 1].
-        labels : (N,) int64, the true classes.
-        seed : decides the random start.
+        network, images, labels : as :meth:`examples`.
+        seed : decides what the attack draws.
 
         Returns
         -------
@@ -134,13 +121,102 @@ class PGD:
         Raises
         ------
         ValueError
-            If images are NaN or outside [0, 1], or labels do not fit.
+            If images are no floating point in [0, 1], or labels do not fit.
         """
-        return _checked(self, network, images, labels, seed)
+        check_batch(network, images, labels)
+        return self.examples(network, images, labels, torch.Generator().manual_seed(seed))
 
     def parameters(self) -> dict[str, float | int | str]:
         """Return all that decides what the attack does, as plain JSON values."""
         return asdict(self)
+
+    def _ball(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return (images - self.eps).clamp_(min=0), (images + self.eps).clamp_(max=1)
+
+
+def check_batch(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Refuse what an attack cannot start from.
+
+    Raises
+    ------
+    ValueError
+        If images are no (N, C, H, W) floating point in [0, 1], or labels are not one class of the network an image.
+    """
+    checks.images(images)
+    if not images.is_floating_point():
+        raise ValueError("images must be floating point in [0, 1]; data.to_float turns uint8 images into that.")
+    checks.labels(labels, len(images), getattr(network, "num_classes", torch.iinfo(torch.int64).max))
+
+
+@dataclass(frozen=True)
+class PGD(Attack):
+    """Projected gradient ascent in the l_inf ball (Madry et al. 2018); the last iterate is returned.
+
+    Attributes
+    ----------
+    step_size : length of a step, in pixel units as `eps`.
+    steps : how many gradient steps; 20 makes PGD-20.
+    start : "uniform" in the ball (Madry et al.), "gaussian": 0.001 N(0, 1) (TRADES), "none": the image itself.
+    restarts : how often it is tried anew on the images that are still classified correctly.
+    loss : what :meth:`examples` maximises: "CE", the cross entropy, or "margin", the best wrong logit above the true
+        one (Carlini & Wagner 2017).
+
+    Raises
+    ------
+    ValueError
+        If `eps` is negative or NaN, `step_size` is negative or not finite, `steps` is below 0 or `restarts` below 1.
+    UnknownNameError
+        If `start` or `loss` is another.
+    """
+
+    step_size: float
+    steps: int
+    start: str = "uniform"
+    restarts: int = 1
+    loss: str = "CE"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.number("step_size", self.step_size, 0)
+        checks.number("steps", self.steps, 0)
+        checks.number("restarts", self.restarts, 1)
+        checks.one_of("attack start", self.start, STARTS)
+        checks.one_of("attack loss", self.loss, LOSSES)
+
+    def __str__(self) -> str:
+        name = f"PGD-{self.steps}" if self.loss == "CE" else f"PGD-{self.steps} ({self.loss})"
+        return name if self.restarts == 1 else f"{name} x {self.restarts}"
+
+    def perturb(self, network: nn.Module, images: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
+        """Return what one start leads to, for any objective; inputs are not checked.
+
+        Parameters
+        ----------
+        network, images, generator : as :meth:`examples`.
+        objective : logits -> the sum over the batch of what is maximised.
+
+        Returns
+        -------
+        (N, C, H, W), within `eps` of `images` and in [0, 1].
+        """
+        low, high = self._ball(images)
+        x = self._start(images, generator).clamp_(low, high)
+        return _ascended(network, x, low, high, objective, self.steps, self.step_size)
+
+    def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return, for each image, the first restart's example that is misclassified, else the last one's.
+
+        Parameters, returns: as :meth:`Attack.examples`.
+        """
+        objective = LOSSES[self.loss]
+        x = self.perturb(network, images, objective(labels), generator)
+        for _ in range(self.restarts - 1):
+            with attacked(network), torch.no_grad():
+                right = (network(x).argmax(1) == labels).nonzero().squeeze(1)
+            if len(right) == 0:
+                break
+            x[right] = self.perturb(network, images[right], objective(labels[right]), generator)
+        return x
 
     def _start(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.start == "none":
@@ -155,44 +231,140 @@ class PGD:
 
 
 @dataclass(frozen=True)
-class FGSM:
-    """One signed gradient step of length `eps` from the image (Goodfellow et al. 2015).
+class FGSM(Attack):
+    """One signed gradient step of length `eps` from the image (Goodfellow et al. 2015)."""
+
+    def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """As :meth:`Attack.examples`."""
+        return PGD(self.eps, self.eps, 1, "none").examples(network, images, labels, generator)
+
+
+@dataclass(frozen=True)
+class FFGSM(Attack):
+    """One signed gradient step of length 1.25 `eps` from a uniform start in the ball (Wong et al. 2020)."""
+
+    def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """As :meth:`Attack.examples`."""
+        return PGD(self.eps, 1.25 * self.eps, 1, "uniform").examples(network, images, labels, generator)
+
+
+@dataclass(frozen=True)
+class MIFGSM(Attack):
+    """Signed steps along a momentum of gradients, each divided by its l_1 norm, from the image (Dong et al. 2018).
 
     Attributes
     ----------
-    eps : radius of the ball, in [0, 1] pixel units.
+    step_size : length of a step, in pixel units as `eps`; Dong et al. take eps / steps.
+    steps : how many gradient steps.
+    decay : the factor of the momentum at each step, Dong et al.'s mu.
 
     Raises
     ------
     ValueError
-        If `eps` is negative or not finite.
+        If `eps` is negative or NaN, `step_size` or `decay` is negative or not finite, or `steps` is below 0.
     """
 
-    eps: float
+    step_size: float
+    steps: int
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.number("eps", self.eps, 0)
+        super().__post_init__()
+        checks.number("step_size", self.step_size, 0)
+        checks.number("steps", self.steps, 0)
+        checks.number("decay", self.decay, 0)
 
     def __str__(self) -> str:
-        return "FGSM"
+        return f"MI-FGSM-{self.steps}"
 
-    def perturb(self, network: nn.Module, images: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
-        """Return adversarial examples for any objective; as :meth:`PGD.perturb`."""
-        return PGD(self.eps, self.eps, 1, "none").perturb(network, images, objective, generator)
+    def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """As :meth:`Attack.examples`; nothing is drawn."""
+        del generator
+        low, high = self._ball(images)
+        momentum = torch.zeros_like(images)
+        tiny = torch.finfo(images.dtype).tiny  # a gradient of zeros stays zeros
 
-    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
-        """Return adversarial examples that maximise the cross entropy; as :meth:`PGD.__call__`."""
-        return _checked(self, network, images, labels, seed)
+        def direction(gradient: Tensor) -> Tensor:
+            norm = gradient.abs().sum((1, 2, 3), keepdim=True).clamp_(min=tiny)
+            return momentum.mul_(self.decay).add_(gradient / norm).sign()
 
-    def parameters(self) -> dict[str, float | int | str]:
-        """Return all that decides what the attack does, as plain JSON values."""
-        return asdict(self)
+        objective = cross_entropy_objective(labels)
+        return _ascended(network, images.clone(), low, high, objective, self.steps, self.step_size, direction)
 
 
-def _checked(attack: Attack, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-    checks.images(images)
-    if not images.is_floating_point():
-        raise ValueError("images must be floating point in [0, 1]; data.to_float turns uint8 images into that.")
-    checks.labels(labels, len(images), getattr(network, "num_classes", torch.iinfo(torch.int64).max))
-    generator = torch.Generator().manual_seed(seed)
-    return attack.perturb(network, images, cross_entropy_objective(labels), generator)
+@dataclass(frozen=True)
+class DeepFool(Attack):
+    """Steps to the nearest boundary of the linearised network, in l_inf (Moosavi-Dezfooli et al. 2016).
+
+    It looks for the smallest perturbation that is misclassified, up to `steps` steps an image; what it found is then
+    brought into the `eps` ball, so that the accuracy on it is an accuracy at `eps`.
+
+    Attributes
+    ----------
+    steps : at most how many steps an image.
+    candidates : how many classes with the highest logits are looked at, the true one among them.
+    overshoot : by how much more of itself the perturbation is taken, to get past the boundary.
+
+    Raises
+    ------
+    ValueError
+        If `eps` is negative or NaN, `steps` below 0, `candidates` below 2, or `overshoot` negative or not finite.
+    """
+
+    steps: int = 50
+    candidates: int = 10
+    overshoot: float = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.number("steps", self.steps, 0)
+        checks.number("candidates", self.candidates, 2)
+        checks.number("overshoot", self.overshoot, 0)
+
+    def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """As :meth:`Attack.examples`; nothing is drawn, and an image that is misclassified is left as it is."""
+        del generator
+        found, moved = images.clone(), torch.zeros_like(images)
+        left = torch.arange(len(images), device=images.device)
+        with attacked(network):
+            with torch.no_grad():
+                logits = network(images)
+            rivals = logits.topk(min(self.candidates, logits.shape[1])).indices[:, 1:]
+            for _ in range(self.steps):
+                x = found[left].requires_grad_(True)
+                logits = network(x)
+                right = logits.argmax(1) == labels[left]
+                if not right.any():
+                    break
+                step = _to_nearest_boundary(x, logits, labels[left], rivals[left])
+                left = left[right]
+                moved[left] += step[right]
+                found[left] = (images[left] + (1 + self.overshoot) * moved[left]).clamp_(0, 1)
+        return found.clamp_(*self._ball(images))
+
+
+def _ascended(
+    network: nn.Module,
+    x: Tensor,
+    low: Tensor,
+    high: Tensor,
+    objective: Objective,
+    steps: int,
+    step_size: float,
+    direction: Callable[[Tensor], Tensor] = torch.sign,
+) -> Tensor:
+    with attacked(network):
+        for _ in range(steps):
+            x.requires_grad_(True)
+            (gradient,) = torch.autograd.grad(objective(network(x)), x)
+            x = (x.detach() + step_size * direction(gradient)).clamp_(low, high)
+    return x
+
+
+def _to_nearest_boundary(x: Tensor, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    gaps = logits.gather(1, rivals) - logits.gather(1, labels.unsqueeze(1))
+    gradients = torch.stack([torch.autograd.grad(gap.sum(), x, retain_graph=True)[0] for gap in gaps.unbind(1)])
+    distances, nearest = (gaps.detach().abs() / (gradients.abs().sum((2, 3, 4)).T + 1e-8)).min(1)
+    gradient = gradients[nearest, torch.arange(len(x), device=x.device)]
+    # the authors' code adds 1e-4, too: on the boundary itself a step would have no length
+    return (distances + 1e-4).view(-1, 1, 1, 1) * gradient.sign()

@@ -80,7 +80,7 @@ def correct_predictions(
         with exact_arithmetic():
             if attack is not None:
                 with torch.enable_grad():
-                    x = attack.perturb(attacked, x, attacks.cross_entropy_objective(y), noise)
+                    x = attack.examples(attacked, x, y, noise)
             predictions = []
             for judge in judges:
                 with attacks.attacked(judge):

@@ -1,5 +1,7 @@
 """Attacks against what they must satisfy, and against foolbox's on the same network."""
 
+import json
+import math
 from typing import ClassVar
 
 import foolbox
@@ -30,7 +32,7 @@ def small_network(channels, classes=3, seed=0):
     n=st.integers(1, 5),
     channels=st.sampled_from([1, 3]),
     size=st.integers(1, 9),
-    eps=st.sampled_from([0.0, 1e-4, 8 / 255, 0.25, 2.0]),
+    eps=st.sampled_from([0.0, 1e-4, 8 / 255, 0.25, 2.0, math.inf]),
     steps=st.integers(0, 3),
     start=st.sampled_from(attacks.STARTS),
     dtype=st.sampled_from([torch.float32, torch.float64]),
@@ -44,8 +46,15 @@ def test_examples_stay_in_the_ball_and_in_range(n, channels, size, eps, steps, s
     network = small_network(channels).eval()
     network(images.float())
     network.to(dtype)
-    before = images.clone()
-    for attack in (attacks.PGD(eps, eps / 2, steps, start), attacks.FGSM(eps)):
+    before, step = images.clone(), min(eps, 1.0) / 2
+    for attack in (
+        attacks.PGD(eps, step, steps, start),
+        attacks.PGD(eps, step, steps, start, restarts=2, loss="margin"),
+        attacks.FGSM(eps),
+        attacks.FFGSM(eps),
+        attacks.MIFGSM(eps, step, steps),
+        attacks.DeepFool(eps, steps),
+    ):
         perturbed = attack(network, images, labels, seed=seed)
         assert perturbed.shape == images.shape
         assert perturbed.dtype == dtype
@@ -113,6 +122,138 @@ def test_fgsm_agrees_with_foolbox(trained, test_batch):
     assert evaluation.accuracy(trained, images, labels, attacks.FGSM(0.1)).value == pytest.approx(
         robust.value, abs=2 / 497
     )
+
+
+def test_ffgsm_is_one_step_of_wong_et_al(trained, test_batch):
+    images, labels = (t[:20] for t in test_batch)
+    noise = torch.empty(images.shape).uniform_(-0.1, 0.1, generator=torch.Generator().manual_seed(3))
+    start = (images + noise).clamp(0, 1).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(trained(start), labels), start)
+    step = (start.detach() - images + 0.125 * gradient.sign()).clamp(-0.1, 0.1)
+    assert torch.allclose(attacks.FFGSM(0.1)(trained, images, labels, seed=3), (images + step).clamp(0, 1), atol=1e-6)
+
+
+class FoolboxMomentum(foolbox.attacks.LinfMomentumIterativeFastGradientMethod):
+    """Foolbox adds up the gradients' signs; Dong et al. add up gradients over their l_1 norms."""
+
+    def normalize(self, gradients, *, x, bounds):  # noqa: ARG002
+        return gradients / gradients.abs().sum(axis=(1, 2, 3), keepdims=True)
+
+
+@pytest.mark.parametrize("decay", [0.5, 1.0])
+def test_mi_fgsm_agrees_with_foolbox_image_by_image(trained, test_batch, decay):
+    images, labels = test_batch
+    attack = FoolboxMomentum(momentum=decay, abs_stepsize=0.02, steps=10, random_start=False)
+    theirs, robust = foolbox_accuracy(trained, attack, images, labels, 0.1)
+    ours = attacks.MIFGSM(0.1, 0.02, 10, decay)(trained, images, labels)
+    assert torch.isclose(ours, theirs, atol=1e-5).flatten(1).all(1).float().mean() > 0.95
+    right = evaluation.correct_predictions([trained], ours, labels)[0]
+    assert evaluation.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
+
+
+def test_mi_fgsm_agrees_with_foolbox_as_released_within_the_interval(trained, test_batch):
+    attack = foolbox.attacks.LinfMomentumIterativeFastGradientMethod(abs_stepsize=0.02, steps=10)
+    _, theirs = foolbox_accuracy(trained, attack, *test_batch, 0.1)
+    ours = evaluation.accuracy(trained, *test_batch, attacks.MIFGSM(0.1, 0.02, 10))
+    assert ours.low <= theirs.value <= ours.high
+
+
+def test_mi_fgsm_without_momentum_is_pgd_from_the_image(trained, test_batch):
+    images, labels = (t[:20] for t in test_batch)
+    momentum = attacks.MIFGSM(0.1, 0.02, 5, decay=0)(trained, images, labels)
+    assert torch.allclose(momentum, attacks.PGD(0.1, 0.02, 5, "none")(trained, images, labels))
+    assert not torch.allclose(momentum, attacks.MIFGSM(0.1, 0.02, 5)(trained, images, labels))
+
+
+@pytest.mark.parametrize("candidates", [3, 10])
+def test_deepfool_agrees_with_foolbox_image_by_image(trained, test_batch, candidates):
+    images, labels = (t[:200] for t in test_batch)
+    attack = foolbox.attacks.LinfDeepFoolAttack(steps=20, candidates=candidates)
+    theirs, robust = foolbox_accuracy(trained, attack, images, labels, 0.1)
+    ours = attacks.DeepFool(0.1, 20, candidates)(trained, images, labels)
+    assert torch.isclose(ours, theirs, atol=1e-4).flatten(1).all(1).float().mean() > 0.95
+    right = evaluation.correct_predictions([trained], ours, labels)[0]
+    assert evaluation.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
+    assert 0.05 < robust.value < 0.95, "an attack that breaks all or nothing tells nothing apart"
+
+
+def test_deepfool_leaves_alone_what_is_misclassified_already(trained, test_batch):
+    images, labels = (t[:100] for t in test_batch)
+    labels = torch.where(torch.arange(100) % 2 == 0, labels, (labels + 1) % 10)
+    with torch.no_grad():
+        wrong = trained(images).argmax(1) != labels
+    moved = (attacks.DeepFool(0.1)(trained, images, labels) != images).flatten(1).any(1)
+    assert torch.equal(moved, ~wrong)
+
+
+def test_a_restart_attacks_only_what_is_still_right(trained, test_batch):
+    images, labels = (t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t for t in test_batch)
+    once = attacks.PGD(0.1, 0.05, 3)(trained, images, labels, seed=5)
+    twice = attacks.PGD(0.1, 0.05, 3, restarts=2)(trained, images, labels, seed=5)
+    right = evaluation.correct_predictions([trained], once, labels)[0]
+    assert torch.equal(twice[~right], once[~right])
+    assert (twice[right] != once[right]).flatten(1).any(1).all()
+    still = evaluation.correct_predictions([trained], twice, labels)[0]
+    assert still.sum() < right.sum()
+
+
+def test_restarts_stop_when_nothing_is_right():
+    network, images, labels = small_network(1).eval(), torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64)
+    with torch.no_grad():
+        labels = (network(images).argmax(1) + 1) % 3
+    assert attacks.PGD(0.0, 0.1, 2, restarts=3)(network, images, labels).equal(images)
+
+
+def test_the_margin_is_the_best_wrong_logit_above_the_true_one():
+    logits = torch.tensor([[1.0, 4.0, 2.0], [1.0, 4.0, 2.0]], requires_grad=True)
+    margin = attacks.margin_objective(torch.tensor([1, 0]))(logits)
+    margin.backward()
+    assert margin.item() == (2.0 - 4.0) + (4.0 - 1.0)
+    assert logits.grad.tolist() == [[0, -1, 1], [-1, 1, 0]]
+
+
+def test_the_margin_is_what_the_attack_raises(trained, test_batch):
+    images, labels = test_batch
+
+    def margin(loss):
+        adversarial = attacks.PGD(0.1, 0.025, 10, "none", loss=loss)(trained, images, labels)
+        with torch.no_grad():
+            return attacks.margin_objective(labels)(trained(adversarial))
+
+    assert margin("margin") > margin("CE")
+
+
+def test_an_infinite_eps_is_the_whole_box(trained, test_batch):
+    images, labels = (t[:100] for t in test_batch)
+    attack = attacks.PGD(math.inf, 0.1, 20)
+    assert attack == attacks.PGD(1, 0.1, 20) == attacks.PGD(7.5, 0.1, 20)
+    assert json.loads(json.dumps(attack.parameters(), allow_nan=False))["eps"] == 1.0
+    assert evaluation.accuracy(trained, images, labels, attack).value == 0
+
+
+def test_transfer_judges_by_what_was_made_against_another_network(trained, test_batch):
+    images, labels = (t[:100] for t in test_batch)
+    surrogate, attack = small_network(1, 10).eval(), attacks.MIFGSM(0.1, 0.02, 5)
+    surrogate(images)
+    judged = evaluation.correct_predictions([trained, surrogate], images, labels, attack, surrogate)
+    made = attack(surrogate, images, labels)
+    assert torch.equal(judged, evaluation.correct_predictions([trained, surrogate], made, labels))
+
+
+@pytest.mark.parametrize(
+    ("attack", "name"),
+    [
+        (attacks.PGD(0.1, 0.1, 20), "PGD-20"),
+        (attacks.PGD(0.1, 0.1, 20, restarts=10), "PGD-20 x 10"),
+        (attacks.PGD(0.1, 0.1, 20, loss="margin"), "PGD-20 (margin)"),
+        (attacks.FGSM(0.1), "FGSM"),
+        (attacks.FFGSM(0.1), "FFGSM"),
+        (attacks.MIFGSM(0.1, 0.1, 20), "MI-FGSM-20"),
+        (attacks.DeepFool(0.1), "DeepFool"),
+    ],
+)
+def test_an_attack_says_its_name_as_the_papers_do(attack, name):
+    assert str(attack) == name
 
 
 class SpyLinear(torch.autograd.Function):
@@ -184,7 +325,19 @@ def test_the_seed_decides_the_start():
         (lambda: attacks.PGD(0.1, -0.1, 1), "step_size must be at least 0"),
         (lambda: attacks.PGD(0.1, 0.1, -1), "steps must be at least 0"),
         (lambda: attacks.PGD(0.1, 0.1, 1, "unifrom"), "Did you mean 'uniform'"),
+        (lambda: attacks.PGD(-math.inf, 0.1, 1), "eps must be at least 0"),
+        (lambda: attacks.PGD(0.1, math.inf, 1), "step_size must be at least 0"),
+        (lambda: attacks.PGD(0.1, 0.1, 1, restarts=0), "restarts must be at least 1"),
+        (lambda: attacks.PGD(0.1, 0.1, 1, loss="cw"), "Unknown attack loss 'cw'.*Known: CE, margin"),
+        (lambda: attacks.PGD("0.1", 0.1, 1), "eps must be a number"),
         (lambda: attacks.FGSM(-1), "eps must be at least 0"),
+        (lambda: attacks.FFGSM(float("nan")), "eps must be at least 0"),
+        (lambda: attacks.MIFGSM(0.1, 0.1, 1, decay=-1), "decay must be at least 0"),
+        (lambda: attacks.MIFGSM(0.1, -0.1, 1), "step_size must be at least 0"),
+        (lambda: attacks.MIFGSM(0.1, 0.1, 1.5), "steps must be a whole number"),
+        (lambda: attacks.DeepFool(0.1, -1), "steps must be at least 0"),
+        (lambda: attacks.DeepFool(0.1, candidates=1), "candidates must be at least 2"),
+        (lambda: attacks.DeepFool(0.1, overshoot=-0.1), "overshoot must be at least 0"),
     ],
 )
 def test_bad_settings_are_refused(make, message):
