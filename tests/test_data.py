@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from rkdkit import data
@@ -21,30 +19,6 @@ def test_digits_are_embedded_and_their_split_is_fixed(digits):
 
     original = torch.from_numpy(np.round(load_digits().images * 255 / 16)).flatten(1)
     assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, original.tolist()))
-
-
-def test_channel_statistics_are_those_of_the_pixels(digits):
-    pixels = digits.train.images.double() / 255
-    (mean,), (std,) = digits.channel_statistics
-    assert mean == pytest.approx(pixels.mean().item())
-    assert std == pytest.approx(pixels.std(correction=0).item())
-
-
-@given(n_train=st.none() | st.integers(1, 1000), n_val=st.integers(0, 300))
-def test_validation_images_are_held_out_and_the_same_whatever_is_trained_on(n_train, n_val):
-    digits = data.load("digits")
-    numbered = data.Split(torch.zeros(1300, 1, 1, 1, dtype=torch.uint8), torch.arange(1300))
-    dataset = data.Dataset("numbered", numbered, numbered, tuple(map(str, range(1300))), "made up")
-    train, val = dataset.split_validation(n_train, n_val)
-    assert (len(train), len(val)) == (1300 - n_val if n_train is None else n_train, n_val)
-    assert not set(train.labels.tolist()) & set(val.labels.tolist())
-    assert torch.equal(val.labels, dataset.split_validation(1, n_val)[1].labels)
-    assert digits.split_validation(n_train, n_val)[0].images.dtype == torch.uint8
-
-
-def test_more_images_than_there_are_are_refused(digits):
-    with pytest.raises(ValueError, match="digits has 1,300 training images: n_train 1,290 and n_val 20"):
-        digits.split_validation(1290, 20)
 
 
 def test_unknown_dataset_lists_the_known_ones():
@@ -132,58 +106,3 @@ def test_published_files_with_a_wrong_checksum_are_not_unpickled(tmp_path):
     with pytest.raises(ValueError, match="does not match its published checksum"):
         data.load("cifar10", tmp_path)
     assert not mark.exists()
-
-
-def split(images, labels):
-    return data.Split(images, labels)
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "message"),
-    [
-        (torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), "must be uint8"),
-        (torch.full((2, 1, 4, 4), float("nan")), torch.zeros(2, dtype=torch.int64), "contain NaN"),
-        (torch.full((2, 1, 4, 4), 2.0), torch.zeros(2, dtype=torch.int64), r"must lie in \[0, 1\]"),
-        (torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), r"shape \(N, C, H, W\)"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), r"must lie in 0..1, but .* from 0 to 2"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0]), "one an image"),
-    ],
-)
-def test_a_dataset_of_bad_images_or_labels_is_refused(images, labels, message):
-    good = split(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.tensor([0]))
-    with pytest.raises(ValueError, match=message):
-        data.Dataset("mine", split(images, labels), good, ("a", "b"), "made up")
-    with pytest.raises(ValueError, match=f"test .*{message}"):
-        data.Dataset("mine", good, split(images, labels), ("a", "b"), "made up")
-
-
-@given(seed=st.integers(0, 1000), n=st.integers(1, 6), channels=st.sampled_from([1, 3]), size=st.integers(1, 9))
-def test_augmented_images_are_crops_of_the_padded_image_or_its_mirror(seed, n, channels, size):
-    images = torch.randint(0, 256, (n, channels, size, size), generator=torch.Generator().manual_seed(seed)).byte()
-    augmented = data.augment(images, "crop-flip", torch.Generator().manual_seed(seed))
-    assert augmented.shape == images.shape
-    assert augmented.dtype == torch.uint8
-    padded = torch.zeros(n, channels, size + 8, size + 8, dtype=torch.uint8)
-    padded[:, :, 4 : 4 + size, 4 : 4 + size] = images
-    for image, whole in zip(augmented, padded, strict=True):
-        crops = [whole[:, y : y + size, x : x + size] for y in range(9) for x in range(9)]
-        assert any(torch.equal(image, crop) or torch.equal(image, crop.flip(2)) for crop in crops)
-
-
-def test_augmentation_shifts_and_mirrors():
-    images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).repeat(200, 1, 1, 1)
-    augmented = data.augment(images, "crop-flip", torch.Generator().manual_seed(0))
-    assert len({tuple(image.flatten().tolist()) for image in augmented}) > 80
-    assert data.augment(images, "none", torch.Generator()) is images
-
-
-@given(n=st.integers(1, 50), batch_size=st.integers(1, 60))
-def test_an_epochs_batches_are_of_one_size_and_without_repetition(n, batch_size):
-    whole = data.Split(torch.zeros(n, 1, 2, 2, dtype=torch.uint8), torch.arange(n))
-    seen = list(data.batches(whole, batch_size, "none", torch.Generator().manual_seed(0)))
-    assert len(seen) == data.batches_per_epoch(n, batch_size)
-    assert {len(b) for b in seen} == {min(n, batch_size)}
-    labels = torch.cat([b.labels for b in seen]).tolist()
-    assert len(labels) == len(set(labels))
-    assert n - len(labels) < min(n, batch_size)
-    assert all(b.images.dtype == torch.float32 for b in seen)
