@@ -1,19 +1,21 @@
 """Datasets as tensors: the whole set in memory as uint8, no loader processes.
 
-``load("digits")`` needs nothing; ``load("cifar10")`` reads torchvision's files or a folder of images. The class
+``load("digits")`` needs nothing; the other datasets are read from the data folder. A name may go on with some of the
+classes, ``load("cifar10:airplane,automobile")``, and ``load("folder:NAME")`` reads a folder of one's own. The class
 docstring of :class:`Dataset` says what comes back.
 """
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from rkdkit import checks, paths
+from rkdkit import checks, image_files, paths
+from rkdkit.image_files import DataNotFoundError
 from rkdkit.splits import (
     AUGMENTATIONS,
     Dataset,
@@ -25,7 +27,7 @@ from rkdkit.splits import (
     to_float,
 )
 
-__all__ = ["CIFAR10_CLASSES", "SOURCES", "Source", "load"]
+__all__ = ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "SOURCES", "Source", "load", "load_extra", "source_of"]
 __all__ += [
     "AUGMENTATIONS",
     "DataNotFoundError",
@@ -37,12 +39,6 @@ __all__ += [
     "to_float",
 ]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-class DataNotFoundError(FileNotFoundError):
-    """The files of a dataset are not where they were looked for."""
-
 
 @dataclass(frozen=True)
 class Source:
@@ -53,16 +49,28 @@ class Source:
     read : reads it, given the data folder.
     eps : the l_inf radius its papers use (digits: what a prototype showed to be telling), in [0, 1] pixel units.
     augmentation : what its papers train with, one of `AUGMENTATIONS`.
+    classes : the class names in the order of the labels; () where only the files tell.
     """
 
     read: Callable[[Path], Dataset]
     eps: float
     augmentation: str
+    classes: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=4)
-def _load(name: str, root: Path) -> Dataset:
-    return SOURCES[name].read(root)
+def source_of(name: str) -> Source:
+    """Return what is known of a dataset before it is loaded; nothing is read.
+
+    Parameters
+    ----------
+    name : as :func:`load` takes it; some classes of a dataset have the whole one's source.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such dataset, or the classes asked for are malformed or known not to be in it.
+    """
+    return _parse(name)[1]
 
 
 def load(name: str, root: Path | str | None = None) -> Dataset:
@@ -70,19 +78,90 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
 
     Parameters
     ----------
-    name : "digits" (embedded: scikit-learn's 1,797 8x8 grey images, 1,300 / 497) or "cifar10".
+    name : "digits" (embedded: scikit-learn's 1,797 8x8 grey images, 1,300 / 497), "cifar10", "cifar100",
+        "tiny_imagenet", or "folder:NAME" for one's own images in ``NAME/{train,test}/<class>/*``. After a further
+        colon, two or more of its classes, "cifar10:airplane,automobile": only these, labelled 0, 1, ... as listed.
     root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
 
     Raises
     ------
     UnknownNameError
-        If there is no such dataset.
+        If there is no such dataset or class.
     DataNotFoundError
         If its files are not there; the message says where they were looked for and how to get them.
     ValueError
         If a file is damaged.
     """
-    return _load(checks.one_of("dataset", name, SOURCES), Path(root or paths.data_folder()).resolve())
+    return _load(name, _data_folder(root))
+
+
+def load_extra(name: str, dataset: Dataset, root: Path | str | None = None) -> Split:
+    """Load synthetic images to train on beside a dataset's own, as RKD does (its section 4, after Rebuffi et al. 2021).
+
+    Parameters
+    ----------
+    name : an ``.npz`` archive in the data folder that holds `image`, (N, H, W, C) uint8 (C is 1 for grey images), and
+        `label`, (N,) of any integer type, by the labels of `dataset`.
+    dataset : whose image shape and classes they must have.
+    root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or its arrays do not fit; the message names the file and what is wrong.
+    """
+    channels, height, width = dataset.train.images.shape[1:]
+    return Split(*image_files.read_archive(_data_folder(root) / name, (channels, height, width), len(dataset.classes)))
+
+
+def _data_folder(root: Path | str | None) -> Path:
+    return Path(root or paths.data_folder()).resolve()
+
+
+def _parse(name: str) -> tuple[str, Source, tuple[str, ...]]:
+    """Return a name's whole dataset, its source, and the classes asked for; () asks for all."""
+    whole, colon, listed = str(name).partition(":")
+    if whole == "folder":
+        folder, colon, listed = listed.partition(":")
+        if folder in ("", ".", "..") or set(folder) & set("/\\"):
+            raise checks.UnknownNameError(
+                f"{name!r} must name one folder in the data folder, without a path, as in 'folder:flowers'."
+            )
+        whole, source = f"folder:{folder}", Source(partial(_own_folder, folder), eps=8 / 255, augmentation="crop-flip")
+    else:
+        source = SOURCES[checks.one_of("dataset", whole, [*SOURCES, "folder:NAME"])]
+    if not colon:
+        return whole, source, ()
+    classes = tuple(listed.split(","))
+    if "" in classes or len(set(classes)) < max(len(classes), 2):
+        raise checks.UnknownNameError(
+            f"{name!r} must list two or more different classes, as in 'cifar10:airplane,automobile'."
+        )
+    for each in classes:
+        if source.classes:
+            checks.one_of(f"class of {whole}", each, source.classes)
+    return whole, source, classes
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, root: Path) -> Dataset:
+    whole, source, classes = _parse(name)
+    return _only(classes, _load(whole, root), name) if classes else source.read(root)
+
+
+def _only(classes: tuple[str, ...], dataset: Dataset, name: str) -> Dataset:
+    new_label = torch.full((len(dataset.classes),), -1)
+    for label, each in enumerate(classes):
+        new_label[dataset.classes.index(checks.one_of(f"class of {dataset.name}", each, dataset.classes))] = label
+
+    def kept(split: Split) -> Split:
+        part = split.take(new_label[split.labels] >= 0)
+        return Split(part.images, new_label[part.labels])
+
+    source = f"{dataset.source}; only its classes {', '.join(classes)}"
+    return Dataset(name, kept(dataset.train), kept(dataset.test), classes, source)
 
 
 def _digits(_: Path) -> Dataset:
@@ -97,97 +176,103 @@ def _digits(_: Path) -> Dataset:
         name="digits",
         train=everything.take(slice(0, 1300)),
         test=everything.take(slice(1300, None)),
-        classes=tuple("0123456789"),
+        classes=DIGITS_CLASSES,
         source="digits as bundled with scikit-learn, split 1,300 / 497 by a fixed shuffle",
     )
 
 
-CIFAR10_CLASSES = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-)
-
-
-def _cifar10(root: Path) -> Dataset:
-    published, folder = root / "cifar-10-batches-py", root / "cifar10"
+def _cifar(n_classes: int, folder: str, root: Path) -> Dataset:
+    name, title, published, copy = f"cifar{n_classes}", f"CIFAR-{n_classes}", root / folder, root / f"cifar{n_classes}"
+    classes = SOURCES[name].classes
     if published.is_dir():
-        return _cifar10_published(root, published)
-    if (folder / "train").is_dir():
-        return _image_folder("cifar10", folder, CIFAR10_CLASSES, (3, 32, 32))
+        train, test = (Split(*split) for split in image_files.published_cifar(name.upper(), root))
+        return Dataset(name, train, test, classes, f"{title} as published (torchvision's files)")
+    if (copy / "train").is_dir():
+        return _image_folder(name, copy, classes, (3, 32, 32))
     raise DataNotFoundError(
-        f"CIFAR-10 was looked for in {published} (torchvision's files) and {folder} (train/<class>/*.png or *.jpg, "
+        f"{title} was looked for in {published} (torchvision's files) and {copy} (train/<class>/*.png or *.jpg, "
         "test/<class>/...), and neither is there. Download it (170 MB) with\n"
-        f'    {sys.executable} -c "from torchvision.datasets import CIFAR10; CIFAR10({str(root)!r}, download=True)"\n'
+        f'    {sys.executable} -c "from torchvision.datasets import {name.upper()}; '
+        f'{name.upper()}({str(root)!r}, download=True)"\n'
         "or set RKDKIT_DATA to the folder that holds it."
     )
 
 
-def _cifar10_published(root: Path, folder: Path) -> Dataset:
-    from torchvision.datasets import CIFAR10
-
-    splits = []
-    for train in (True, False):
-        try:
-            # torchvision compares every file's checksum with the published one before it unpickles any
-            published = CIFAR10(str(root), train=train, download=False)
-        except RuntimeError as error:
-            raise ValueError(
-                f"A CIFAR-10 file in {folder} is missing or does not match its published checksum. "
-                "Delete that folder and download it anew."
-            ) from error
-        images = torch.from_numpy(published.data).permute(0, 3, 1, 2).contiguous()
-        splits.append(Split(images, torch.tensor(published.targets)))
-    return Dataset("cifar10", splits[0], splits[1], CIFAR10_CLASSES, "CIFAR-10 as published (torchvision's files)")
-
-
-def _image_folder(name: str, root: Path, classes: tuple[str, ...], shape: tuple[int, int, int]) -> Dataset:
-    """Read ``train/<class>/*`` and ``test/<class>/*``, one folder a class."""
-    suffixes: set[str] = set()
-    splits = []
-    for part in ("train", "test"):
-        found = {path.name for path in (root / part).iterdir() if path.is_dir()} if (root / part).is_dir() else set()
-        if found != set(classes):
+def _tiny_imagenet(root: Path) -> Dataset:
+    folder = root / "tiny-imagenet-200"
+    ids, table = folder / "wnids.txt", folder / "val" / "val_annotations.txt"
+    for needed in (ids, table):
+        if not needed.is_file():
             raise DataNotFoundError(
-                f"{root / part} must hold one folder for each class of {name}. "
-                f"Missing: {', '.join(sorted(set(classes) - found)) or 'none'}; "
-                f"not a class: {', '.join(sorted(found - set(classes))) or 'none'}."
+                f"Tiny ImageNet was looked for in {folder}, and {needed} is not there. Download (250 MB) and unpack\n"
+                f"    http://cs231n.stanford.edu/tiny-imagenet-200.zip\nin {root}, "
+                "or set RKDKIT_DATA to the folder that holds tiny-imagenet-200."
             )
-        files = [
-            (path, label)
-            for label, name_of_class in enumerate(classes)
-            for path in sorted((root / part / name_of_class).iterdir())
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        ]
-        if not files:
-            raise DataNotFoundError(f"{root / part} holds no {' or '.join(IMAGE_SUFFIXES)} files.")
-        suffixes |= {path.suffix.lower() for path, _ in files}
-        images = torch.from_numpy(np.stack([_read_image(path, shape) for path, _ in files]))
-        labels = torch.tensor([label for _, label in files])
-        # the files come class by class; shuffled, the first n test images are a sample of all classes
-        order = fixed_permutation(len(files))
-        splits.append(Split(images[order].permute(0, 3, 1, 2).contiguous(), labels[order]))
-    source = f"{name} from a folder of {' and '.join(sorted(suffixes))} files"
-    if suffixes - {".png"}:
-        source += " (a JPEG copy: not pixel-identical to the published images)"
-    return Dataset(name, splits[0], splits[1], classes, source)
+    classes = tuple(ids.read_text(encoding="utf-8", errors="replace").split())
+    train = image_files.in_class_folders(folder / "train", classes, "images")
+    test = image_files.annotated(table, folder / "val" / "images", classes)
+    for part, files, published in zip(("train", "val"), (train, test), TINY_IMAGENET_SIZES, strict=True):
+        if len(files) != published:
+            raise ValueError(f"{folder / part} has {len(files):,} images, not {published:,}. Unpack the zip anew.")
+    source = "Tiny ImageNet as published; its validation images are the test set"
+    return Dataset("tiny_imagenet", _read(train, (3, 64, 64), True), _read(test, (3, 64, 64), True), classes, source)
 
 
-def _read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB" if shape[0] == 3 else "L"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"The image file {path} cannot be read ({error}). Replace it or delete it.") from error
-    if pixels.shape[:2] != shape[1:]:
-        raise ValueError(
-            f"The image file {path} is {pixels.shape[0]}x{pixels.shape[1]} pixels, not {shape[1]}x{shape[2]}."
+def _own_folder(folder: str, root: Path) -> Dataset:
+    name, path = f"folder:{folder}", root / folder
+    classes = image_files.class_names(path / "train")
+    if len(classes) < 2:
+        raise DataNotFoundError(
+            f"{name} was looked for in {path}, and {path / 'train'} does not hold a folder for each of two or more "
+            "classes. Put images there as train/<class>/*.png or *.jpg and test/<class>/..., "
+            "or set RKDKIT_DATA to the folder that holds it."
         )
-    return pixels
+    return _image_folder(name, path, classes)
 
+
+def _image_folder(name: str, folder: Path, classes: tuple[str, ...], shape: image_files.Shape | None = None) -> Dataset:
+    """Read ``train/<class>/*`` and ``test/<class>/*``; without a `shape` all must be like the first."""
+    train, test = (image_files.in_class_folders(folder / part, classes) for part in ("train", "test"))
+    suffixes = {path.suffix.lower() for path, _ in train + test}
+    source = f"{name} from a folder of {' and '.join(sorted(suffixes))} files"
+    if shape and suffixes - {".png"}:
+        source += " (a JPEG copy: not pixel-identical to the published images)"
+    wanted = shape or image_files.shape_of(train[0][0])
+    return Dataset(name, _read(train, wanted, bool(shape)), _read(test, wanted, bool(shape)), classes, source)
+
+
+def _read(files: list[image_files.LabelledFile], shape: image_files.Shape, grey_as_colour: bool) -> Split:
+    # the files come class by class; shuffled, the first n test images are a sample of all classes
+    order = fixed_permutation(len(files)).tolist()
+    images = image_files.read([files[i][0] for i in order], shape, grey_as_colour)
+    return Split(images, torch.tensor([files[i][1] for i in order]))
+
+
+DIGITS_CLASSES = tuple("0123456789")
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+# the published order of the fine labels
+CIFAR100_CLASSES = (
+    *("apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl"),
+    *("boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair"),
+    *("chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin"),
+    *("elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp"),
+    *("lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain"),
+    *("mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck"),
+    *("pine_tree", "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road"),
+    *("rocket", "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider"),
+    *("squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television"),
+    *("tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf"),
+    *("woman", "worm"),
+)
+TINY_IMAGENET_SIZES = (100_000, 10_000)
 
 SOURCES: dict[str, Source] = {
-    "digits": Source(_digits, eps=0.25, augmentation="none"),
-    "cifar10": Source(_cifar10, eps=8 / 255, augmentation="crop-flip"),
+    "digits": Source(_digits, eps=0.25, augmentation="none", classes=DIGITS_CLASSES),
+    "cifar10": Source(partial(_cifar, 10, "cifar-10-batches-py"), 8 / 255, "crop-flip", CIFAR10_CLASSES),
+    "cifar100": Source(partial(_cifar, 100, "cifar-100-python"), 8 / 255, "crop-flip", CIFAR100_CLASSES),
+    "tiny_imagenet": Source(_tiny_imagenet, 8 / 255, "crop-flip"),
 }
+"""The datasets with a name of their own; :func:`source_of` also knows "folder:NAME" and some classes of any."""
