@@ -1,144 +1,43 @@
 """Datasets as tensors: the whole set in memory as uint8, no loader processes.
 
-``load("digits")`` needs nothing; ``load("cifar10")`` reads torchvision's files or a folder of images. The class
+``load("digits")`` needs nothing; the other datasets are read from the data folder. A name may go on with some of the
+classes, ``load("cifar10:airplane,automobile")``, and ``load("folder:NAME")`` reads a folder of one's own. The class
 docstring of :class:`Dataset` says what comes back.
 """
 
-import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from rkdkit import checks, paths
+from rkdkit import checks, image_files, paths
+from rkdkit.image_files import DataNotFoundError
+from rkdkit.splits import (
+    AUGMENTATIONS,
+    Dataset,
+    Split,
+    augment,
+    batches,
+    batches_per_epoch,
+    fixed_permutation,
+    to_float,
+)
 
-AUGMENTATIONS = ("none", "crop-flip")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-class DataNotFoundError(FileNotFoundError):
-    """The files of a dataset are not where they were looked for."""
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Some images and their labels.
-
-    Attributes
-    ----------
-    images : (N, C, H, W) uint8.
-    labels : (N,) int64.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: Tensor | slice) -> "Split":
-        """Return the images and labels at `index`."""
-        return Split(self.images[index], self.labels[index])
-
-    def to(self, device: torch.device) -> "Split":
-        """Return the same images and labels on `device`."""
-        return Split(self.images.to(device), self.labels.to(device))
-
-    @cached_property
-    def digest(self) -> str:
-        """The first 16 hex digits of the SHA-256 of shape, images and labels: which data these really are."""
-        sha = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        for tensor in (self.images, self.labels):
-            sha.update(tensor.cpu().contiguous().numpy().data)
-        return sha.hexdigest()[:16]
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A training and a test set, checked when made.
-
-    Attributes
-    ----------
-    name : the name it was loaded by.
-    train, test : the two :class:`Split`.
-    classes : the class names, in the order of the labels.
-    source : where the images came from, for provenance.
-
-    Raises
-    ------
-    ValueError
-        If images are not uint8 of one shape, or a label is out of range.
-    """
-
-    name: str
-    train: Split
-    test: Split
-    classes: tuple[str, ...]
-    source: str
-
-    def __post_init__(self) -> None:
-        for part, split in (("training", self.train), ("test", self.test)):
-            checks.images(split.images, f"{self.name}: {part} images")
-            if split.images.dtype != torch.uint8:
-                raise ValueError(f"{self.name}: {part} images must be uint8, not {split.images.dtype}.")
-            checks.labels(split.labels, len(split.images), len(self.classes), f"{self.name}: {part} labels")
-        if self.train.images.shape[1:] != self.test.images.shape[1:]:
-            raise ValueError(
-                f"{self.name}: training images are {tuple(self.train.images.shape[1:])}, "
-                f"test images {tuple(self.test.images.shape[1:])}; they must be of one shape."
-            )
-
-    @cached_property
-    def digest(self) -> str:
-        """The two splits' digests as one: which data this really is."""
-        return hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode()).hexdigest()[:16]
-
-    @cached_property
-    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel of the training images, as fractions of 255."""
-        pixels = self.train.images.transpose(0, 1).flatten(1)
-        # a histogram is exact in float64 and needs no float copy of the images
-        counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels]).double()
-        values = torch.arange(256, dtype=torch.float64) / 255
-        share = counts / counts.sum(1, keepdim=True)
-        mean = share @ values
-        std = (share @ values.square() - mean.square()).clamp_min(1e-12).sqrt()
-        return tuple(mean.tolist()), tuple(std.tolist())
-
-    def split_validation(self, n_train: int | None, n_val: int) -> tuple[Split, Split]:
-        """Split the training set into images to train on and held-out ones, the same for every run and seed.
-
-        Parameters
-        ----------
-        n_train : how many to train on; None: all that are not held out.
-        n_val : how many to hold out for choosing an epoch.
-
-        Returns
-        -------
-        train, validation : two :class:`Split` without a common image.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer images than asked for.
-        """
-        total = len(self.train)
-        checks.number("n_val", n_val, 0)
-        if n_train is None:
-            n_train = total - n_val
-        if n_train < 1 or n_train + n_val > total:
-            raise ValueError(
-                f"{self.name} has {total:,} training images: n_train {n_train:,} and n_val {n_val:,} "
-                "must be at least 1 and 0 and together no more than that."
-            )
-        order = _fixed_permutation(total)
-        return self.train.take(order[n_val : n_val + n_train]), self.train.take(order[:n_val])
+__all__ = ["CIFAR10_CLASSES", "CIFAR100_CLASSES", "SOURCES", "Source", "load", "load_extra", "source_of"]
+__all__ += [
+    "AUGMENTATIONS",
+    "DataNotFoundError",
+    "Dataset",
+    "Split",
+    "augment",
+    "batches",
+    "batches_per_epoch",
+    "to_float",
+]
 
 
 @dataclass(frozen=True)
@@ -150,16 +49,28 @@ class Source:
     read : reads it, given the data folder.
     eps : the l_inf radius its papers use (digits: what a prototype showed to be telling), in [0, 1] pixel units.
     augmentation : what its papers train with, one of `AUGMENTATIONS`.
+    classes : the class names in the order of the labels; () where only the files tell.
     """
 
     read: Callable[[Path], Dataset]
     eps: float
     augmentation: str
+    classes: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=4)
-def _load(name: str, root: Path) -> Dataset:
-    return SOURCES[name].read(root)
+def source_of(name: str) -> Source:
+    """Return what is known of a dataset before it is loaded; nothing is read.
+
+    Parameters
+    ----------
+    name : as :func:`load` takes it; some classes of a dataset have the whole one's source.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such dataset, or the classes asked for are malformed or known not to be in it.
+    """
+    return _parse(name)[1]
 
 
 def load(name: str, root: Path | str | None = None) -> Dataset:
@@ -167,85 +78,90 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
 
     Parameters
     ----------
-    name : "digits" (embedded: scikit-learn's 1,797 8x8 grey images, 1,300 / 497) or "cifar10".
+    name : "digits" (embedded: scikit-learn's 1,797 8x8 grey images, 1,300 / 497), "cifar10", "cifar100",
+        "tiny_imagenet", or "folder:NAME" for one's own images in ``NAME/{train,test}/<class>/*``. After a further
+        colon, two or more of its classes, "cifar10:airplane,automobile": only these, labelled 0, 1, ... as listed.
     root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
 
     Raises
     ------
     UnknownNameError
-        If there is no such dataset.
+        If there is no such dataset or class.
     DataNotFoundError
         If its files are not there; the message says where they were looked for and how to get them.
     ValueError
         If a file is damaged.
     """
-    return _load(checks.one_of("dataset", name, SOURCES), Path(root or paths.data_folder()).resolve())
+    return _load(name, _data_folder(root))
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Turn uint8 images into float32 in [0, 1]; shape and device stay."""
-    return images.float().div_(255)
-
-
-def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Augment a batch where it lies; the random draws are made on the CPU, so they are alike on every device.
+def load_extra(name: str, dataset: Dataset, root: Path | str | None = None) -> Split:
+    """Load synthetic images to train on beside a dataset's own, as RKD does (its section 4, after Rebuffi et al. 2021).
 
     Parameters
     ----------
-    images : (N, C, H, W), any dtype.
-    kind : "none", or "crop-flip": pad 4 zeros, crop back at a random place, mirror every second image or so.
-    generator : a CPU generator.
-
-    Returns
-    -------
-    (N, C, H, W), same dtype and device.
+    name : an ``.npz`` archive in the data folder that holds `image`, (N, H, W, C) uint8 (C is 1 for grey images), and
+        `label`, (N,) of any integer type, by the labels of `dataset`.
+    dataset : whose image shape and classes they must have.
+    root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
 
     Raises
     ------
-    UnknownNameError
-        If `kind` is another.
+    DataNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or its arrays do not fit; the message names the file and what is wrong.
     """
-    if checks.one_of("augmentation", kind, AUGMENTATIONS) == "none":
-        return images
-    n, channels, height, width = images.shape
-    top = torch.randint(0, 9, (n, 1), generator=generator)
-    left = torch.randint(0, 9, (n, 1), generator=generator)
-    mirrored = torch.rand((n, 1), generator=generator) < 0.5
-    rows = top + torch.arange(height)
-    columns = left + torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width))
-    at = torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(1, channels, 1, 1)
-    index = (*at, rows.view(n, 1, height, 1), columns.view(n, 1, 1, width))
-    return F.pad(images, (4, 4, 4, 4))[tuple(i.to(images.device, non_blocking=True) for i in index)]
+    channels, height, width = dataset.train.images.shape[1:]
+    return Split(*image_files.read_archive(_data_folder(root) / name, (channels, height, width), len(dataset.classes)))
 
 
-def batches(split: Split, batch_size: int, augmentation: str, order: torch.Generator) -> Iterator[Split]:
-    """Yield one epoch of shuffled, augmented batches with float32 images in [0, 1].
-
-    Every batch has the same size: the few images left over at the end of an epoch's order are not used in it, since
-    batch normalisation over a handful of images would be another network. A set smaller than `batch_size` is one batch.
-
-    Parameters
-    ----------
-    split : the images, on the device where the batches are wanted.
-    batch_size : images a batch.
-    augmentation : one of `AUGMENTATIONS`.
-    order : a CPU generator for the order and the augmentation.
-    """
-    size = min(batch_size, len(split))
-    permutation = torch.randperm(len(split), generator=order).to(split.labels.device)
-    for start in range(0, len(split) - size + 1, size):
-        batch = split.take(permutation[start : start + size])
-        yield Split(to_float(augment(batch.images, augmentation, order)), batch.labels)
+def _data_folder(root: Path | str | None) -> Path:
+    return Path(root or paths.data_folder()).resolve()
 
 
-def batches_per_epoch(n_images: int, batch_size: int) -> int:
-    """Return how many batches :func:`batches` yields."""
-    return max(n_images // batch_size, 1)
+def _parse(name: str) -> tuple[str, Source, tuple[str, ...]]:
+    """Return a name's whole dataset, its source, and the classes asked for; () asks for all."""
+    whole, colon, listed = str(name).partition(":")
+    if whole == "folder":
+        folder, colon, listed = listed.partition(":")
+        if folder in ("", ".", "..") or set(folder) & set("/\\"):
+            raise checks.UnknownNameError(
+                f"{name!r} must name one folder in the data folder, without a path, as in 'folder:flowers'."
+            )
+        whole, source = f"folder:{folder}", Source(partial(_own_folder, folder), eps=8 / 255, augmentation="crop-flip")
+    else:
+        source = SOURCES[checks.one_of("dataset", whole, [*SOURCES, "folder:NAME"])]
+    if not colon:
+        return whole, source, ()
+    classes = tuple(listed.split(","))
+    if "" in classes or len(set(classes)) < max(len(classes), 2):
+        raise checks.UnknownNameError(
+            f"{name!r} must list two or more different classes, as in 'cifar10:airplane,automobile'."
+        )
+    for each in classes:
+        if source.classes:
+            checks.one_of(f"class of {whole}", each, source.classes)
+    return whole, source, classes
 
 
-def _fixed_permutation(n: int) -> Tensor:
-    # RandomState's stream is frozen by numpy's compatibility policy, so the split never changes with a version
-    return torch.from_numpy(np.random.RandomState(0).permutation(n))
+@lru_cache(maxsize=4)
+def _load(name: str, root: Path) -> Dataset:
+    whole, source, classes = _parse(name)
+    return _only(classes, _load(whole, root), name) if classes else source.read(root)
+
+
+def _only(classes: tuple[str, ...], dataset: Dataset, name: str) -> Dataset:
+    new_label = torch.full((len(dataset.classes),), -1)
+    for label, each in enumerate(classes):
+        new_label[dataset.classes.index(checks.one_of(f"class of {dataset.name}", each, dataset.classes))] = label
+
+    def kept(split: Split) -> Split:
+        part = split.take(new_label[split.labels] >= 0)
+        return Split(part.images, new_label[part.labels])
+
+    source = f"{dataset.source}; only its classes {', '.join(classes)}"
+    return Dataset(name, kept(dataset.train), kept(dataset.test), classes, source)
 
 
 def _digits(_: Path) -> Dataset:
@@ -254,103 +170,109 @@ def _digits(_: Path) -> Dataset:
     bunch = load_digits()
     images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    order = _fixed_permutation(len(labels))
+    order = fixed_permutation(len(labels))
     everything = Split(images[order], labels[order])
     return Dataset(
         name="digits",
         train=everything.take(slice(0, 1300)),
         test=everything.take(slice(1300, None)),
-        classes=tuple("0123456789"),
+        classes=DIGITS_CLASSES,
         source="digits as bundled with scikit-learn, split 1,300 / 497 by a fixed shuffle",
     )
 
 
-CIFAR10_CLASSES = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-)
-
-
-def _cifar10(root: Path) -> Dataset:
-    published, folder = root / "cifar-10-batches-py", root / "cifar10"
+def _cifar(n_classes: int, folder: str, root: Path) -> Dataset:
+    name, title, published, copy = f"cifar{n_classes}", f"CIFAR-{n_classes}", root / folder, root / f"cifar{n_classes}"
+    classes = SOURCES[name].classes
     if published.is_dir():
-        return _cifar10_published(root, published)
-    if (folder / "train").is_dir():
-        return _image_folder("cifar10", folder, CIFAR10_CLASSES, (3, 32, 32))
+        train, test = (Split(*split) for split in image_files.published_cifar(name.upper(), root))
+        return Dataset(name, train, test, classes, f"{title} as published (torchvision's files)")
+    if (copy / "train").is_dir():
+        return _image_folder(name, copy, classes, (3, 32, 32))
     raise DataNotFoundError(
-        f"CIFAR-10 was looked for in {published} (torchvision's files) and {folder} (train/<class>/*.png or *.jpg, "
+        f"{title} was looked for in {published} (torchvision's files) and {copy} (train/<class>/*.png or *.jpg, "
         "test/<class>/...), and neither is there. Download it (170 MB) with\n"
-        f'    {sys.executable} -c "from torchvision.datasets import CIFAR10; CIFAR10({str(root)!r}, download=True)"\n'
+        f'    {sys.executable} -c "from torchvision.datasets import {name.upper()}; '
+        f'{name.upper()}({str(root)!r}, download=True)"\n'
         "or set RKDKIT_DATA to the folder that holds it."
     )
 
 
-def _cifar10_published(root: Path, folder: Path) -> Dataset:
-    from torchvision.datasets import CIFAR10
-
-    splits = []
-    for train in (True, False):
-        try:
-            # torchvision compares every file's checksum with the published one before it unpickles any
-            published = CIFAR10(str(root), train=train, download=False)
-        except RuntimeError as error:
-            raise ValueError(
-                f"A CIFAR-10 file in {folder} is missing or does not match its published checksum. "
-                "Delete that folder and download it anew."
-            ) from error
-        images = torch.from_numpy(published.data).permute(0, 3, 1, 2).contiguous()
-        splits.append(Split(images, torch.tensor(published.targets)))
-    return Dataset("cifar10", splits[0], splits[1], CIFAR10_CLASSES, "CIFAR-10 as published (torchvision's files)")
-
-
-def _image_folder(name: str, root: Path, classes: tuple[str, ...], shape: tuple[int, int, int]) -> Dataset:
-    """Read ``train/<class>/*`` and ``test/<class>/*``, one folder a class."""
-    suffixes: set[str] = set()
-    splits = []
-    for part in ("train", "test"):
-        found = {path.name for path in (root / part).iterdir() if path.is_dir()} if (root / part).is_dir() else set()
-        if found != set(classes):
+def _tiny_imagenet(root: Path) -> Dataset:
+    folder = root / "tiny-imagenet-200"
+    ids, table = folder / "wnids.txt", folder / "val" / "val_annotations.txt"
+    for needed in (ids, table):
+        if not needed.is_file():
             raise DataNotFoundError(
-                f"{root / part} must hold one folder for each class of {name}. "
-                f"Missing: {', '.join(sorted(set(classes) - found)) or 'none'}; "
-                f"not a class: {', '.join(sorted(found - set(classes))) or 'none'}."
+                f"Tiny ImageNet was looked for in {folder}, and {needed} is not there. Download (250 MB) and unpack\n"
+                f"    http://cs231n.stanford.edu/tiny-imagenet-200.zip\nin {root}, "
+                "or set RKDKIT_DATA to the folder that holds tiny-imagenet-200."
             )
-        files = [
-            (path, label)
-            for label, name_of_class in enumerate(classes)
-            for path in sorted((root / part / name_of_class).iterdir())
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        ]
-        if not files:
-            raise DataNotFoundError(f"{root / part} holds no {' or '.join(IMAGE_SUFFIXES)} files.")
-        suffixes |= {path.suffix.lower() for path, _ in files}
-        images = torch.from_numpy(np.stack([_read_image(path, shape) for path, _ in files]))
-        labels = torch.tensor([label for _, label in files])
-        # the files come class by class; shuffled, the first n test images are a sample of all classes
-        order = _fixed_permutation(len(files))
-        splits.append(Split(images[order].permute(0, 3, 1, 2).contiguous(), labels[order]))
-    source = f"{name} from a folder of {' and '.join(sorted(suffixes))} files"
-    if suffixes - {".png"}:
-        source += " (a JPEG copy: not pixel-identical to the published images)"
-    return Dataset(name, splits[0], splits[1], classes, source)
+    classes = tuple(ids.read_text(encoding="utf-8", errors="replace").split())
+    train = image_files.in_class_folders(folder / "train", classes, "images")
+    test = image_files.annotated(table, folder / "val" / "images", classes)
+    for part, files, published in zip(("train", "val"), (train, test), TINY_IMAGENET_SIZES, strict=True):
+        if len(files) != published:
+            raise ValueError(f"{folder / part} has {len(files):,} images, not {published:,}. Unpack the zip anew.")
+    source = "Tiny ImageNet as published; its validation images are the test set"
+    return Dataset("tiny_imagenet", _read(train, (3, 64, 64), True), _read(test, (3, 64, 64), True), classes, source)
 
 
-def _read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB" if shape[0] == 3 else "L"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"The image file {path} cannot be read ({error}). Replace it or delete it.") from error
-    if pixels.shape[:2] != shape[1:]:
-        raise ValueError(
-            f"The image file {path} is {pixels.shape[0]}x{pixels.shape[1]} pixels, not {shape[1]}x{shape[2]}."
+def _own_folder(folder: str, root: Path) -> Dataset:
+    name, path = f"folder:{folder}", root / folder
+    classes = image_files.class_names(path / "train")
+    if len(classes) < 2:
+        raise DataNotFoundError(
+            f"{name} was looked for in {path}, and {path / 'train'} does not hold a folder for each of two or more "
+            "classes. Put images there as train/<class>/*.png or *.jpg and test/<class>/..., "
+            "or set RKDKIT_DATA to the folder that holds it."
         )
-    return pixels
+    return _image_folder(name, path, classes)
 
+
+def _image_folder(name: str, folder: Path, classes: tuple[str, ...], shape: image_files.Shape | None = None) -> Dataset:
+    """Read ``train/<class>/*`` and ``test/<class>/*``; without a `shape` all must be like the first."""
+    train, test = (image_files.in_class_folders(folder / part, classes) for part in ("train", "test"))
+    suffixes = {path.suffix.lower() for path, _ in train + test}
+    source = f"{name} from a folder of {' and '.join(sorted(suffixes))} files"
+    if shape and suffixes - {".png"}:
+        source += " (a JPEG copy: not pixel-identical to the published images)"
+    wanted = shape or image_files.shape_of(train[0][0])
+    return Dataset(name, _read(train, wanted, bool(shape)), _read(test, wanted, bool(shape)), classes, source)
+
+
+def _read(files: list[image_files.LabelledFile], shape: image_files.Shape, grey_as_colour: bool) -> Split:
+    # the files come class by class; shuffled, the first n test images are a sample of all classes
+    order = fixed_permutation(len(files)).tolist()
+    images = image_files.read([files[i][0] for i in order], shape, grey_as_colour)
+    return Split(images, torch.tensor([files[i][1] for i in order]))
+
+
+DIGITS_CLASSES = tuple("0123456789")
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+# the published order of the fine labels
+CIFAR100_CLASSES = (
+    *("apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl"),
+    *("boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair"),
+    *("chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin"),
+    *("elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp"),
+    *("lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain"),
+    *("mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck"),
+    *("pine_tree", "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road"),
+    *("rocket", "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider"),
+    *("squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television"),
+    *("tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf"),
+    *("woman", "worm"),
+)
+TINY_IMAGENET_SIZES = (100_000, 10_000)
 
 SOURCES: dict[str, Source] = {
-    "digits": Source(_digits, eps=0.25, augmentation="none"),
-    "cifar10": Source(_cifar10, eps=8 / 255, augmentation="crop-flip"),
+    "digits": Source(_digits, eps=0.25, augmentation="none", classes=DIGITS_CLASSES),
+    "cifar10": Source(partial(_cifar, 10, "cifar-10-batches-py"), 8 / 255, "crop-flip", CIFAR10_CLASSES),
+    "cifar100": Source(partial(_cifar, 100, "cifar-100-python"), 8 / 255, "crop-flip", CIFAR100_CLASSES),
+    "tiny_imagenet": Source(_tiny_imagenet, 8 / 255, "crop-flip"),
 }
+"""The datasets with a name of their own; :func:`source_of` also knows "folder:NAME" and some classes of any."""

@@ -1,13 +1,15 @@
-"""Datasets: embedded, from torchvision's files, from a folder of images; and what is refused."""
+"""Datasets by name: embedded, from published files, folders and archives of images; and what is refused."""
+
+import hashlib
+import pickle
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+import torchvision
 from PIL import Image
 
-from rkdkit import data
+from rkdkit import data, image_files
 from rkdkit.checks import UnknownNameError
 
 
@@ -23,30 +25,6 @@ def test_digits_are_embedded_and_their_split_is_fixed(digits):
     assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, original.tolist()))
 
 
-def test_channel_statistics_are_those_of_the_pixels(digits):
-    pixels = digits.train.images.double() / 255
-    (mean,), (std,) = digits.channel_statistics
-    assert mean == pytest.approx(pixels.mean().item())
-    assert std == pytest.approx(pixels.std(correction=0).item())
-
-
-@given(n_train=st.none() | st.integers(1, 1000), n_val=st.integers(0, 300))
-def test_validation_images_are_held_out_and_the_same_whatever_is_trained_on(n_train, n_val):
-    digits = data.load("digits")
-    numbered = data.Split(torch.zeros(1300, 1, 1, 1, dtype=torch.uint8), torch.arange(1300))
-    dataset = data.Dataset("numbered", numbered, numbered, tuple(map(str, range(1300))), "made up")
-    train, val = dataset.split_validation(n_train, n_val)
-    assert (len(train), len(val)) == (1300 - n_val if n_train is None else n_train, n_val)
-    assert not set(train.labels.tolist()) & set(val.labels.tolist())
-    assert torch.equal(val.labels, dataset.split_validation(1, n_val)[1].labels)
-    assert digits.split_validation(n_train, n_val)[0].images.dtype == torch.uint8
-
-
-def test_more_images_than_there_are_are_refused(digits):
-    with pytest.raises(ValueError, match="digits has 1,300 training images: n_train 1,290 and n_val 20"):
-        digits.split_validation(1290, 20)
-
-
 def test_unknown_dataset_lists_the_known_ones():
     with pytest.raises(
         UnknownNameError, match=r"Unknown dataset 'digit'. Did you mean 'digits'\? Known: digits, cifar10"
@@ -54,21 +32,42 @@ def test_unknown_dataset_lists_the_known_ones():
         data.load("digit")
 
 
-def test_missing_cifar10_says_where_it_looked_and_how_to_get_it(tmp_path):
-    with pytest.raises(data.DataNotFoundError, match=r"(?s)cifar-10-batches-py.*cifar10.*download=True.*RKDKIT_DATA"):
-        data.load("cifar10", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifar10", r"(?s)cifar-10-batches-py.*cifar10.*import CIFAR10; .*download=True.*RKDKIT_DATA"),
+        ("cifar100", r"(?s)cifar-100-python.*cifar100.*import CIFAR100; .*download=True.*RKDKIT_DATA"),
+        ("tiny_imagenet", r"(?s)tiny-imagenet-200.*wnids\.txt is not there.*tiny-imagenet-200\.zip.*RKDKIT_DATA"),
+        ("folder:mine", r"mine/train does not hold .* train/<class>/\*\.png .*RKDKIT_DATA"),
+    ],
+)
+def test_a_missing_dataset_says_where_it_was_looked_for_and_how_to_get_it(tmp_path, name, message):
+    with pytest.raises(data.DataNotFoundError, match=message):
+        data.load(name, tmp_path)
 
 
-def make_image_folder(root, per_class=2, size=(32, 32), mode="RGB"):
-    random = np.random.RandomState(0)
+def save_image(path, size=(32, 32), mode="RGB"):
+    """Save an image whose pixels follow from its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.RandomState(int(hashlib.sha256("/".join(path.parts[-3:]).encode()).hexdigest()[:8], 16))
+    shape = size if mode == "L" else (*size, len(mode))
+    Image.fromarray(random.randint(0, 256, shape, np.uint8)).save(path)
+
+
+def make_image_folder(root, name="cifar10", classes=data.CIFAR10_CLASSES, per_class=2, **image):
     for part in ("train", "test"):
-        for name in data.CIFAR10_CLASSES:
-            folder = root / "cifar10" / part / name
-            folder.mkdir(parents=True)
+        for each in classes:
             for i in range(per_class):
-                shape = (*size, 3) if mode == "RGB" else size
-                Image.fromarray(random.randint(0, 256, shape, np.uint8)).save(folder / f"{i:04d}.png")
+                save_image(root / name / part / each / f"{i:04d}.png", **image)
     return root
+
+
+def label_of_pixels(split):
+    return {i.numpy().tobytes(): int(y) for i, y in zip(split.images, split.labels, strict=True)}
+
+
+def pixels_of(path):
+    return np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1).tobytes()
 
 
 def test_cifar10_from_a_folder_of_images(tmp_path):
@@ -78,16 +77,13 @@ def test_cifar10_from_a_folder_of_images(tmp_path):
     assert dataset.source == "cifar10 from a folder of .png files"
     assert sorted(dataset.train.labels.tolist()) == sorted(list(range(10)) * 2)
     assert dataset.test.labels.tolist() != sorted(dataset.test.labels.tolist()), "not class by class"
-    stored = {
-        tuple(i.flatten().tolist()): int(y) for i, y in zip(dataset.test.images, dataset.test.labels, strict=True)
-    }
+    labels = label_of_pixels(dataset.test)
     for label, name in enumerate(data.CIFAR10_CLASSES):
-        pixels = np.asarray(Image.open(root / "cifar10" / "test" / name / "0001.png")).transpose(2, 0, 1)
-        assert stored[tuple(pixels.flatten().tolist())] == label
+        assert labels[pixels_of(root / "cifar10" / "test" / name / "0001.png")] == label
 
 
 def test_grey_images_are_read_as_colour(tmp_path):
-    dataset = data.load("cifar10", make_image_folder(tmp_path, 1, mode="L"))
+    dataset = data.load("cifar10", make_image_folder(tmp_path, per_class=1, mode="L"))
     assert torch.equal(dataset.train.images[:, 0], dataset.train.images[:, 1])
 
 
@@ -102,7 +98,7 @@ def test_a_damaged_image_file_is_named(tmp_path):
 def test_an_image_of_another_size_is_named(tmp_path):
     root = make_image_folder(tmp_path)
     Image.new("RGB", (31, 32)).save(root / "cifar10" / "test" / "dog" / "0000.png")
-    with pytest.raises(ValueError, match=r"dog/0000\.png is 32x31 pixels, not 32x32"):
+    with pytest.raises(ValueError, match=r"dog/0000\.png is 32x31 pixels in colour, not 32x32 pixels in colour"):
         data.load("cifar10", root)
 
 
@@ -122,68 +118,272 @@ def test_a_jpeg_copy_says_so(tmp_path):
     assert data.load("cifar10", root).source == source
 
 
-def test_published_files_with_a_wrong_checksum_are_not_unpickled(tmp_path):
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
+def test_cifar100_from_a_folder_of_images(tmp_path):
+    dataset = data.load("cifar100", make_image_folder(tmp_path, "cifar100", data.CIFAR100_CLASSES, per_class=1))
+    assert dataset.train.images.shape == (100, 3, 32, 32)
+    assert dataset.classes == data.CIFAR100_CLASSES
+    path = tmp_path / "cifar100" / "train" / "willow_tree" / "0000.png"
+    assert label_of_pixels(dataset.train)[pixels_of(path)] == data.CIFAR100_CLASSES.index("willow_tree")
+
+
+PUBLISHED = {
+    "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "batches.meta"),
+    "cifar100": ("cifar-100-python", ["train"], "test", "meta"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_files_are_read_with_their_fine_labels(tmp_path, monkeypatch, name):
+    folder, train, test, meta = PUBLISHED[name]
+    (tmp_path / folder).mkdir()
+
+    def publish(file, content):
+        pickled = pickle.dumps(content)
+        (tmp_path / folder / file).write_bytes(pickled)
+        return [file, hashlib.md5(pickled).hexdigest()]
+
+    random, key = np.random.RandomState(0), "labels" if name == "cifar10" else "fine_labels"
+    content = {f: {"data": random.randint(0, 256, (2, 3072), np.uint8), key: [i, 9]} for i, f in enumerate(train)}
+    reader = getattr(torchvision.datasets, name.upper())
+    monkeypatch.setattr(reader, "train_list", [publish(file, content[file]) for file in train])
+    monkeypatch.setattr(reader, "test_list", [publish(test, content[train[0]])])
+    _, digest = publish(meta, {reader.meta["key"]: []})
+    monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": digest})
+
+    dataset = data.load(name, tmp_path)
+    assert dataset.train.labels.tolist() == [label for i, _ in enumerate(train) for label in (i, 9)]
+    assert torch.equal(dataset.test.images[0].flatten(), torch.from_numpy(content[train[0]]["data"][0]))
+    assert dataset.classes == data.source_of(name).classes
+    assert "as published" in dataset.source
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_files_with_a_wrong_checksum_are_not_unpickled(tmp_path, name):
+    folder, train, test, meta = PUBLISHED[name]
+    (tmp_path / folder).mkdir()
     mark = tmp_path / "executed"
     bomb = f"cbuiltins\nopen\n(V{mark}\nVw\ntR.".encode()
-    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch", "batches.meta"]:
-        (folder / name).write_bytes(bomb)
-    with pytest.raises(ValueError, match="does not match its published checksum"):
-        data.load("cifar10", tmp_path)
+    for file in [*train, test, meta]:
+        (tmp_path / folder / file).write_bytes(bomb)
+    with pytest.raises(ValueError, match=f"{folder} is missing or does not match its published checksum"):
+        data.load(name, tmp_path)
     assert not mark.exists()
 
 
-def split(images, labels):
-    return data.Split(images, labels)
+WNIDS = ("n03", "n01", "n02")  # not sorted: the order of wnids.txt is that of the labels
+
+
+@pytest.fixture
+def tiny_imagenet(tmp_path, monkeypatch):
+    """Tiny ImageNet with three classes of two training images and one validation image."""
+    folder = tmp_path / "tiny-imagenet-200"
+    for wnid in WNIDS:
+        for i in range(2):
+            save_image(folder / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", (64, 64), "L" if i else "RGB")
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text("not read")
+    for i in range(3):
+        save_image(folder / "val" / "images" / f"val_{i}.JPEG", (64, 64))
+    lines = [f"val_{i}.JPEG\t{wnid}\t0\t32\t44\t62\n" for i, wnid in enumerate(sorted(WNIDS))]
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    (folder / "wnids.txt").write_text("\n".join(WNIDS) + "\n")
+    monkeypatch.setattr(data, "TINY_IMAGENET_SIZES", (6, 3))
+    return folder
+
+
+def test_tiny_imagenet_from_its_published_folder(tiny_imagenet):
+    dataset = data.load("tiny_imagenet", tiny_imagenet.parent)
+    assert dataset.train.images.shape == (6, 3, 64, 64)
+    assert dataset.classes == WNIDS
+    train, test = label_of_pixels(dataset.train), label_of_pixels(dataset.test)
+    for label, wnid in enumerate(WNIDS):
+        assert train[pixels_of(tiny_imagenet / "train" / wnid / "images" / f"{wnid}_0.JPEG")] == label
+        grey = pixels_of(tiny_imagenet / "train" / wnid / "images" / f"{wnid}_1.JPEG")
+        assert train[grey] == label
+        assert grey[: 64 * 64] == grey[64 * 64 : 2 * 64 * 64]
+    for i, wnid in enumerate(sorted(WNIDS)):
+        assert test[pixels_of(tiny_imagenet / "val" / "images" / f"val_{i}.JPEG")] == WNIDS.index(wnid)
+
+
+def test_a_part_of_tiny_imagenet_is_refused(tiny_imagenet, monkeypatch):
+    (tiny_imagenet / "val" / "images" / "val_1.JPEG").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"val_1\.JPEG cannot be read"):
+        data.load("tiny_imagenet", tiny_imagenet.parent)
+    (tiny_imagenet / "train" / "n02" / "images" / "n02_0.JPEG").unlink()
+    with pytest.raises(ValueError, match=r"train has 5 images, not 6\. Unpack the zip anew"):
+        data.load("tiny_imagenet", tiny_imagenet.parent)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="not 100,000"):
+        data.load("tiny_imagenet", tiny_imagenet.parent)
+
+
+@pytest.mark.parametrize("line", ["val_0.JPEG", "val_0.JPEG\tn09\t0\t0\t1\t1", "", "\xff"])
+def test_a_damaged_line_of_tiny_imagenets_annotations_is_named(tiny_imagenet, line):
+    table = tiny_imagenet / "val" / "val_annotations.txt"
+    table.write_bytes(table.read_bytes() + f"{line}\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"Line 4 of .*val_annotations\.txt names no image and class"):
+        data.load("tiny_imagenet", tiny_imagenet.parent)
+
+
+def test_some_classes_are_relabelled_as_listed(digits):
+    some = data.load("digits:7,0,3")
+    assert some.classes == ("7", "0", "3")
+    assert some.name == "digits:7,0,3"
+    assert some.source.endswith("; only its classes 7, 0, 3")
+    for part, whole in ((some.train, digits.train), (some.test, digits.test)):
+        kept = [(int(y), image) for y, image in zip(whole.labels, whole.images, strict=True) if y in (7, 0, 3)]
+        assert part.labels.tolist() == [[7, 0, 3].index(y) for y, _ in kept]
+        assert torch.equal(part.images, torch.stack([image for _, image in kept]))
+    assert some.digest not in (digits.digest, data.load("digits:0,7,3").digest)
+    assert data.load("digits:7,0,3") is some
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "message"),
+    ("name", "message"),
     [
-        (torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), "must be uint8"),
-        (torch.full((2, 1, 4, 4), float("nan")), torch.zeros(2, dtype=torch.int64), "contain NaN"),
-        (torch.full((2, 1, 4, 4), 2.0), torch.zeros(2, dtype=torch.int64), r"must lie in \[0, 1\]"),
-        (torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), r"shape \(N, C, H, W\)"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), r"must lie in 0..1, but .* from 0 to 2"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0]), "one an image"),
+        ("cifar10:airplan,cat", r"Unknown class of cifar10 'airplan'. Did you mean 'airplane'\?"),
+        ("cifar10:cat, dog", r"Unknown class of cifar10 ' dog'. Did you mean 'dog'\?"),
+        *((f"cifar10:{listed}", "two or more different classes") for listed in ("", "cat", "cat,", "cat,dog,cat")),
+        ("tiny_imagenet:n01", "two or more different classes"),
+        ("folder:mine:cat", "two or more different classes"),
+        *((f"folder{path}", "must name one folder") for path in ("", ":", ":..", ":/etc", ":a/b", ":a\\b", "::a,b")),
+        ("cifar:cat,dog", r"Unknown dataset 'cifar'. Did you mean 'cifar10'\?"),
+        ("flowers", "Unknown dataset 'flowers'.*folder:NAME"),
     ],
 )
-def test_a_dataset_of_bad_images_or_labels_is_refused(images, labels, message):
-    good = split(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.tensor([0]))
-    with pytest.raises(ValueError, match=message):
-        data.Dataset("mine", split(images, labels), good, ("a", "b"), "made up")
-    with pytest.raises(ValueError, match=f"test .*{message}"):
-        data.Dataset("mine", good, split(images, labels), ("a", "b"), "made up")
+def test_a_malformed_name_is_refused_before_anything_is_read(tmp_path, name, message):
+    with pytest.raises(UnknownNameError, match=message):
+        data.source_of(name)
+    with pytest.raises(UnknownNameError, match=message):
+        data.load(name, tmp_path)
 
 
-@given(seed=st.integers(0, 1000), n=st.integers(1, 6), channels=st.sampled_from([1, 3]), size=st.integers(1, 9))
-def test_augmented_images_are_crops_of_the_padded_image_or_its_mirror(seed, n, channels, size):
-    images = torch.randint(0, 256, (n, channels, size, size), generator=torch.Generator().manual_seed(seed)).byte()
-    augmented = data.augment(images, "crop-flip", torch.Generator().manual_seed(seed))
-    assert augmented.shape == images.shape
-    assert augmented.dtype == torch.uint8
-    padded = torch.zeros(n, channels, size + 8, size + 8, dtype=torch.uint8)
-    padded[:, :, 4 : 4 + size, 4 : 4 + size] = images
-    for image, whole in zip(augmented, padded, strict=True):
-        crops = [whole[:, y : y + size, x : x + size] for y in range(9) for x in range(9)]
-        assert any(torch.equal(image, crop) or torch.equal(image, crop.flip(2)) for crop in crops)
+@pytest.mark.parametrize(
+    ("name", "eps", "augmentation"),
+    [
+        ("digits", 0.25, "none"),
+        ("digits:1,7", 0.25, "none"),
+        ("cifar100:oak_tree,sea", 8 / 255, "crop-flip"),
+        ("tiny_imagenet", 8 / 255, "crop-flip"),
+        ("folder:mine", 8 / 255, "crop-flip"),
+        ("folder:mine:b,a", 8 / 255, "crop-flip"),
+    ],
+)
+def test_what_is_known_of_a_dataset_needs_no_files(name, eps, augmentation):
+    source = data.source_of(name)
+    assert (source.eps, source.augmentation) == (eps, augmentation)
 
 
-def test_augmentation_shifts_and_mirrors():
-    images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).repeat(200, 1, 1, 1)
-    augmented = data.augment(images, "crop-flip", torch.Generator().manual_seed(0))
-    assert len({tuple(image.flatten().tolist()) for image in augmented}) > 80
-    assert data.augment(images, "none", torch.Generator()) is images
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("RGBA", 3), ("L", 1)])
+def test_ones_own_folder_has_the_shape_of_its_images(tmp_path, mode, channels):
+    make_image_folder(tmp_path, "mine", ("b", "a", "c"), size=(5, 7), mode=mode)
+    (tmp_path / "mine" / "train" / ".ipynb_checkpoints").mkdir()
+    dataset = data.load("folder:mine", tmp_path)
+    assert dataset.train.images.shape == (6, channels, 5, 7)
+    assert (dataset.name, dataset.classes) == ("folder:mine", ("a", "b", "c"))
+    assert dataset.source == "folder:mine from a folder of .png files"
+    some = data.load("folder:mine:c,a", tmp_path)
+    assert some.classes == ("c", "a")
+    assert torch.equal(some.test.images[some.test.labels == 0], dataset.test.images[dataset.test.labels == 2])
+    with pytest.raises(UnknownNameError, match="Unknown class of folder:mine 'd'"):
+        data.load("folder:mine:c,d", tmp_path)
 
 
-@given(n=st.integers(1, 50), batch_size=st.integers(1, 60))
-def test_an_epochs_batches_are_of_one_size_and_without_repetition(n, batch_size):
-    whole = data.Split(torch.zeros(n, 1, 2, 2, dtype=torch.uint8), torch.arange(n))
-    seen = list(data.batches(whole, batch_size, "none", torch.Generator().manual_seed(0)))
-    assert len(seen) == data.batches_per_epoch(n, batch_size)
-    assert {len(b) for b in seen} == {min(n, batch_size)}
-    labels = torch.cat([b.labels for b in seen]).tolist()
-    assert len(labels) == len(set(labels))
-    assert n - len(labels) < min(n, batch_size)
-    assert all(b.images.dtype == torch.float32 for b in seen)
+@pytest.mark.parametrize(
+    ("part", "size", "mode", "message"),
+    [
+        ("train", (6, 6), "L", "6x6 pixels in grey, not 6x6 pixels in colour"),
+        ("test", (6, 5), "RGB", "6x5 pixels in colour, not 6x6"),
+    ],
+)
+def test_an_image_unlike_the_first_in_ones_own_folder_is_named(tmp_path, part, size, mode, message):
+    make_image_folder(tmp_path, "mine", ("a", "b"), size=(6, 6))
+    save_image(tmp_path / "mine" / part / "b" / "0001.png", size, mode)
+    with pytest.raises(ValueError, match=rf"{part}/b/0001\.png is {message}"):
+        data.load("folder:mine", tmp_path)
+
+
+def test_an_image_of_sixteen_bits_is_not_cut_down_to_eight(tmp_path):
+    make_image_folder(tmp_path, "mine", ("a", "b"), mode="L")
+    Image.fromarray(np.full((32, 32), 40_000, np.uint16)).save(tmp_path / "mine" / "train" / "a" / "0000.png")
+    with pytest.raises(ValueError, match=r"a/0000\.png cannot be read .*more than 8 bits"):
+        data.load("folder:mine", tmp_path)
+
+
+def test_a_class_without_images_is_refused(tmp_path):
+    make_image_folder(tmp_path, "mine", ("a", "b"), per_class=1)
+    (tmp_path / "mine" / "test" / "b" / "0000.png").rename(tmp_path / "mine" / "test" / "b" / "0000.gif")
+    with pytest.raises(data.DataNotFoundError, match=r"test/b holds no \.png or \.jpg or \.jpeg files"):
+        data.load("folder:mine", tmp_path)
+
+
+def test_many_images_are_read_under_a_progress_bar(tmp_path, monkeypatch):
+    tracked = []
+    monkeypatch.setattr(image_files, "MANY", 4)
+    monkeypatch.setattr(image_files, "track", lambda paths, **_: tracked.append(len(paths)) or paths)
+    make_image_folder(tmp_path, "mine", ("a", "b"))
+    (tmp_path / "mine" / "test" / "b" / "0000.png").unlink()
+    data.load("folder:mine", tmp_path)
+    assert tracked == [4]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64, ">i4"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_extra_images_are_read_from_an_archive(tmp_path, save, channels, dtype):
+    few = data.Split(torch.zeros(1, channels, 4, 5, dtype=torch.uint8), torch.tensor([0]))
+    dataset = data.Dataset("mine", few, few, tuple("abcd"), "made up")
+    image = np.random.RandomState(0).randint(0, 256, (5, 4, 5, channels), np.uint8)
+    save(tmp_path / "extra.npz", image=image, label=np.array([2, 0, 3, 3, 1], dtype), more=np.zeros(1))
+    extra = data.load_extra("extra.npz", dataset, tmp_path)
+    assert extra.labels.tolist() == [2, 0, 3, 3, 1]
+    assert extra.labels.dtype == torch.int64
+    assert np.array_equal(extra.images.numpy(), image.transpose(0, 3, 1, 2))
+
+
+IMAGE, LABEL = np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": IMAGE, "label": LABEL}, "must hold the arrays 'image' and 'label', but holds images, label"),
+        ({}, "but holds none"),
+        ({"image": IMAGE.astype(np.float32), "label": LABEL}, r"uint8 of shape \(N, 8, 8, 1\), not float32"),
+        ({"image": IMAGE.transpose(0, 3, 1, 2), "label": LABEL}, r"not uint8 of \(3, 1, 8, 8\)"),
+        ({"image": IMAGE[:0], "label": LABEL[:0]}, r"not uint8 of \(0, 8, 8, 1\)"),
+        ({"image": np.uint8(3), "label": LABEL}, r"not uint8 of \(\)"),
+        ({"image": IMAGE, "label": LABEL.astype(float)}, "'label' must be of whole numbers, not float64"),
+        ({"image": IMAGE, "label": LABEL + 10}, r"'label' must lie in 0..9, but their values go from 10 to 10"),
+        ({"image": IMAGE, "label": LABEL - 1}, r"must lie in 0..9"),
+        ({"image": IMAGE, "label": np.full(3, 2**64 - 1, np.uint64)}, r"must lie in 0..9"),
+        ({"image": IMAGE, "label": LABEL[:2]}, r"'label' must be int64 of shape \(3,\), one an image"),
+        ({"image": IMAGE, "label": np.array(["a", "b", "c"], object)}, r"cannot be read .*Object arrays"),
+    ],
+)
+def test_unfit_extra_images_are_refused_by_name(tmp_path, digits, arrays, message):
+    np.savez(tmp_path / "extra.npz", **arrays)
+    with pytest.raises(ValueError, match=rf"extra\.npz.*{message}"):
+        data.load_extra("extra.npz", digits, tmp_path)
+
+
+def test_missing_or_damaged_extra_images_are_named(tmp_path, digits):
+    path = tmp_path / "extra.npz"
+    with pytest.raises(data.DataNotFoundError, match=r"extra\.npz is not there.*'image' and 'label'"):
+        data.load_extra("extra.npz", digits, tmp_path)
+    np.savez(path, image=IMAGE, label=LABEL)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"extra\.npz is no \.npz archive, or is damaged"):
+        data.load_extra("extra.npz", digits, tmp_path)
+    at = whole.index(bytes(100))
+    path.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
+    with pytest.raises(ValueError, match=r"extra\.npz cannot be read .*CRC"):
+        data.load_extra("extra.npz", digits, tmp_path)
+
+
+def test_a_pickle_named_as_an_archive_is_not_unpickled(tmp_path, digits):
+    mark = tmp_path / "executed"
+    (tmp_path / "extra.npz").write_bytes(f"cbuiltins\nopen\n(V{mark}\nVw\ntR.".encode())
+    with pytest.raises(ValueError, match=r"extra\.npz is no \.npz archive"):
+        data.load_extra("extra.npz", digits, tmp_path)
+    assert not mark.exists()

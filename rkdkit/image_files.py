@@ -1,0 +1,228 @@
+"""Files of images as uint8 tensors: image folders, CIFAR's and Tiny ImageNet's published files, .npz archives."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rkdkit import checks
+from rkdkit.progress import track
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MANY = 5_000
+"""From how many files on a progress bar is shown."""
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
+LabelledFile = tuple[Path, int]
+
+# what numpy and zipfile raise over damaged archives; MemoryError where a damaged header asks for a huge array
+_ARCHIVE_ERRORS = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+class DataNotFoundError(FileNotFoundError):
+    """The files of a dataset are not where they were looked for."""
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in `folder`, sorted; hidden ones, as JupyterLab leaves them, are no classes."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."))
+
+
+def in_class_folders(folder: Path, classes: Sequence[str], inside: str = "") -> list[LabelledFile]:
+    """List the image files of ``folder/<class>/*``, class by class, each with its class's index.
+
+    Parameters
+    ----------
+    folder : what holds one folder for each of `classes` and no other.
+    classes : the names of the classes, in the order of the labels.
+    inside : a folder within each class's folder that holds its images.
+
+    Raises
+    ------
+    DataNotFoundError
+        If the folders are others, or one holds no image file.
+    """
+    found = set(class_names(folder))
+    if found != set(classes):
+        raise DataNotFoundError(
+            f"{folder} must hold one folder for each of the {len(classes)} classes. "
+            f"Missing: {', '.join(sorted(set(classes) - found)) or 'none'}; "
+            f"not a class: {', '.join(sorted(found - set(classes))) or 'none'}."
+        )
+    files = []
+    for label, name in enumerate(classes):
+        paths = sorted(p for p in (folder / name / inside).glob("*") if p.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise DataNotFoundError(f"{folder / name / inside} holds no {' or '.join(SUFFIXES)} files.")
+        files += [(path, label) for path in paths]
+    return files
+
+
+def annotated(table: Path, images: Path, classes: Sequence[str]) -> list[LabelledFile]:
+    """List the image files named in Tiny ImageNet's ``val_annotations.txt``, each with its class's index.
+
+    Parameters
+    ----------
+    table : the file: a line for an image, with its file name, its class and a box, separated by tabs.
+    images : the folder that holds the images.
+    classes : the names of the classes, in the order of the labels.
+
+    Raises
+    ------
+    ValueError
+        If a line names no image of a known class.
+    """
+    label_of = {name: label for label, name in enumerate(classes)}
+    files = []
+    for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        name, *columns = line.split("\t")
+        if not columns or columns[0] not in label_of:
+            raise ValueError(f"Line {number} of {table} names no image and class, but says {line!r}. Unpack it anew.")
+        files.append((images / name, label_of[columns[0]]))
+    return files
+
+
+def shape_of(path: Path) -> Shape:
+    """Return channels (1 for a grey image, otherwise 3), height and width of an image file.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read; it is named.
+    """
+    channels, height, width = _read_image(path).shape
+    return channels, height, width
+
+
+def read(paths: Sequence[Path], shape: Shape, grey_as_colour: bool) -> Tensor:
+    """Read image files into one tensor, with a progress bar where they are many.
+
+    Parameters
+    ----------
+    paths : the N files.
+    shape : (C, H, W) of every image.
+    grey_as_colour : whether a grey image among coloured ones gets three equal channels; otherwise it is refused.
+
+    Returns
+    -------
+    (N, C, H, W) uint8.
+
+    Raises
+    ------
+    ValueError
+        If a file cannot be read or is of another shape; it is named.
+    """
+    images = np.empty((len(paths), *shape), np.uint8)  # filled in place: a large set is never there twice
+    fitting = (shape, (1, *shape[1:])) if grey_as_colour else (shape,)
+    for i, path in enumerate(track(paths, desc="reading images", unit=" images") if len(paths) >= MANY else paths):
+        pixels = _read_image(path)
+        if pixels.shape not in fitting:
+            raise ValueError(f"The image file {path} is {_described(pixels.shape)}, not {_described(shape)}.")
+        images[i] = pixels
+    return torch.from_numpy(images)
+
+
+def _described(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[2]} pixels in {'grey' if shape[0] == 1 else 'colour'}"
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """Return (C, H, W) uint8; C is 1 for an image stored as grey or black-and-white, otherwise 3."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in ("1", "L")
+            if image.mode.startswith(("I", "F")):
+                raise ValueError("it has more than 8 bits a channel")
+            pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"The image file {path} cannot be read ({error}). Replace it or delete it.") from error
+    return pixels[np.newaxis] if grey else pixels.transpose(2, 0, 1)
+
+
+def published_cifar(name: str, root: Path) -> list[tuple[Tensor, Tensor]]:
+    """Read CIFAR's published python files.
+
+    Parameters
+    ----------
+    name : torchvision's class for them: "CIFAR10" or "CIFAR100".
+    root : the folder that holds theirs.
+
+    Returns
+    -------
+    (N, 3, 32, 32) uint8 images and (N,) int64 labels, of the training and of the test set.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or is not the published one.
+    """
+    from torchvision import datasets
+
+    reader = getattr(datasets, name)
+    splits = []
+    for train in (True, False):
+        try:
+            # torchvision compares every file's checksum with the published one before it unpickles any
+            published = reader(str(root), train=train, download=False)
+        except RuntimeError as error:
+            raise ValueError(
+                f"A file in {root / reader.base_folder} is missing or does not match its published checksum. "
+                "Delete that folder and download it anew."
+            ) from error
+        images = torch.from_numpy(published.data).permute(0, 3, 1, 2).contiguous()
+        splits.append((images, torch.tensor(published.targets)))
+    return splits
+
+
+def read_archive(path: Path, shape: Shape, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Read labelled images from an ``.npz`` archive of `image`, uint8 (N, H, W, C), and `label`, (N,) of any integers.
+
+    Parameters
+    ----------
+    path : the archive.
+    shape : (C, H, W) of every image.
+    num_classes : every label must be below it.
+
+    Returns
+    -------
+    (N, C, H, W) uint8 images and (N,) int64 labels; N is at least 1.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or its arrays are others; the message says in what.
+    """
+    if not path.is_file():
+        raise DataNotFoundError(f"{path} is not there. It should be an .npz archive of the arrays 'image' and 'label'.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no .npz archive, or is damaged. Replace it, or save it with numpy.savez.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ("image", "label") if name in archive}
+            present = ", ".join(archive.files) or "none"
+    except _ARCHIVE_ERRORS as error:
+        raise ValueError(f"{path} cannot be read as an .npz archive of plain arrays ({error}). Replace it.") from error
+    if len(arrays) < 2:
+        raise ValueError(f"{path} must hold the arrays 'image' and 'label', but holds {present}.")
+    image, label = arrays["image"], arrays["label"]
+    channels, *size = shape
+    if image.dtype != np.uint8 or image.shape[1:] != (*size, channels) or not len(image):
+        wanted = ", ".join(map(str, ("N", *size, channels)))
+        raise ValueError(f"{path}: 'image' must be uint8 of shape ({wanted}), not {image.dtype} of {image.shape}.")
+    if not np.issubdtype(label.dtype, np.integer):
+        raise ValueError(f"{path}: 'label' must be of whole numbers, not {label.dtype}.")
+    labels = torch.from_numpy(label.astype(np.int64))
+    checks.labels(labels, len(image), num_classes, f"{path}: 'label'")
+    return torch.from_numpy(image).permute(0, 3, 1, 2).contiguous(), labels

@@ -1,0 +1,257 @@
+"""Images and labels in memory as uint8, and the batches that are made of them; no loader processes."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rkdkit import checks
+
+AUGMENTATIONS = ("none", "crop-flip", "crop-flip-cutout")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some images and their labels.
+
+    Attributes
+    ----------
+    images : (N, C, H, W) uint8.
+    labels : (N,) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor | slice) -> "Split":
+        """Return the images and labels at `index`."""
+        return Split(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device) -> "Split":
+        """Return the same images and labels on `device`."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 16 hex digits of the SHA-256 of shape, images and labels: which data these really are."""
+        sha = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            sha.update(tensor.cpu().contiguous().numpy().data)
+        return sha.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a test set, checked when made.
+
+    Attributes
+    ----------
+    name : the name it was loaded by.
+    train, test : the two :class:`Split`.
+    classes : the class names, in the order of the labels.
+    source : where the images came from, for provenance.
+
+    Raises
+    ------
+    ValueError
+        If images are not uint8 of one shape, or a label is out of range.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        for part, split in (("training", self.train), ("test", self.test)):
+            checks.images(split.images, f"{self.name}: {part} images")
+            if split.images.dtype != torch.uint8:
+                raise ValueError(f"{self.name}: {part} images must be uint8, not {split.images.dtype}.")
+            checks.labels(split.labels, len(split.images), len(self.classes), f"{self.name}: {part} labels")
+        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+            raise ValueError(
+                f"{self.name}: training images are {tuple(self.train.images.shape[1:])}, "
+                f"test images {tuple(self.test.images.shape[1:])}; they must be of one shape."
+            )
+
+    @cached_property
+    def digest(self) -> str:
+        """The two splits' digests as one: which data this really is."""
+        return hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode()).hexdigest()[:16]
+
+    @cached_property
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of the training images, as fractions of 255."""
+        pixels = self.train.images.transpose(0, 1).flatten(1)
+        # a histogram is exact in float64 and needs no float copy of the images
+        counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels]).double()
+        values = torch.arange(256, dtype=torch.float64) / 255
+        share = counts / counts.sum(1, keepdim=True)
+        mean = share @ values
+        std = (share @ values.square() - mean.square()).clamp_min(1e-12).sqrt()
+        return tuple(mean.tolist()), tuple(std.tolist())
+
+    def split_validation(self, n_train: int | None, n_val: int) -> tuple[Split, Split]:
+        """Split the training set into images to train on and held-out ones, the same for every run and seed.
+
+        Parameters
+        ----------
+        n_train : how many to train on; None: all that are not held out.
+        n_val : how many to hold out for choosing an epoch.
+
+        Returns
+        -------
+        train, validation : two :class:`Split` without a common image.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer images than asked for.
+        """
+        total = len(self.train)
+        checks.number("n_val", n_val, 0)
+        if n_train is None:
+            n_train = total - n_val
+        if n_train < 1 or n_train + n_val > total:
+            raise ValueError(
+                f"{self.name} has {total:,} training images: n_train {n_train:,} and n_val {n_val:,} "
+                "must be at least 1 and 0 and together no more than that."
+            )
+        order = fixed_permutation(total)
+        return self.train.take(order[n_val : n_val + n_train]), self.train.take(order[:n_val])
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Turn uint8 images into float32 in [0, 1]; shape and device stay."""
+    return images.float().div_(255)
+
+
+def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+    """Augment a batch where it lies; the random draws are made on the CPU, so they are alike on every device.
+
+    Parameters
+    ----------
+    images : (N, C, H, W), any dtype.
+    kind : "none"; "crop-flip": pad 4 zeros, crop back at a random place, mirror every second image or so; or
+        "crop-flip-cutout": then also Cutout (DeVries & Taylor 2017), a square of side H // 2 around a random pixel set
+        to 0 as far as it lies in the image. 0 is black here, before normalisation; for the authors, after it, the mean.
+        The padding is 4 for larger images, too: the papers do not say, and PeerAiD's code has 4 for Tiny ImageNet.
+    generator : a CPU generator.
+
+    Returns
+    -------
+    (N, C, H, W), same dtype and device.
+
+    Raises
+    ------
+    UnknownNameError
+        If `kind` is another.
+    """
+    if checks.one_of("augmentation", kind, AUGMENTATIONS) == "none":
+        return images
+    images = _crop_and_flip(images, generator)
+    return images if kind == "crop-flip" else _cut_out(images, generator)
+
+
+def _crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    n, channels, height, width = images.shape
+    top = torch.randint(0, 9, (n, 1), generator=generator)
+    left = torch.randint(0, 9, (n, 1), generator=generator)
+    mirrored = torch.rand((n, 1), generator=generator) < 0.5
+    rows = top + torch.arange(height)
+    columns = left + torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width))
+    at = torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(1, channels, 1, 1)
+    index = (*at, rows.view(n, 1, height, 1), columns.view(n, 1, 1, width))
+    return F.pad(images, (4, 4, 4, 4))[tuple(i.to(images.device, non_blocking=True) for i in index)]
+
+
+def _cut_out(images: Tensor, generator: torch.Generator) -> Tensor:
+    n, _, height, width = images.shape
+    side = height // 2
+
+    def hidden(length: int) -> Tensor:
+        start = torch.randint(0, length, (n, 1), generator=generator) - side // 2
+        offset = torch.arange(length) - start
+        return ((offset >= 0) & (offset < side)).to(images.device, non_blocking=True)
+
+    rows, columns = hidden(height), hidden(width)
+    return images.masked_fill(rows.view(n, 1, height, 1) & columns.view(n, 1, 1, width), 0)
+
+
+def batches(
+    split: Split,
+    batch_size: int,
+    augmentation: str,
+    order: torch.Generator,
+    extra: Split | None = None,
+    extra_fraction: float = 0.0,
+) -> Iterator[Split]:
+    """Return one epoch of shuffled, augmented batches with float32 images in [0, 1].
+
+    Every batch has the same size: the few images left over at the end of an epoch's order are not used in it, since
+    batch normalisation over a handful of images would be another network. A set smaller than `batch_size` is one batch.
+
+    With extra images an epoch has as many batches as without, so that the schedule means the same (Rebuffi et al.
+    2021): it sees fewer of `split`, none of them twice. `extra` is gone through in a shuffled order, and again in
+    another one where it ends within the epoch.
+
+    Parameters
+    ----------
+    split : the images, on the device where the batches are wanted.
+    batch_size : images a batch.
+    augmentation : one of `AUGMENTATIONS`.
+    order : a CPU generator for the order and the augmentation.
+    extra : images to be mixed in, of the same shape and on the same device.
+    extra_fraction : their share of a batch, in [0, 1], rounded to whole images.
+
+    Raises
+    ------
+    ValueError
+        If `extra_fraction` is outside [0, 1], or asks for extra images where there are none.
+    """
+    checks.number("extra_fraction", extra_fraction, 0, 1)
+    size = min(batch_size, len(split))
+    n_extra = round(extra_fraction * size)
+    if extra_fraction and not extra:
+        raise ValueError(f"extra_fraction is {extra_fraction:g}, but there are no extra images.")
+    steps = range(batches_per_epoch(len(split), batch_size))
+    parts = [(split, _shuffled_passes(split, size - n_extra, order))]
+    if extra:
+        parts.append((extra, _shuffled_passes(extra, n_extra, order)))
+    return (_batch([part.take(next(index)) for part, index in parts], augmentation, order) for _ in steps)
+
+
+def _shuffled_passes(split: Split, size: int, order: torch.Generator) -> Iterator[Tensor]:
+    """Yield `size` indices into `split` at a time, from one shuffled order after another."""
+    waiting = torch.empty(0, dtype=torch.int64, device=split.labels.device)
+    while True:
+        while len(waiting) < size:
+            shuffled = torch.randperm(len(split), generator=order).to(waiting.device)
+            waiting = torch.cat([waiting, shuffled])
+        yield waiting[:size]
+        waiting = waiting[size:]
+
+
+def _batch(parts: list[Split], augmentation: str, order: torch.Generator) -> Split:
+    images = torch.cat([part.images for part in parts])
+    return Split(to_float(augment(images, augmentation, order)), torch.cat([part.labels for part in parts]))
+
+
+def batches_per_epoch(n_images: int, batch_size: int) -> int:
+    """Return how many batches :func:`batches` yields."""
+    return max(n_images // batch_size, 1)
+
+
+def fixed_permutation(n: int) -> Tensor:
+    """Return one shuffled order of 0 .. n - 1, the same for every run, seed and version; (n,) int64."""
+    # RandomState's stream is frozen by numpy's compatibility policy, so the split never changes with a version
+    return torch.from_numpy(np.random.RandomState(0).permutation(n))
