@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list` and `rkdkit figures`."""
+"""The command line: `rkdkit list`, `rkdkit methods` and `rkdkit figures`."""
 
 import ast
 import os
@@ -35,6 +35,14 @@ def list_exhibits() -> None:
     """List the exhibits, one notebook each."""
     for name in _notebooks():
         typer.echo(name)
+
+
+@app.command("methods")
+def methods_page() -> None:
+    """Print the table of methods, as docs/methods.md has it."""
+    from rkdkit.documentation import methods_page
+
+    typer.echo(methods_page(), nl=False)
 
 
 @app.command()

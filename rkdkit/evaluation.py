@@ -1,13 +1,13 @@
 """Accuracy under attack, with intervals. Always float32: a final model's robustness is not measured in less."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data
+from rkdkit import attacks, autoattack, checks, data
 from rkdkit.determinism import exact_arithmetic, generator
 
 CONFIDENCE = 0.95
@@ -32,6 +32,74 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Which test images a network gets right, naturally and under attacks.
+
+    Attributes
+    ----------
+    correct : by metric ("clean", "pgd-20", ...): (N,) bool; a costly attack may have been tried on the first images
+        only.
+    """
+
+    correct: Mapping[str, Tensor]
+
+    def __getitem__(self, metric: str) -> Estimate:
+        """Return the accuracy by a metric, with its 95 % interval.
+
+        Raises
+        ------
+        UnknownNameError
+            If that was not measured.
+        """
+        return proportion(self.correct[checks.one_of("metric", metric, self.correct)])
+
+    def __str__(self) -> str:
+        return "\n".join(f"{metric}: {self[metric]} of {self[metric].n}" for metric in self.correct)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two networks on the same images.
+
+    Attributes
+    ----------
+    difference : accuracy of the first minus that of the second, with its 95 % interval.
+    p_value : of McNemar's exact test that both are right equally often.
+    """
+
+    difference: Estimate
+    p_value: float
+
+
+def standard_attacks(eps: float, step_size: float | None = None, steps: int = 20) -> dict[str, attacks.Attack | None]:
+    """Return what PeerAiD's Table 1 measures, by the metrics' names in `papers`: clean, fgsm, pgd-20, autoattack.
+
+    Parameters
+    ----------
+    eps : radius of the l_inf ball, in [0, 1] pixel units.
+    step_size : of PGD; None: eps / 4, as 2/255 is of 8/255.
+    steps : of PGD.
+    """
+    pgd = attacks.PGD(eps, eps / 4 if step_size is None else step_size, steps)
+    return {"clean": None, "fgsm": attacks.FGSM(eps), str(pgd).lower(): pgd, "autoattack": autoattack.AutoAttack(eps)}
+
+
+def evaluate(
+    network: nn.Module, images: Tensor, labels: Tensor, by: Mapping[str, attacks.Attack | None], *, seed: int = 0
+) -> Evaluation:
+    """Measure one network by several attacks; `runs.evaluate` does so for snapshots and keeps the answers.
+
+    Parameters
+    ----------
+    network, images, labels, seed : as :func:`correct_predictions`.
+    by : attacks by metric, None for natural images; :func:`standard_attacks` makes the usual ones.
+    """
+    return Evaluation(
+        {metric: correct_predictions([network], images, labels, attack, seed=seed)[0] for metric, attack in by.items()}
+    )
 
 
 @torch.no_grad()
@@ -125,7 +193,7 @@ def proportion(correct: Tensor, confidence: float = CONFIDENCE) -> Estimate:
     return Estimate(hits / n, float(interval.low), float(interval.high), n)
 
 
-def paired_difference(first: Tensor, second: Tensor) -> Estimate:
+def paired_difference(first: Tensor, second: Tensor, confidence: float = CONFIDENCE) -> Estimate:
     """Difference of two accuracies on the same images, with its 95 % interval (Newcombe 1998, method 10).
 
     The pairing matters: two networks that fail on the same images are told apart by far fewer of them.
@@ -133,6 +201,7 @@ def paired_difference(first: Tensor, second: Tensor) -> Estimate:
     Parameters
     ----------
     first, second : (N,) bool, correctness on the same images.
+    confidence : of the interval.
 
     Returns
     -------
@@ -145,7 +214,7 @@ def paired_difference(first: Tensor, second: Tensor) -> Estimate:
     """
     if first.shape != second.shape:
         raise ValueError(f"Paired results must be of one length, not {len(first)} and {len(second)}.")
-    p, q, n = proportion(first), proportion(second), len(first)
+    p, q, n = proportion(first, confidence), proportion(second, confidence), len(first)
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     cross = float(both * neither - only_first * only_second)
@@ -157,6 +226,26 @@ def paired_difference(first: Tensor, second: Tensor) -> Estimate:
     up = _combined(p.high - p.value, q.value - q.low, phi)
     value = p.value - q.value
     return Estimate(value, max(value - down, -1.0), min(value + up, 1.0), n)
+
+
+def paired_test(first: Tensor, second: Tensor) -> PairedTest:
+    """Compare two networks on the same images: Newcombe's interval and McNemar's exact test.
+
+    Parameters
+    ----------
+    first, second : (N,) bool, correctness on the same images.
+
+    Raises
+    ------
+    ValueError
+        If the two are not of one length.
+    """
+    from scipy.stats import binomtest
+
+    difference = paired_difference(first, second)
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    disagreements = only_first + only_second
+    return PairedTest(difference, float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0)
 
 
 def over_seeds(

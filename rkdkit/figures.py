@@ -101,8 +101,7 @@ def save(
         "attack": setup.profile.test_attack.parameters(),
         "select_on": setup.profile.select_on,
         "teachers": [
-            {"method": setup.profile.teacher_method, "network": t.architecture, "epoch": t.epoch, "sha256": t.digest}
-            for t in teachers
+            {"method": t.spec.method, "network": t.architecture, "epoch": t.epoch, "sha256": t.digest} for t in teachers
         ],
         "seeds": list(setup.seeds),
         "n": setup.n_test,
@@ -151,6 +150,41 @@ def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[s
     # anchored to the axes, not the figure: a figure's legend moves when the saved picture is cropped
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
     accuracy_axis(axes, "Test robust accuracy")
+
+
+METRICS = {"clean": "Clean", "fgsm": "FGSM", "pgd-20": "PGD-20", "autoattack": "AutoAttack"}
+"""What a metric is called in figures; others keep their name."""
+
+
+def accuracy_by_method(table: pd.DataFrame, their_label: str, width: float = 9.0) -> Figure:
+    """Draw a panel a metric and a row a method: our accuracy with its interval, and the paper's number beside it.
+
+    Parameters
+    ----------
+    table : method, metric, accuracy, low, high and paper, as fractions.
+    their_label : what the legend calls the paper's numbers.
+    width : of the figure, in inches; the height follows from the number of methods.
+    """
+    style()
+    methods, metrics = list(dict.fromkeys(table.method)), list(dict.fromkeys(table.metric))
+    figure, panels = plt.subplots(
+        1, len(metrics), figsize=(width, 0.9 + 0.32 * len(methods)), sharey=True, layout="constrained", squeeze=False
+    )
+    rows = range(len(methods))
+    for panel, metric in zip(panels[0], metrics, strict=True):
+        part = table[table.metric == metric].set_index("method").loc[methods]
+        value = 100 * part.accuracy
+        errors = [value - 100 * part.low, 100 * part.high - value]
+        panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_PALETTE[0], label="here, with 95 % interval")
+        panel.plot(100 * part.paper, rows, "D", ms=5, mfc="none", color=_PALETTE[1], label=their_label, clip_on=False)
+        number = f"first {part.n.iloc[0]:,} images" if part.n.iloc[0] < table.n.max() else f"{part.n.iloc[0]:,} images"
+        panel.set(title=METRICS.get(metric, metric), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
+        panel.grid(axis="x", alpha=0.3)
+    panels[0][0].set_yticks(rows, methods)
+    panels[0][0].invert_yaxis()
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:

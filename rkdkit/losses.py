@@ -1,7 +1,9 @@
-"""The terms that training losses are made of.
+"""The terms that training losses are made of, each one value an image.
 
 All take logits, not probabilities, and are computed in float32 at least, whatever the networks' precision.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ KL_REDUCTIONS = ("batchmean", "mean")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy H(y, softmax(logits)) over the batch.
+    """Cross entropy H(y, softmax(logits)) of each image.
 
     Parameters
     ----------
@@ -22,13 +24,27 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Returns
     -------
-    () float32, or float64 for float64 logits.
+    (N,) float32, or float64 for float64 logits.
     """
-    return F.cross_entropy(_precise(logits), labels)
+    return F.cross_entropy(_precise(logits), labels, reduction="none")
+
+
+def soft_cross_entropy(target_logits: Tensor, logits: Tensor) -> Tensor:
+    """Cross entropy H(p, q) of p = softmax(target_logits) and q = softmax(logits) of each image (RKD eq. 4).
+
+    Parameters
+    ----------
+    target_logits, logits : (N, C) floating point.
+
+    Returns
+    -------
+    (N,) float32, or float64 for float64 logits.
+    """
+    return -(F.softmax(_precise(target_logits), 1) * F.log_softmax(_precise(logits), 1)).sum(1)
 
 
 def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduction: str = "batchmean") -> Tensor:
-    """KL(p || q) of p = softmax(target_logits / tau) and q = softmax(logits / tau).
+    """KL(p || q) of p = softmax(target_logits / tau) and q = softmax(logits / tau) of each image.
 
     Gradients flow into both arguments: detach the target where it is to be a constant. The factor tau^2 that
     distillation puts before it (Hinton et al. 2015) is not included.
@@ -38,12 +54,12 @@ def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduc
     target_logits : (N, C) floating point.
     logits : (N, C) floating point.
     tau : temperature, above 0.
-    reduction : "batchmean": the sum over classes, averaged over the batch, as the papers write it; "mean": averaged
-        over batch *and* classes, as PeerAiD's and ARD's released codes do, hence 1/C of it.
+    reduction : "batchmean": the sum over classes, as the papers write it; "mean": their mean, as the element-wise mean
+        of PeerAiD's and ARD's released codes comes to, hence 1/C of it.
 
     Returns
     -------
-    () float32, or float64 for float64 logits; at least 0.
+    (N,) float32, or float64 for float64 logits; at least 0.
 
     Raises
     ------
@@ -54,7 +70,56 @@ def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduc
     log_p = F.log_softmax(_precise(target_logits) / tau, dim=1)
     log_q = F.log_softmax(_precise(logits) / tau, dim=1)
     pointwise = log_p.exp() * (log_p - log_q)
-    return pointwise.mean() if reduction == "mean" else pointwise.sum() / len(logits)
+    return pointwise.mean(1) if reduction == "mean" else pointwise.sum(1)
+
+
+def squared_error(target_logits: Tensor, logits: Tensor) -> Tensor:
+    """Mean squared difference of two networks' logits of each image (Adversarial Logit Pairing, Kannan et al. 2018).
+
+    Parameters
+    ----------
+    target_logits, logits : (N, C) floating point.
+
+    Returns
+    -------
+    (N,) float32, or float64 for float64 logits.
+    """
+    return (_precise(target_logits) - _precise(logits)).square().mean(1)
+
+
+def mixture(
+    logits: Sequence[Tensor],
+    weights: Sequence[float] = (1.0,),
+    tau: float = 1.0,
+    labels: Tensor | None = None,
+    share: float = 1.0,
+) -> Tensor:
+    """Logits whose softmax at `tau` is share * sum_i weights_i softmax(logits_i / tau) + (1 - share) y.
+
+    The target of label mixing and of ensembles of teachers (RKD eq. 5 to 7 and section 3.6).
+
+    Parameters
+    ----------
+    logits : one (N, C) floating point tensor a teacher.
+    weights : one a teacher, summing to 1.
+    tau : temperature, above 0.
+    labels : (N,) int64; only needed where `share` is below 1.
+    share : what the teachers' answers count for, in [0, 1]; the labels count for the rest.
+
+    Returns
+    -------
+    (N, C) float32, or float64 for float64 logits. One teacher alone is returned as it is.
+    """
+    if len(logits) == 1 and share == 1:
+        return logits[0]
+    log_p = torch.stack([F.log_softmax(_precise(z) / tau, dim=1) for z in logits])
+    log_weights = torch.tensor(weights, dtype=log_p.dtype, device=log_p.device).log().view(-1, 1, 1)
+    mixed = torch.logsumexp(log_p + log_weights, dim=0).exp()
+    if share < 1:
+        assert labels is not None
+        mixed = share * mixed + (1 - share) * F.one_hot(labels, mixed.shape[1]).to(mixed.dtype)
+    # a probability of 0 has no logarithm; the smallest number stands for it and comes back as 0 within rounding
+    return tau * mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log()
 
 
 def _precise(logits: Tensor) -> Tensor:

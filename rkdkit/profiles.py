@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from rkdkit import attacks, checks, data, methods, paths
+from rkdkit import attacks, checks, data, evaluation, methods, paths
 from rkdkit.runs import SELECTIONS
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
@@ -22,12 +22,14 @@ class Profile:
     Attributes
     ----------
     name : of the profile.
-    dataset : a name of `data.SOURCES`; decides `eps` and `augmentation` where they are None.
+    dataset : as `data.load` takes it; decides `eps` and `augmentation` where they are None.
     student : the network, as `models.build` takes it.
     peer, teacher : the guides' networks; None: as the student's.
     teacher_method : how a fixed teacher is trained.
     select_on : how the teacher's epoch is chosen: "val", "test" or "last".
     n_train, n_val, n_test : images to train on, held out, and tested on; None: all.
+    n_autoattack : images AutoAttack is tried on, the first so many of the test images; None: all of them.
+    recipes : whether each method is trained as its own paper does, where it says how: `methods.Method.recipe`.
     epochs, batch_size, lr, schedule, milestones, gamma, weight_decay, precision, snapshot_every : as `RunSpec`.
     swa_start : as `RunSpec`, for the methods whose papers average weights.
     eps : l_inf radius in [0, 1] pixel units; None: the dataset's.
@@ -48,6 +50,8 @@ class Profile:
     n_train: int | None
     n_val: int
     n_test: int | None
+    n_autoattack: int | None = None
+    recipes: bool = False
     epochs: int
     batch_size: int = 128
     lr: float = 0.1
@@ -71,6 +75,8 @@ class Profile:
     def spec(self, method: str, seed: int = 0, **changes: Any) -> RunSpec:
         """Return the run of a method at this scale; `changes` are fields of `RunSpec`.
 
+        A method that replays each batch m times is trained for 1/m of the epochs, as its papers do.
+
         Raises
         ------
         UnknownNameError, ValueError
@@ -86,11 +92,23 @@ class Profile:
             "settings": tuple(self.settings.get(method, {}).items()),
             "peer": (self.peer or self.student) if "peer" in row.roles else "",
             "swa_start": self.swa_start if row.averages_weights else None,
-            "augmentation": data.SOURCES[self.dataset].augmentation if self.augmentation is None else self.augmentation,
+            "augmentation": self.source.augmentation if self.augmentation is None else self.augmentation,
             "eps": attack.eps,
             "step_size": attack.step_size,
         }
+        if self.recipes:
+            named = PROFILES[self.name]
+            values |= {k: v for k, v in row.recipe.items() if getattr(self, k) == getattr(named, k)}
+        if row.free:
+            m = int(row.resolve(self.settings.get(method, {}))["m"])
+            values["epochs"] = max(values["epochs"] // m, 1)
+            values["milestones"] = tuple(milestone // m for milestone in values["milestones"])
         return RunSpec(**{**values, **changes})
+
+    @property
+    def source(self) -> data.Source:
+        """What is known of the data before they are loaded."""
+        return data.source_of(self.dataset)
 
     @property
     def teacher_network(self) -> str:
@@ -103,12 +121,18 @@ class Profile:
         return self._attack(self.test_steps)
 
     @property
+    def test_attacks(self) -> dict[str, attacks.Attack | None]:
+        """What PeerAiD's Table 1 measures, by metric."""
+        attack = self.test_attack
+        return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps)
+
+    @property
     def selection_attack(self) -> attacks.PGD:
         """The attack that chooses an epoch: PGD-10, unless `attack_steps` says otherwise."""
         return self._attack(self.attack_steps)
 
     def _attack(self, steps: int) -> attacks.PGD:
-        eps = data.SOURCES[self.dataset].eps if self.eps is None else self.eps
+        eps = self.source.eps if self.eps is None else self.eps
         return attacks.PGD(eps, eps / 4 if self.step_size is None else self.step_size, steps)
 
 
@@ -117,20 +141,23 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             name="smoke", dataset="digits", student="resnet18/16",
-            n_train=256, n_val=64, n_test=128, epochs=3, batch_size=64,
+            n_train=256, n_val=64, n_test=128, n_autoattack=4, epochs=3, batch_size=64, swa_start=2,
+            settings={"IAD": {"warmup": 1}},
         ),
         Profile(
             name="quick", dataset="digits", student="resnet18/4",
-            n_train=1200, n_val=100, n_test=None, epochs=20, batch_size=64,
+            n_train=1200, n_val=100, n_test=None, n_autoattack=128, epochs=20, batch_size=64, swa_start=15,
+            settings={"IAD": {"warmup": 6}},
         ),
         Profile(
             name="small", dataset="cifar10", student="resnet18/4",
-            n_train=10_000, n_val=500, n_test=1000, epochs=16, precision="bfloat16", snapshot_every=2,
+            n_train=10_000, n_val=500, n_test=1000, n_autoattack=200, epochs=16, swa_start=12,
+            precision="bfloat16", snapshot_every=2, settings={"IAD": {"warmup": 5}},
         ),
         Profile(
             name="paper", dataset="cifar10", student="resnet18",
             n_train=None, n_val=1000, n_test=None, epochs=300, precision="bfloat16", snapshot_every=5,
-            schedule="multistep", milestones=(214, 259, 284), swa_start=214,
+            schedule="multistep", milestones=(214, 259, 284), swa_start=214, recipes=True,
         ),
     )
 }  # fmt: skip
@@ -177,6 +204,12 @@ class Setup:
         return min(self.profile.n_test or len(self.dataset.test), len(self.dataset.test))
 
     @property
+    def n_by_metric(self) -> dict[str, int]:
+        """How many test images each of the profile's test attacks is tried on."""
+        fewer = min(self.profile.n_autoattack or self.n_test, self.n_test)
+        return {metric: fewer if metric == "autoattack" else self.n_test for metric in self.profile.test_attacks}
+
+    @property
     def title(self) -> str:
         """Data, network and radius, for a figure's title."""
         eps = self.profile.test_attack.eps
@@ -192,12 +225,17 @@ class Setup:
         )
 
 
-def setup(namespace: Mapping[str, Any]) -> Setup:
+def setup(namespace: Mapping[str, Any], **exhibit: Any) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
 
     Call it as ``setup(globals())`` right after the parameters cell. Besides `profile`, `seed`, `n_seeds` and
     `output_dir`, any field of :class:`Profile` can be set there by its name. None leaves it to the profile; the text
     "none" sets a number to None, where that means something ("all images", "no averaging").
+
+    Parameters
+    ----------
+    namespace : the notebook's globals.
+    exhibit : fields of :class:`Profile` in which the exhibit differs from the others: `teacher_method="TRADES"`.
 
     Raises
     ------
@@ -213,7 +251,7 @@ def setup(namespace: Mapping[str, Any]) -> Setup:
     fields = [f.name for f in dataclasses.fields(Profile) if f.name != "name"]
     for name in given:
         checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *fields))
-    base = PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)]
+    base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
     overrides = {name: value for name, value in given.items() if name in fields and value is not None}
     for name in overrides.keys() & {"eps", "step_size"}:
         overrides[name] = _fraction(name, overrides[name])
@@ -224,16 +262,19 @@ def setup(namespace: Mapping[str, Any]) -> Setup:
         checks.number(name, value, low)
         if value != int(value):
             raise ValueError(f"{name} must be a whole number, not {value!r}.")
-    checks.one_of("dataset", profile.dataset, data.SOURCES)
+    data.source_of(profile.dataset)
     checks.one_of("selection", profile.select_on, SELECTIONS)
     checks.number("test_steps", profile.test_steps, 0)
-    for method in (*profile.settings, "PeerAiD"):
-        profile.spec(method)  # making a run checks every field and setting
+    for method in profile.settings:
+        methods.get(method).resolve(profile.settings[method])
+    # making a run checks every field
+    profile.spec("PeerAiD")
     profile.spec(profile.teacher_method, student=profile.teacher_network)
     dataset = data.load(profile.dataset)
     dataset.split_validation(profile.n_train, profile.n_val)
-    if profile.n_test is not None:
-        checks.number("n_test", profile.n_test, 1, len(dataset.test))
+    for name in ("n_test", "n_autoattack"):
+        if getattr(profile, name) is not None:
+            checks.number(name, getattr(profile, name), 1, len(dataset.test))
     seeds = tuple(range(int(seed), int(seed + n_seeds)))
     output_dir = paths.project_root() / (given.get("output_dir") or f"figures/{profile.name}")
     return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started)

@@ -1,18 +1,20 @@
 """From a specification to a trained run, trained once and kept: ``run = ensure(spec)``."""
 
+import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data, evaluation, methods, models, training
+from rkdkit import attacks, autoattack, checks, data, evaluation, methods, models, training
+from rkdkit.interchange import digest_of_module
 from rkdkit.progress import say, track
 from rkdkit.provenance import environment
-from rkdkit.spec import RunSpec
+from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import RunFolder, Store, StoreError
 
 EVALUATION_ENGINE = 1
@@ -27,17 +29,32 @@ class Snapshot:
 
     Attributes
     ----------
-    architecture : as `models.build` takes it.
+    spec : the run it comes from.
     role : "student", "peer" or "student_averaged".
     epoch : counted from 1.
     digest : SHA-256 of its file.
     """
 
-    architecture: str
+    spec: RunSpec
     role: str
     epoch: int
     digest: str
     _folder: RunFolder
+
+    @property
+    def architecture(self) -> str:
+        """The network, as `models.build` takes it."""
+        return self.spec.peer if self.role == "peer" else self.spec.student
+
+    def as_teacher(self, letter: str = "T", weight: float = 1.0) -> Teacher:
+        """Return it as a fixed teacher, for `RunSpec.teachers`.
+
+        Parameters
+        ----------
+        letter : its place in the method's row: "T", "T_rob" or "T_nat".
+        weight : its share in an ensemble.
+        """
+        return Teacher(run=self.spec, epoch=self.epoch, role=self.role, letter=letter, weight=weight)
 
     def load(self, device: torch.device | str | None = None) -> models.Classifier:
         """Return the network in eval mode; the file's digest is checked first.
@@ -79,7 +96,17 @@ class Run:
     @property
     def epochs(self) -> tuple[int, ...]:
         """The epochs that have snapshots, counted from 1."""
-        return tuple(self.record["snapshots"]["student"])
+        return self.epochs_of("student")
+
+    def epochs_of(self, role: str) -> tuple[int, ...]:
+        """Return the epochs that have snapshots of a network; averaging may begin late.
+
+        Raises
+        ------
+        UnknownNameError
+            If the run has no such network.
+        """
+        return tuple(self._snapshots(role))
 
     @property
     def training_seconds(self) -> float:
@@ -101,17 +128,18 @@ class Run:
         ValueError
             If there is no snapshot of that epoch.
         """
-        snapshots: dict[int, str] = self.record["snapshots"][
-            checks.one_of(f"network of {self.spec}", role, self.record["snapshots"])
-        ]
+        snapshots = self._snapshots(role)
         epoch = max(snapshots) if epoch is None else epoch
         if epoch not in snapshots:
             raise ValueError(
                 f"{self.spec} has no snapshot of its {role} at epoch {epoch}; it has them at "
                 f"{', '.join(map(str, sorted(snapshots)))}."
             )
-        architecture = self.spec.peer if role == "peer" else self.spec.student
-        return Snapshot(architecture, role, epoch, snapshots[epoch], self._folder)
+        return Snapshot(self.spec, role, epoch, snapshots[epoch], self._folder)
+
+    def _snapshots(self, role: str) -> dict[int, str]:
+        by_role: dict[str, dict[int, str]] = self.record["snapshots"]
+        return by_role[checks.one_of(f"network of {self.spec}", role, by_role)]
 
 
 def default_device() -> torch.device:
@@ -119,11 +147,31 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+_FOREIGN: dict[str, nn.Module] = {}
+
+
+def foreign_teacher(module: nn.Module, name: str, letter: str = "T", weight: float = 1.0) -> Teacher:
+    """Let any network be a fixed teacher, for `RunSpec.teachers`.
+
+    Its weights' digest is part of the run's identity; the weights themselves are not kept in the store, so a process
+    that trains such a run (or goes on with one) calls this first. A finished run no longer needs it.
+
+    Parameters
+    ----------
+    module : (N, C, H, W) float32 in [0, 1] -> (N, classes) logits; it is copied.
+    name : what to call it.
+    letter, weight : as `Snapshot.as_teacher`.
+    """
+    digest = digest_of_module(module)
+    _FOREIGN[digest] = copy.deepcopy(module).eval()
+    return Teacher(module=name, digest=digest, letter=letter, weight=weight)
+
+
 def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str | None = None) -> Run:
     """Return the finished run of a specification; train it first where it is not in the store.
 
     A training that was interrupted goes on from its last finished epoch, to the same bits. If another process is
-    training the same run, this one waits for it and uses its result.
+    training the same run, this one waits for it and uses its result. Teachers that are runs are ensured, too.
 
     Parameters
     ----------
@@ -138,6 +186,8 @@ def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str
     StoreError
         If the store cannot be read or written, a file is damaged (:class:`DamagedFileError`), or the run in the store
         was trained on other data than are found now.
+    ValueError
+        If a teacher is not there (its epoch has no snapshot, its module was not given) or does not fit the data.
     DivergedError
         If the loss becomes NaN or infinite.
     """
@@ -146,8 +196,10 @@ def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str
     folder = store.run_folder(spec)
     record = _read_record(folder, spec, dataset)
     if record is None or record["finished"] < spec.epochs:
+        on = torch.device(device or default_device())
+        teachers = [_teacher(teacher, store, on) for teacher in spec.teachers]
         with folder.lock(lambda: say(f"Another process is training {spec}; waiting for it to finish.")):
-            record = _train(folder, spec, dataset, torch.device(device or default_device()))
+            record = _train(folder, spec, dataset, on, teachers)
     return Run(spec, record, folder)
 
 
@@ -156,21 +208,23 @@ def ensure_all(
 ) -> list[list[Run]]:
     """Return the finished runs of several groups of specifications, saying first what is to be trained.
 
-    Parameters and errors are those of :func:`ensure`; a specification that comes twice is trained once.
+    Parameters and errors are those of :func:`ensure`; a specification that comes twice, or is another's teacher, is
+    trained once.
 
     Returns
     -------
     One list of runs a group, in the groups' order.
     """
     store = store or Store()
-    wanted = list(dict.fromkeys(spec for group in groups for spec in group))
+    wanted = list(dict.fromkeys(run for group in groups for spec in group for run in (*_teacher_runs(spec), spec)))
     finished = {spec: _finished_epochs(spec, store) for spec in wanted}
     missing = [spec for spec in wanted if finished[spec] < spec.epochs]
     say(f"Trained networks needed: {len(wanted)}, in the store: {len(wanted) - len(missing)}, to train: {len(missing)}")
     for spec in missing:
         steps = data.batches_per_epoch(spec.n_train or len(data.load(spec.dataset).train) - spec.n_val, spec.batch_size)
+        attack = f", with {spec.attack_steps} attack steps in each" if spec.attack_steps else ""
         begun = f", going on after epoch {finished[spec]}" if finished[spec] else ""
-        say(f"  {spec}: {spec.epochs} epochs of {steps} steps, with {spec.attack_steps} attack steps in each{begun}")
+        say(f"  {spec}: {spec.epochs} epochs of {steps} steps{attack}{begun}")
     runs = {spec: ensure(spec, store, device) for spec in wanted}
     return [[runs[spec] for spec in group] for group in groups]
 
@@ -207,12 +261,8 @@ def correct_predictions(
     if missing:
         here = environment(torch.device(device or default_device()))
         networks = {snapshot.digest: snapshot.load(device) for snapshot in (attacked, *(judges[i] for i in missing))}
-        measured = evaluation.correct_predictions(
-            [networks[judges[i].digest] for i in missing],
-            split.images,
-            split.labels,
-            attack,
-            networks[attacked.digest],
+        measured = _measure(
+            [networks[judges[i].digest] for i in missing], split, attack, networks[attacked.digest], store, questions
         )
         for i, correct in zip(missing, measured, strict=True):
             answers[i] = np.packbits(correct.numpy()).tobytes().hex()
@@ -221,23 +271,55 @@ def correct_predictions(
     return torch.from_numpy(np.stack(rows)).bool()
 
 
+def evaluate(
+    snapshot: Snapshot,
+    split: data.Split,
+    by: Mapping[str, attacks.Attack | None],
+    *,
+    n: int | Mapping[str, int | None] | None = None,
+    store: Store | None = None,
+    device: torch.device | str | None = None,
+) -> evaluation.Evaluation:
+    """Measure a snapshot naturally and under attacks; every answer is kept in the store.
+
+    Parameters
+    ----------
+    snapshot : of a run.
+    split : the images, usually a dataset's `test`.
+    by : attacks by metric, None for natural images; `evaluation.standard_attacks` makes the usual ones.
+    n : the first so many images only, for all metrics or by metric; None: all.
+    store, device : as :func:`ensure`.
+    """
+    limits = dict.fromkeys(by, n) if n is None or isinstance(n, int) else n
+    return evaluation.Evaluation(
+        {
+            metric: correct_predictions(
+                [snapshot], split.take(slice(0, limits.get(metric))), attack, store=store, device=device
+            )[0]
+            for metric, attack in by.items()
+        }
+    )
+
+
 def select(
     run: Run,
     on: str,
-    attack: attacks.Attack,
+    attack: attacks.Attack | None,
     *,
+    role: str = "student",
     n: int | None = None,
     store: Store | None = None,
     device: torch.device | str | None = None,
 ) -> Snapshot:
-    """Return the snapshot of the student that a paper would report.
+    """Return the snapshot that a paper would report.
 
     Parameters
     ----------
     run : a finished run.
     on : "val": the highest robust accuracy on the held-out images; "test": on the test images, as the released codes
         do; "last": simply the last. The earliest of several equals is taken.
-    attack : the attack that decides; the papers use PGD-10.
+    attack : the attack that decides; the papers use PGD-10. None: natural images.
+    role : which network: "student", "student_averaged" or "peer".
     n : only the first so many test images, for "test".
     store, device : as :func:`ensure`.
 
@@ -249,19 +331,44 @@ def select(
         If nothing was held out and `on` is "val".
     """
     if checks.one_of("selection", on, SELECTIONS) == "last":
-        return run.snapshot()
+        return run.snapshot(role)
     dataset = data.load(run.spec.dataset)
     split = dataset.test.take(slice(0, n))
     if on == "val":
         split = dataset.split_validation(run.spec.n_train, run.spec.n_val)[1]
         if len(split) == 0:
             raise ValueError(f"{run.spec} held out no images: set n_val, or select on 'last'.")
-    snapshots = [run.snapshot("student", epoch) for epoch in run.epochs]
+    snapshots = [run.snapshot(role, epoch) for epoch in run.epochs_of(role)]
     hits = [
         int(correct_predictions([s], split, attack, store=store, device=device).sum())
         for s in track(snapshots, desc=f"Choosing the epoch of {run.spec}", unit="snapshot")
     ]
     return snapshots[int(np.argmax(hits))]
+
+
+def _measure(
+    judges: Sequence[nn.Module],
+    split: data.Split,
+    attack: attacks.Attack | None,
+    attacked: nn.Module,
+    store: Store,
+    questions: Sequence[dict[str, Any]],
+) -> Tensor:
+    """As `evaluation.correct_predictions`; a costly attack of a network on itself goes on where it was stopped."""
+    if not isinstance(attack, autoattack.Packaged) or list(judges) != [attacked]:
+        return evaluation.correct_predictions(judges, split.images, split.labels, attack, attacked)
+    unfinished = {**questions[0], "unfinished": True}
+    with track(total=len(split), desc=str(attack), unit="image", leave=False) as bar:
+
+        def keep(progress: list[int]) -> None:
+            store.write_answer(unfinished, progress, {})
+            bar.n = sum(stages in (autoattack.FOOLED, max(progress)) for stages in progress)
+            bar.refresh()
+
+        images = data.to_float(split.images)
+        correct = attack.correct(attacked, images, split.labels, store.read_answer(unfinished), keep)
+    store.forget_answer(unfinished)
+    return correct[None]
 
 
 def _question(judge: Snapshot, split: data.Split, attack: attacks.Attack | None, attacked: Snapshot) -> dict[str, Any]:
@@ -278,6 +385,26 @@ def _question(judge: Snapshot, split: data.Split, attack: attacks.Attack | None,
 
 def _snapshot_name(role: str, epoch: int) -> str:
     return f"{role}-{epoch:04d}.safetensors"
+
+
+def _teacher_runs(spec: RunSpec) -> Iterator[RunSpec]:
+    for teacher in spec.teachers:
+        if teacher.run is not None:
+            yield from _teacher_runs(teacher.run)
+            yield teacher.run
+
+
+def _teacher(teacher: Teacher, store: Store, device: torch.device) -> tuple[str, nn.Module]:
+    """Return the digest and the network of a teacher."""
+    if teacher.run is not None:
+        snapshot = ensure(teacher.run, store, device).snapshot(teacher.role, teacher.epoch)
+        return snapshot.digest, snapshot.load(device)
+    if teacher.digest not in _FOREIGN:
+        raise ValueError(
+            f"The teacher {teacher.module!r} is a module from elsewhere, which this process was not given: call "
+            f"runs.foreign_teacher(module, {teacher.module!r}) before; its weights must have digest {teacher.digest}."
+        )
+    return teacher.digest, copy.deepcopy(_FOREIGN[teacher.digest]).to(device)
 
 
 def _finished_epochs(spec: RunSpec, store: Store) -> int:
@@ -305,14 +432,26 @@ def _read_record(folder: RunFolder, spec: RunSpec, dataset: data.Dataset) -> dic
     return record
 
 
-def _train(folder: RunFolder, spec: RunSpec, dataset: data.Dataset, device: torch.device) -> dict[str, Any]:
+def _train(
+    folder: RunFolder,
+    spec: RunSpec,
+    dataset: data.Dataset,
+    device: torch.device,
+    teachers: Sequence[tuple[str, nn.Module]],
+) -> dict[str, Any]:
     # another process may have finished it while this one waited for the lock
     record = _read_record(folder, spec, dataset)
+    if record is not None and record["finished"] == spec.epochs:
+        return record
+    extra = data.load_extra(spec.extra, dataset) if spec.extra else None
+    guided_by = {"teachers": [digest for digest, _ in teachers], "extra": None if extra is None else extra.digest}
+    loop = training.Training(spec, dataset, device, [network for _, network in teachers], extra)
     if record is None:
         record = {
             "spec": spec.to_json(),
             "id": spec.id,
             "data": {"digest": dataset.digest, "source": dataset.source},
+            "guided_by": guided_by,
             "environments": [],
             "finished": 0,
             "state": None,
@@ -320,9 +459,11 @@ def _train(folder: RunFolder, spec: RunSpec, dataset: data.Dataset, device: torc
             "history": [],
         }
         folder.write_record(record)
-    if record["finished"] == spec.epochs:
-        return record
-    loop = training.Training(spec, dataset, device)
+    elif record["guided_by"] != guided_by:
+        raise StoreError(
+            f"{folder.path} was begun with other teachers or extra images than are found now. Delete that folder to "
+            "train anew."
+        )
     here = environment(device)
     if here not in record["environments"]:
         record["environments"].append(here)

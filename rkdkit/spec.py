@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,20 +28,80 @@ def digest_of(value: object) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A fixed network that guides a run: a run of its own at an epoch, or a module from elsewhere.
+
+    ``runs.Snapshot.as_teacher`` and ``runs.foreign_teacher`` make them.
+
+    Attributes
+    ----------
+    run : the run it comes from; None: a module from elsewhere.
+    epoch : counted from 1; an early one makes an early-stopped teacher. None: the run's last.
+    role : which network of the run: "student", "peer" or "student_averaged".
+    module : what to call a module from elsewhere; "" for a run.
+    digest : of that module's weights.
+    letter : its place in the method's row: "T", "T_rob" or "T_nat".
+    weight : its share in an ensemble; the shares of one letter sum to 1.
+
+    Raises
+    ------
+    UnknownNameError
+        If the letter is another.
+    ValueError
+        If it is neither a run nor a module, the weight is outside [0, 1], or the run has no such epoch.
+    """
+
+    run: "RunSpec | None" = None
+    epoch: int | None = None
+    role: str = "student"
+    module: str = ""
+    digest: str = ""
+    letter: str = "T"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.coerce_fields(self)
+        checks.one_of("letter of a teacher", self.letter, methods.GUIDES)
+        checks.number(f"weight of teacher {self}", self.weight, 0, 1)
+        if (self.run is None) == (not self.module):
+            raise ValueError("A teacher is either a run or a module from elsewhere: give one of run and module.")
+        if self.run is not None:
+            epoch = self.run.epochs if self.epoch is None else self.epoch
+            checks.number(f"epoch of teacher {self.run} of {self.run.epochs} epochs", epoch, 1, self.run.epochs)
+            object.__setattr__(self, "epoch", epoch)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {**_fields(self), "run": None if self.run is None else self.run.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Teacher":
+        """Return what :meth:`to_json` wrote."""
+        run = values["run"]
+        return cls(**{**values, "run": None if run is None else RunSpec.from_json(run)})
+
+    def __str__(self) -> str:
+        return self.module if self.run is None else f"{self.run.method} {self.run.student} at epoch {self.epoch}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One training, in full: plain JSON, hashable, checked when made.
 
     Attributes
     ----------
     method : a row of `methods.METHODS`.
-    dataset : a name of `data.SOURCES`.
+    dataset : as `data.load` takes it.
     student : a network, as `models.build` takes it ("resnet18", "resnet18/4").
     peer : the network trained beside the student; "" where the method has none.
+    teachers : the fixed networks that guide it, several of a letter being an ensemble; () where the method has none.
     settings : the method's hyper-parameters that differ from its defaults; all are filled in.
     seed : of the weights, the order, the augmentation and the attack's start.
     n_train : how many images to train on; None: all that are not held out.
     n_val : how many training images are held out for choosing an epoch.
     augmentation : one of `data.AUGMENTATIONS`.
+    extra : a file of further images, as `data.load_extra` takes it; "": none.
+    extra_fraction : their share in each batch, in [0, 1].
     eps : l_inf radius of the training attack, in [0, 1] pixel units.
     step_size : its step, in the same units.
     attack_steps : its number of steps.
@@ -52,6 +113,7 @@ class RunSpec:
     gamma : factor of "multistep" and "exponential".
     momentum, weight_decay : of SGD; the momentum is None under "onecycle", which moves it from 0.95 to 0.85 and back.
     swa_start : the epoch, counted from 0, from whose end the student's weights are averaged once an epoch; None: never.
+    ema_decay : of an exponential moving average of the student's weights, taken at each step; None: there is none.
     precision : of the networks' arithmetic: "float32", or "bfloat16" by autocast (weights and losses stay float32).
     snapshot_every : a snapshot is kept at every so many epochs, and at the last.
     engine : see `ENGINE`.
@@ -71,11 +133,14 @@ class RunSpec:
     dataset: str
     student: str
     peer: str = ""
+    teachers: tuple[Teacher, ...] = ()
     settings: tuple[tuple[str, methods.Setting], ...] = ()
     seed: int = 0
     n_train: int | None = None
     n_val: int = 0
     augmentation: str = "none"
+    extra: str = ""
+    extra_fraction: float = 0.0
     eps: float = 8 / 255
     step_size: float = 2 / 255
     attack_steps: int = 10
@@ -88,6 +153,7 @@ class RunSpec:
     momentum: float | None = 0.9
     weight_decay: float = 2e-4
     swa_start: int | None = None
+    ema_decay: float | None = None
     precision: str = "float32"
     snapshot_every: int = 1
     engine: int = ENGINE
@@ -95,7 +161,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
         method = methods.get(self.method)
-        checks.one_of("dataset", self.dataset, data.SOURCES)
+        data.source_of(self.dataset)
         models.parse(self.student)
         if ("peer" in method.roles) != bool(self.peer):
             raise ValueError(
@@ -104,6 +170,7 @@ class RunSpec:
             )
         if self.peer:
             models.parse(self.peer)
+        self._check_teachers(method)
         checks.one_of("augmentation", self.augmentation, data.AUGMENTATIONS)
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.one_of("precision", self.precision, PRECISIONS)
@@ -113,7 +180,7 @@ class RunSpec:
             checks.number(name, getattr(self, name), 0)
         if self.eps > 1:
             raise ValueError(f"eps must be between 0 and 1, as pixels are, not {self.eps:g}: write 8/255 for 8 of 255.")
-        for name in ("eps", "gamma"):
+        for name in ("eps", "gamma", "extra_fraction"):
             checks.number(name, getattr(self, name), 0, 1)
         if self.momentum is not None:
             checks.number("momentum", self.momentum, 0, 1)
@@ -121,6 +188,12 @@ class RunSpec:
             checks.number("n_train", self.n_train, 1)
         if self.swa_start is not None:
             checks.number(f"swa_start of a run of {self.epochs} epochs", self.swa_start, 0, self.epochs - 1)
+        if self.ema_decay is not None:
+            checks.number("ema_decay", self.ema_decay, 0, 1)
+            if self.swa_start is not None:
+                raise ValueError("A run keeps one average of its weights: set swa_start or ema_decay, not both.")
+        if bool(self.extra) != (self.extra_fraction > 0):
+            raise ValueError("extra and extra_fraction go together: name the file and its share in each batch.")
         if self.schedule == "multistep" and not (
             self.milestones
             and list(self.milestones) == sorted(set(self.milestones))
@@ -135,8 +208,10 @@ class RunSpec:
             raise ValueError(f"This kit trains with engine {ENGINE}; the specification is of engine {self.engine}.")
         # what a run does not use must not make it another run
         unused: dict[str, Any] = {}
-        if method.maximises is None:
+        if not method.attacks:
             unused |= {"eps": 0.0, "step_size": 0.0, "attack_steps": 0}
+        elif method.one_step is not None:
+            unused |= {"step_size": 0.0, "attack_steps": 1}
         if self.schedule not in ("multistep", "exponential"):
             unused |= {"gamma": 1.0}
         if self.schedule == "onecycle":
@@ -145,13 +220,24 @@ class RunSpec:
             unused |= {"milestones": ()}
         for name, value in unused.items():
             object.__setattr__(self, name, value)
-        resolved = method.resolve(dict(self.settings))
+        resolved = method.resolve(dict(self.settings), self.dataset)
         object.__setattr__(self, "settings", tuple(sorted(resolved.items())))
+
+    def _check_teachers(self, method: methods.Method) -> None:
+        given = [teacher.letter for teacher in self.teachers]
+        if set(given) != set(method.guides):
+            wanted = " and ".join(f"a {methods.GUIDES[g]} ({g})" for g in method.guides) or "no fixed teacher"
+            raise ValueError(f"{method.title} needs {wanted}; given: {', '.join(given) or 'none'}. Set teachers.")
+        for letter in method.guides:
+            total = math.fsum(teacher.weight for teacher in self.teachers if teacher.letter == letter)
+            if abs(total - 1) > 1e-6:
+                raise ValueError(f"The weights of the teachers {letter} must sum to 1, not {total:g}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values."""
         return {
-            **dataclasses.asdict(self),
+            **_fields(self),
+            "teachers": [teacher.to_json() for teacher in self.teachers],
             "settings": dict(self.settings),
             "milestones": list(self.milestones),
         }
@@ -167,12 +253,20 @@ class RunSpec:
         """
         for name in values:
             checks.one_of("field of a run", name, (f.name for f in dataclasses.fields(cls)))
-        return cls(**{**values, "settings": tuple(dict(values.get("settings", {})).items())})
+        settings = tuple(dict(values.get("settings", {})).items())
+        teachers = tuple(Teacher.from_json(teacher) for teacher in values.get("teachers", ()))
+        return cls(**{**values, "settings": settings, "teachers": teachers})
 
     @cached_property
     def id(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the canonical JSON and of the method's row of the table."""
-        return digest_of([self.to_json(), methods.get(self.method).definition()])
+        """The first 16 hex digits of the SHA-256 of the canonical JSON and of the rows of the table it rests on."""
+        teachers = [teacher.run.id for teacher in self.teachers if teacher.run is not None]
+        return digest_of([self.to_json(), methods.get(self.method).definition(), teachers])
 
     def __str__(self) -> str:
-        return f"{self.method} {self.student} on {self.dataset}, seed {self.seed}"
+        guides = f" from {' and '.join(map(str, self.teachers))}" if self.teachers else ""
+        return f"{self.method} {self.student} on {self.dataset}{guides}, seed {self.seed}"
+
+
+def _fields(instance: "RunSpec | Teacher") -> dict[str, Any]:
+    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}

@@ -15,6 +15,7 @@ Everything is safetensors or JSON, so nothing that is read can run code.
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -206,8 +207,9 @@ class Store:
 
     def run_folder(self, spec: RunSpec) -> RunFolder:
         """Return the folder of a run, whether or not it exists."""
-        name = f"{spec.method}-{spec.dataset}-{spec.student}-seed{spec.seed}-{spec.id}"
-        return RunFolder(self.root / "runs" / name.replace("/", "_"))
+        name = f"{spec.method}-{spec.dataset}-{spec.student}-seed{spec.seed}"
+        # some characters are no part of a name on some systems, and a list of classes can be long
+        return RunFolder(self.root / "runs" / f"{re.sub('[^A-Za-z0-9+.-]', '_', name[:80])}-{spec.id}")
 
     def read_answer(self, question: dict[str, Any]) -> Any:
         """Return the stored answer to a question, or None.
@@ -224,6 +226,10 @@ class Store:
     def write_answer(self, question: dict[str, Any], answer: Any, environment: dict[str, Any]) -> None:
         """Keep the answer (a JSON value) to a question, and the environment it was found in."""
         write_json(self._answer_path(question), {"question": question, "answer": answer, "measured_with": environment})
+
+    def forget_answer(self, question: dict[str, Any]) -> None:
+        """Delete the answer to a question, if there is one."""
+        self._answer_path(question).unlink(missing_ok=True)
 
     def _answer_path(self, question: dict[str, Any]) -> Path:
         return self.root / "answers" / f"{digest_of(question)}.json"

@@ -1,15 +1,15 @@
 """The training loop, one epoch at a time. It knows nothing of disks, figures or evaluations."""
 
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim import lr_scheduler as schedulers
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from rkdkit import attacks, data, methods, models
 from rkdkit.determinism import derived_seed, exact_arithmetic, generator
@@ -47,6 +47,8 @@ class Training:
     spec : what to train.
     dataset : the data, as `spec.dataset` names it.
     device : where to train.
+    teachers : the networks of `spec.teachers`, in their order, on `device`; they stay as they are.
+    extra : the images of `spec.extra`.
 
     Attributes
     ----------
@@ -56,20 +58,42 @@ class Training:
     Raises
     ------
     ValueError
-        If the data hold fewer images than the specification asks for.
+        If the data hold fewer images than the specification asks for, or a teacher does not answer with as many
+        logits as there are classes.
     """
 
-    def __init__(self, spec: RunSpec, dataset: data.Dataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        dataset: data.Dataset,
+        device: torch.device,
+        teachers: Sequence[nn.Module] = (),
+        extra: data.Split | None = None,
+    ) -> None:
         self.spec, self.device, self.epoch = spec, device, 0
         self.method = methods.get(spec.method)
         self._settings = dict(spec.settings)
         self._train = dataset.split_validation(spec.n_train, spec.n_val)[0].to(device)
+        self._extra = None if extra is None else extra.to(device)
         self.batches_per_epoch = data.batches_per_epoch(len(self._train), spec.batch_size)
+        self._teachers = tuple(teachers)
+        self._check_teachers(len(dataset.classes))
         self.networks: dict[str, nn.Module] = {
             role: network.on(device) for role, network in fresh_networks(spec, dataset).items()
         }
-        self._attack = attacks.PGD(spec.eps, spec.step_size, spec.attack_steps, self.method.start)
-        self._averaged = AveragedModel(self.networks["student"]) if spec.swa_start is not None else None
+        self._eps, self._step_size = spec.eps * self.method.eps_factor, spec.step_size * self.method.eps_factor
+        if self.method.one_step is not None:
+            self._step_size = self._eps * self.method.one_step
+        self._replays = int(self._settings["m"]) if self.method.free else 1
+        self._steps_per_epoch = self.batches_per_epoch * self._replays
+        # carried over from batch to batch (Shafahi et al. 2019); its shape comes with the first
+        self._delta: Tensor | None = None
+        self._averaged: AveragedModel | None = None
+        if spec.swa_start is not None:
+            self._averaged = AveragedModel(self.networks["student"])
+        elif spec.ema_decay is not None:
+            average = get_ema_multi_avg_fn(spec.ema_decay)  # type: ignore[no-untyped-call]
+            self._averaged = AveragedModel(self.networks["student"], multi_avg_fn=average, use_buffers=True)
         self._start_optimiser()
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> EpochReport:
@@ -90,22 +114,20 @@ class Training:
         for network in self.networks.values():
             network.train()
         step_losses = torch.empty(self.batches_per_epoch, device=self.device)
-        batches = data.batches(self._train, self.spec.batch_size, self.spec.augmentation, order)
-        with exact_arithmetic():
+        batches = self._batches(order)
+        with exact_arithmetic(), ExitStack() as held:
+            for teacher in self._teachers:
+                held.enter_context(attacks.attacked(teacher))
             for step, batch in enumerate(batches):
                 images = batch.images.contiguous(memory_format=torch.channels_last)
                 step_losses[step] = self._step(images, batch.labels, start)
-                self._optimiser.step()
-                lr = float(self._optimiser.param_groups[0]["lr"])
-                if self._each_step:
-                    self._scheduler.step()
                 on_step()
             self._check_finite(step_losses, epoch)
             if not self._each_step:
                 self._scheduler.step()
             self.epoch = epoch
-            self._update_average()
-        return EpochReport(epoch, float(step_losses.mean()), lr)
+            self._average_epoch()
+        return EpochReport(epoch, float(step_losses.mean()), self._lr)
 
     def weights(self) -> dict[str, dict[str, Tensor]]:
         """Return the weights by role, ready to be evaluated; the averaged student is there once averaging began."""
@@ -123,6 +145,8 @@ class Training:
                 state[f"momentum.{i}"] = momentum
         if self._averaged is not None:
             state |= {f"averaged.{k}": v for k, v in self._averaged.state_dict().items()}
+        if self._delta is not None:
+            state["delta"] = self._delta
         return state
 
     def load_state(self, state: dict[str, Tensor], epoch: int) -> None:
@@ -131,6 +155,8 @@ class Training:
             network.load_state_dict(_under(state, role))
         if self._averaged is not None:
             self._averaged.load_state_dict(_under(state, "averaged"))
+        if "delta" in state:
+            self._delta = state["delta"].to(self.device)
         # a fresh optimiser and a replayed schedule pass through the same floating-point values as the first time
         self._start_optimiser()
         for name, momentum in _under(state, "momentum").items():
@@ -138,34 +164,84 @@ class Training:
             self._optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-            for _ in range(epoch * (self.batches_per_epoch if self._each_step else 1)):
+            for _ in range(epoch * (self._steps_per_epoch if self._each_step else 1)):
                 self._scheduler.step()
         self.epoch = epoch
 
     def _step(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
-        points = {"x": images}
+        logits = methods.Logits(self._by_letter(), {"x": images}, self._weights())
+        if self.method.free:
+            return self._replay(logits, images, labels)
         with self._autocast():
-            if self.method.maximises is not None:
-                points["x*"] = methods.adversarial_examples(
-                    self.method, self.networks, images, labels, self._attack.perturb, start
+            for maximised in self.method.maximises:
+                attack = attacks.PGD(self._eps, self._step_size, self.spec.attack_steps, maximised.start)
+                examples = methods.adversarial_examples(
+                    maximised, self._settings, logits, images, labels, attack, start
                 )
-            logits = methods.Logits(self.networks, points)
-            loss = methods.loss(self.method, self._settings, logits, labels)
+                logits.add(maximised.makes, examples)
+            loss = methods.loss(self.method, self._settings, logits, labels, self.epoch + 1)
+        return self._update(loss)
+
+    def _replay(self, logits: methods.Logits, images: Tensor, labels: Tensor) -> Tensor:
+        """Take `m` updates on one batch, each gradient moving the perturbation, too (Shafahi et al. 2019)."""
+        delta = torch.zeros_like(images) if self._delta is None else self._delta
+        for _ in range(self._replays):
+            delta.requires_grad_(True)
+            with self._autocast():
+                logits.add("x*", (images + delta).clamp(0, 1))
+                loss = methods.loss(self.method, self._settings, logits, labels, self.epoch + 1)
+            report = self._update(loss)
+            assert delta.grad is not None
+            delta = (delta.detach() + self._step_size * delta.grad.sign()).clamp_(-self._eps, self._eps)
+        self._delta = delta
+        return report
+
+    def _update(self, loss: Tensor) -> Tensor:
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self._lr = float(self._optimiser.param_groups[0]["lr"])
+        if self._each_step:
+            self._scheduler.step()
+        if self._averaged is not None and self.spec.ema_decay is not None:
+            self._averaged.update_parameters(self.networks["student"])
         return loss.detach()
+
+    def _by_letter(self) -> dict[str, tuple[nn.Module, ...]]:
+        trained = {letter: (self.networks[role],) for letter, role in methods.TRAINED.items() if role in self.networks}
+        pairs = list(zip(self.spec.teachers, self._teachers, strict=True))
+        return {**trained, **{g: tuple(n for t, n in pairs if t.letter == g) for g in self.method.guides}}
+
+    def _weights(self) -> dict[str, tuple[float, ...]]:
+        return {g: tuple(t.weight for t in self.spec.teachers if t.letter == g) for g in self.method.guides}
+
+    def _batches(self, order: torch.Generator) -> Iterator[data.Split]:
+        spec = self.spec
+        return data.batches(self._train, spec.batch_size, spec.augmentation, order, self._extra, spec.extra_fraction)
+
+    @torch.no_grad()
+    def _check_teachers(self, classes: int) -> None:
+        images = data.to_float(self._train.images[:2])
+        for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
+            with attacks.attacked(network):
+                shape = tuple(network(images).shape)
+            if shape != (len(images), classes):
+                raise ValueError(
+                    f"The teacher {teacher} answers two images with logits of shape {shape}, but the student has "
+                    f"{classes} classes: a teacher must give one logit a class of {self.spec.dataset}."
+                )
 
     @property
     def _averaging(self) -> bool:
-        return self.spec.swa_start is not None and self.epoch > self.spec.swa_start
+        return self.spec.ema_decay is not None or (self.spec.swa_start is not None and self.epoch > self.spec.swa_start)
 
-    def _update_average(self) -> None:
-        if self._averaged is None or not self._averaging:
+    def _average_epoch(self) -> None:
+        """Average the weights at the end of an epoch (SWA)."""
+        if self._averaged is None or self.spec.swa_start is None or not self._averaging:
             return
         self._averaged.update_parameters(self.networks["student"])
         # the averaged weights have seen no data: their batch-norm statistics come from one pass over the training set
-        order = generator(self.spec.seed, self.epoch, "batch-norm statistics")
-        batches = data.batches(self._train, self.spec.batch_size, self.spec.augmentation, order)
+        batches = self._batches(generator(self.spec.seed, self.epoch, "batch-norm statistics"))
         with self._autocast():
             update_bn(
                 (batch.images.contiguous(memory_format=torch.channels_last) for batch in batches),
@@ -180,7 +256,7 @@ class Training:
         self._scheduler: schedulers.LRScheduler
         match spec.schedule:
             case "onecycle":
-                total = spec.epochs * self.batches_per_epoch
+                total = spec.epochs * self._steps_per_epoch
                 self._scheduler = schedulers.OneCycleLR(self._optimiser, spec.lr, total_steps=total)
             case "multistep":
                 self._scheduler = schedulers.MultiStepLR(self._optimiser, list(spec.milestones), spec.gamma)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from rkdkit import data, models
-from rkdkit.spec import RunSpec
+from rkdkit import data, methods, models
+from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars would bury what a failed test printed
@@ -21,12 +21,14 @@ settings.load_profile("kit")
 
 
 def tiny_spec(method: str = "PGD-AT", **changes: object) -> RunSpec:
-    """A training of about a second: 128 digits, ResNet-18 / 16, two steps an epoch."""
+    """A training of about a second: 128 digits, ResNet-18 / 16, two steps an epoch; its teachers are as small."""
+    row = methods.METHODS.get(method, methods.METHODS["PGD-AT"])
     values: dict = {
         "method": method,
         "dataset": "digits",
         "student": "resnet18/16",
-        "peer": "resnet18/16" if method == "PeerAiD" else "",
+        "peer": "resnet18/16" if "peer" in row.roles else "",
+        "teachers": tuple(Teacher(run=tiny_spec("TRADES", epochs=1), letter=letter) for letter in row.guides),
         **{"n_train": 128, "n_val": 32, "batch_size": 64, "epochs": 2},
         **{"eps": 0.25, "step_size": 0.125, "attack_steps": 2, "lr": 0.05},
     }

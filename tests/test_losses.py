@@ -1,6 +1,7 @@
 """Losses against float64 references written from the papers' formulas, without the kit's or torch's help."""
 
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -22,12 +23,22 @@ def cross_entropy(labels, logits):
     return -np.mean([math.log(row[y]) for row, y in zip(softmax(logits), labels, strict=True)])
 
 
-def kl(target, logits, tau=1.0, reduction="batchmean"):
-    p, q = softmax(target, tau), softmax(logits, tau)
+def kl_of(p, q, reduction="batchmean"):
+    """KL of two (N, C) tables of probabilities, one value an image."""
     per_image = [
         sum(a * math.log(a / b) for a, b in zip(r, s, strict=True) if a > 0) for r, s in zip(p, q, strict=True)
     ]
-    return np.mean(per_image) / (p.shape[1] if reduction == "mean" else 1)
+    return np.array(per_image) / (p.shape[1] if reduction == "mean" else 1)
+
+
+def kl(target, logits, tau=1.0, reduction="batchmean"):
+    return kl_of(softmax(target, tau), softmax(logits, tau), reduction).mean()
+
+
+def mixed(teachers, weights, labels, share, tau=1.0):
+    """share * sum_i weights_i T_i + (1 - share) y, as probabilities."""
+    p = sum(w * softmax(t, tau) for w, t in zip(weights, teachers, strict=True))
+    return share * p + (1 - share) * np.eye(p.shape[1])[labels]
 
 
 def random_logits(seed, n=7, classes=5, scale=4.0):
@@ -41,24 +52,63 @@ shapes = st.tuples(st.integers(0, 10**6), st.integers(1, 9), st.integers(2, 12))
 def test_kl_agrees_with_the_reference(shape, tau, reduction):
     seed, n, classes = shape
     t, s = random_logits(seed, n, classes), random_logits(seed + 1, n, classes)
-    ours = losses.kl_divergence(torch.tensor(t), torch.tensor(s), tau, reduction).item()
-    assert ours == pytest.approx(kl(t, s, tau, reduction), rel=1e-9, abs=1e-12)
-    single = losses.kl_divergence(torch.tensor(t).float(), torch.tensor(s).float(), tau, reduction).item()
-    assert single == pytest.approx(kl(t, s, tau, reduction), rel=1e-4, abs=1e-6)
+    expected = kl_of(softmax(t, tau), softmax(s, tau), reduction)
+    ours = losses.kl_divergence(torch.tensor(t), torch.tensor(s), tau, reduction)
+    assert ours.numpy() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    single = losses.kl_divergence(torch.tensor(t).float(), torch.tensor(s).float(), tau, reduction)
+    assert single.numpy() == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 @given(shapes)
-def test_cross_entropy_agrees_with_the_reference(shape):
+def test_cross_entropies_and_squared_error_agree_with_the_references(shape):
     seed, n, classes = shape
     logits, labels = random_logits(seed, n, classes), np.random.RandomState(seed).randint(0, classes, n)
-    ours = losses.cross_entropy(torch.tensor(logits), torch.tensor(labels)).item()
+    target = random_logits(seed + 1, n, classes)
+    ours = losses.cross_entropy(torch.tensor(logits), torch.tensor(labels)).mean().item()
     assert ours == pytest.approx(cross_entropy(labels, logits), rel=1e-9)
+    soft = losses.soft_cross_entropy(torch.tensor(target), torch.tensor(logits)).numpy()
+    assert soft == pytest.approx(-(softmax(target) * np.log(softmax(logits))).sum(1), rel=1e-9)
+    square = losses.squared_error(torch.tensor(target), torch.tensor(logits)).numpy()
+    assert square == pytest.approx(((target - logits) ** 2).mean(1), rel=1e-9)
+
+
+@given(shapes, st.sampled_from([1.0, 5.0]), st.floats(0, 1), st.floats(0, 1), st.integers(1, 3))
+def test_a_mixture_has_the_mixed_probabilities(shape, tau, share, weight, n_teachers):
+    seed, n, classes = shape
+    teachers = [random_logits(seed + i, n, classes) for i in range(n_teachers)]
+    weights = [1.0] if n_teachers == 1 else [weight, *[(1 - weight) / (n_teachers - 1)] * (n_teachers - 1)]
+    labels = np.random.RandomState(seed).randint(0, classes, n)
+    ours = losses.mixture([torch.tensor(t) for t in teachers], weights, tau, torch.tensor(labels), share)
+    expected = mixed(teachers, weights, labels, share, tau)
+    assert softmax(ours.numpy(), tau) == pytest.approx(expected, abs=1e-12)
+    assert losses.kl_divergence(ours, torch.zeros_like(ours), tau).isfinite().all()
+
+
+def test_a_mixture_that_is_all_label_lets_a_finite_gradient_through():
+    teacher, student = (torch.randn(3, 4, requires_grad=True) for _ in range(2))
+    target = losses.mixture([teacher], labels=torch.tensor([0, 1, 2]), share=0.0)
+    losses.kl_divergence(target, student).sum().backward()
+    assert student.grad.isfinite().all()
+    assert teacher.grad.abs().max() < 1e-6
 
 
 def test_the_element_wise_mean_is_the_kl_divided_by_the_number_of_classes():
-    t, s = (torch.tensor(random_logits(seed, classes=10)) for seed in (0, 1))
-    ratio = losses.kl_divergence(t, s, 5.0, "batchmean") / losses.kl_divergence(t, s, 5.0, "mean")
-    assert ratio.item() == pytest.approx(10)
+    t = torch.tensor([[2.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    s = torch.zeros(1, 4, dtype=torch.float64)
+    p = math.exp(2) / (math.exp(2) + 3)
+    q = (1 - p) / 3
+    by_hand = p * math.log(4 * p) + 3 * q * math.log(4 * q)
+    assert by_hand == pytest.approx(0.4680, abs=1e-4)
+    assert losses.kl_divergence(t, s, 1.0, "batchmean").item() == pytest.approx(by_hand)
+    assert losses.kl_divergence(t, s, 1.0, "mean").item() == pytest.approx(by_hand / 4)
+    # and so PeerAiD's released weights are worth a tenth on ten classes where the sum becomes the mean
+    method = methods.get("PeerAiD")
+    _, logits, labels = made_up_step(classes=10)
+    whole, tenth = (
+        methods.loss(method, method.resolve({"g1": 0, "kl_reduction": reduction}), logits, labels).item()
+        for reduction in ("batchmean", "mean")
+    )
+    assert whole == pytest.approx(10 * tenth)
 
 
 def test_kl_gradients_by_finite_differences():
@@ -72,54 +122,128 @@ def test_unknown_reduction_is_refused():
         losses.kl_divergence(torch.zeros(1, 2), torch.zeros(1, 2), reduction="meen")
 
 
-class Fixed(torch.nn.Module):
+class Given(torch.nn.Module):
     """A network whose logits at each point are given."""
 
-    def __init__(self, by_point):
+    def __init__(self, answers):
         super().__init__()
-        self.by_point = by_point
+        self.answers = answers
 
     def forward(self, x):
-        return self.by_point["x" if x.item() == 0 else "x*"]
+        return self.answers[int(x.item())]
+
+
+POINTS = ("x", "x*", "x*_S", "x*_P")
+# two teachers as an ensemble, and the two of AKD2
+NETWORKS = {"S": ("S",), "P": ("P",), "T": ("T1", "T2"), "T_rob": ("R",), "T_nat": ("N",)}
+WEIGHTS = {"T": (0.3, 0.7), "T_rob": (1.0,), "T_nat": (1.0,)}
+
+
+def made_up_logits(leaves):
+    networks = {
+        letter: tuple(Given([leaves[f"{name}({point})"] for point in POINTS]) for name in names)
+        for letter, names in NETWORKS.items()
+    }
+    return methods.Logits(networks, {point: torch.tensor(float(i)) for i, point in enumerate(POINTS)}, WEIGHTS)
 
 
 def made_up_step(seed=0, n=6, classes=10):
-    """Logits of student and peer at both points, with gradients, and labels."""
+    """Logits of every network at every point, with gradients, and labels."""
+    names = [f"{name}({point})" for name in chain(*NETWORKS.values()) for point in POINTS]
     leaves = {
-        f"{letter}({point})": torch.tensor(random_logits(seed + i, n, classes), requires_grad=True)
-        for i, (letter, point) in enumerate([("S", "x"), ("S", "x*"), ("P", "x"), ("P", "x*")])
+        name: torch.tensor(random_logits(seed + i, n, classes), requires_grad=True) for i, name in enumerate(names)
     }
-    networks = {
-        role: Fixed({point: leaves[f"{letter}({point})"] for point in ("x", "x*")})
-        for letter, role in methods.ROLES.items()
-    }
-    points = {"x": torch.tensor(0.0), "x*": torch.tensor(1.0)}
     labels = torch.tensor(np.random.RandomState(seed).randint(0, classes, n))
-    return leaves, methods.Logits(networks, points), labels
+    return leaves, made_up_logits(leaves), labels
 
 
-def references(values, y, h):
-    s, s_adv, p_adv = values["S(x)"], values["S(x*)"], values["P(x*)"]
+def references(v, y, h):
+    """Every method's loss as its paper writes it, from logits `v`, labels `y` and settings `h`."""
+    s, s_adv, p_adv = v["S(x)"], v["S(x*)"], v["P(x*)"]
+    reduction = h.get("kl_reduction")
+
+    def teacher(point, tau=1.0, share=1.0):
+        return mixed([v[f"T1({point})"], v[f"T2({point})"]], WEIGHTS["T"], y, share, tau)
+
+    def from_teacher(point, logits, tau=1.0, share=1.0):
+        return kl_of(teacher(point, tau, share), softmax(logits, tau), reduction)
+
+    def kd(logits, weight, share=1.0):
+        tau = h["tau"]
+        return weight * tau**2 * from_teacher("x", logits, tau, share).mean() + (1 - weight) * cross_entropy(y, s)
+
+    def rslad(point, share=1.0):
+        return (
+            h["l"] * from_teacher(point, s_adv, share=share).mean()
+            + (1 - h["l"]) * from_teacher("x", s, share=share).mean()
+        )
+
+    def akd(share=1.0):
+        return -(teacher("x*", share=share) * np.log(softmax(s_adv))).sum(1).mean()
+
+    def iad():
+        a = teacher("x*")[np.arange(len(y)), y] ** h["beta"]
+        first = a if h["teacher_weight"] == "a" else 1.0
+        own = kl_of(softmax(s, h["tau"]), softmax(s_adv, h["tau"]), reduction)
+        return h["tau"] ** 2 * (first * from_teacher("x", s_adv, h["tau"]) + (1 - a) * own).mean()
+
+    def akd2():
+        tau = h["tau"]
+        return (
+            (1 - h["a1"] - h["a2"]) * cross_entropy(y, s_adv)
+            + h["a1"] * tau**2 * kl(v["R(x*)"], s_adv, tau, reduction)
+            + h["a2"] * tau**2 * kl(v["N(x*)"], s_adv, tau, reduction)
+        )
+
+    def cat():
+        a, a_adv, b, b_adv = s, v["S(x*_S)"], v["P(x)"], v["P(x*_P)"]
+        trades = cross_entropy(y, a) + h["beta"] * kl(a, a_adv, reduction=reduction)
+        alp = (cross_entropy(y, b_adv) + cross_entropy(y, b)) / 2 + ((b - b_adv) ** 2).mean()
+        each_other = kl(v["P(x*_S)"], a_adv, reduction=reduction) + kl(v["S(x*_P)"], b_adv, reduction=reduction)
+        return h["own"] * (trades + alp) + (1 - h["own"]) * each_other
+
+    def peeraid():
+        peer = h["g1"] * cross_entropy(y, p_adv) + h["g2"] * h["tau_p"] ** 2 * kl(s_adv, p_adv, h["tau_p"], reduction)
+        return (
+            peer
+            + h["l1"] * cross_entropy(y, s_adv)
+            + h["l2"] * h["tau"] ** 2 * kl(p_adv, s_adv, h["tau"], reduction)
+            + h["l3"] * h["tau"] ** 2 * kl(s, s_adv, h["tau"], reduction)
+        )
+
     return {
         "Natural": lambda: cross_entropy(y, s),
-        "PGD-AT": lambda: cross_entropy(y, s_adv),
-        "TRADES": lambda: cross_entropy(y, s) + h["beta"] * kl(s, s_adv, reduction=h["kl_reduction"]),
-        "PeerAiD": lambda: (
-            h["g1"] * cross_entropy(y, p_adv)
-            + h["g2"] * h["tau_p"] ** 2 * kl(s_adv, p_adv, h["tau_p"], h["kl_reduction"])
-            + h["l1"] * cross_entropy(y, s_adv)
-            + h["l2"] * h["tau"] ** 2 * kl(p_adv, s_adv, h["tau"], h["kl_reduction"])
-            + h["l3"] * h["tau"] ** 2 * kl(s, s_adv, h["tau"], h["kl_reduction"])
-        ),
+        **dict.fromkeys(("PGD-AT", "Low-eps AT", "FFGSM-AT", "Free-AT"), lambda: cross_entropy(y, s_adv)),
+        "TRADES": lambda: cross_entropy(y, s) + h["beta"] * kl(s, s_adv, reduction=reduction),
+        "KD": lambda: kd(s, h["l"]),
+        **dict.fromkeys(("ARD", "Fast-ARD"), lambda: kd(s_adv, h["alpha"])),
+        "ARD+": lambda: kd(s_adv, h["alpha"], h["mixing"]),
+        "RSLAD": lambda: rslad("x"),
+        "RSLAD+": lambda: rslad("x", h["mixing"]),
+        "AKD": akd,
+        "AKD+": lambda: akd(h["mixing"]),
+        "IAD": iad,
+        "AKD2": akd2,
+        "AdaAD": lambda: rslad("x*"),
+        "CAT": cat,
+        "PeerAiD": peeraid,
     }
 
 
 CASES = [
-    ("Natural", {}),
-    ("PGD-AT", {}),
-    ("TRADES", {}),
+    *((name, {}) for name in methods.METHODS),
     ("TRADES", {"beta": 1.5, "kl_reduction": "mean"}),
-    ("PeerAiD", {}),
+    ("KD", {"l": 0.4, "tau": 3, "kl_reduction": "batchmean"}),
+    ("ARD", {"alpha": 0.93, "tau": 5, "kl_reduction": "batchmean"}),
+    ("ARD+", {"alpha": 0.6, "tau": 4, "mixing": 0.3}),
+    ("ARD+", {"mixing": 0}),
+    ("RSLAD", {"l": 0.5, "kl_reduction": "mean"}),
+    ("RSLAD+", {"mixing": 1}),
+    ("AKD+", {"mixing": 0.25}),
+    ("IAD", {"teacher_weight": "1", "beta": 0.7, "tau": 2}),
+    ("AKD2", {"a1": 0.1, "a2": 0.6, "tau": 2}),
+    ("AdaAD", {"l": 0.8}),
+    ("CAT", {"own": 0.4, "beta": 2}),
     ("PeerAiD", {"l1": 0.035, "l2": 35, "l3": 20, "tau": 1, "g1": 1, "g2": 100, "kl_reduction": "batchmean"}),
     ("PeerAiD", {"tau": 3, "tau_p": 2, "g1": 0.5, "g2": 0.3, "l1": 0.7, "l2": 0, "l3": 0.2}),
 ]
@@ -130,75 +254,155 @@ def test_every_methods_loss_agrees_with_the_papers_formula(name, changes):
     method = methods.get(name)
     settings = method.resolve(changes)
     leaves, logits, labels = made_up_step()
-    ours = methods.loss(method, settings, logits, labels).item()
+    ours = methods.loss(method, settings, logits, labels, epoch=61).item()
     values = {k: v.detach().numpy() for k, v in leaves.items()}
     assert ours == pytest.approx(references(values, labels.numpy(), settings)[name](), rel=1e-6)
 
 
-def test_every_method_has_a_reference():
-    assert {name for name, _ in CASES} == set(methods.METHODS)
+def test_iad_trusts_its_teacher_alone_at_first():
+    method = methods.get("IAD")
+    leaves, logits, labels = made_up_step()
+    values = {k: v.detach().numpy() for k, v in leaves.items()}
+    settings = method.resolve({"warmup": 60})
+    teacher = mixed([values["T1(x)"], values["T2(x)"]], WEIGHTS["T"], labels.numpy(), 1.0)
+    early = methods.loss(method, settings, logits, labels, epoch=60).item()
+    assert early == pytest.approx(kl_of(teacher, softmax(values["S(x*)"])).mean(), rel=1e-6)
+    late = methods.loss(method, settings, logits, labels, epoch=61).item()
+    assert late != pytest.approx(early, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_gradients_of_every_methods_loss_by_finite_differences(name):
+    """Where a row detaches a point, the numerical gradient is taken with that point's value held."""
     method = methods.get(name)
     settings = method.resolve({})
-    leaves, _, labels = made_up_step(n=2, classes=3)
-    names = [n for n in leaves if any(n in (t.output, t.target) for t in method.minimises)]
+    leaves, held, labels = made_up_step(n=2, classes=3)
+    trained = [n for n in leaves if n[0] in "SP" and any(n in term.points for term in method.minimises)]
+
+    class HeldConstants(methods.Logits):
+        def __getitem__(self, point):
+            return held[point] if point.endswith(".detach") else super().__getitem__(point)
 
     def loss(*values):
-        given = {**leaves, **dict(zip(names, values, strict=True))}
-        networks = {
-            role: Fixed({point: given[f"{letter}({point})"] for point in ("x", "x*")})
-            for letter, role in methods.ROLES.items()
-        }
-        points = {"x": torch.tensor(0.0), "x*": torch.tensor(1.0)}
-        terms = [t for t in method.minimises if not t.target.endswith(".detach")]
-        row = methods.Method(method.title, method.source, tuple(terms), settings=method.settings)
-        return methods.loss(row, settings, methods.Logits(networks, points), labels)
+        given = {**leaves, **dict(zip(trained, values, strict=True))}
+        logits = made_up_logits(given)
+        logits.__class__ = HeldConstants
+        return methods.loss(method, settings, logits, labels, epoch=61)
 
     # float64 all through: only the starting zero is float32, and adding to it is exact
-    assert torch.autograd.gradcheck(loss, [leaves[n].detach().requires_grad_() for n in names])
+    assert torch.autograd.gradcheck(loss, [leaves[n].detach().clone().requires_grad_() for n in trained])
 
 
-def gradient_arrives(leaves, logits, labels, **weights):
-    """Where the gradient of PeerAiD's loss with only these weights arrives."""
-    method = methods.get("PeerAiD")
-    off = dict.fromkeys(("l1", "l2", "l3", "g1", "g2"), 0.0)
-    methods.loss(method, method.resolve({**off, **weights}), logits, labels).backward()
+def gradient_arrives(name, **changes):
+    """Where the gradient of a method's loss arrives."""
+    method = methods.get(name)
+    leaves, logits, labels = made_up_step()
+    methods.loss(method, method.resolve(changes), logits, labels, epoch=61).backward()
     return {name for name, leaf in leaves.items() if leaf.grad is not None and leaf.grad.abs().sum() > 0}
 
 
-def test_the_peers_soft_label_is_a_constant_for_the_student():
-    assert gradient_arrives(*made_up_step(), l2=1.0) == {"S(x*)"}
+OFF = dict.fromkeys(("l1", "l2", "l3", "g1", "g2"), 0.0)
 
 
-def test_the_students_soft_label_is_no_constant_for_the_peer():
-    assert gradient_arrives(*made_up_step(), g2=1.0) == {"S(x*)", "P(x*)"}
+@pytest.mark.parametrize(
+    ("name", "changes", "arrives"),
+    [
+        ("TRADES", {}, {"S(x)", "S(x*)"}),
+        ("KD", {}, {"S(x)"}),
+        ("ARD", {}, {"S(x*)"}),
+        ("ARD", {"alpha": 0.5}, {"S(x)", "S(x*)"}),
+        ("RSLAD", {}, {"S(x)", "S(x*)"}),
+        ("RSLAD+", {}, {"S(x)", "S(x*)"}),
+        ("AKD", {}, {"S(x*)"}),
+        ("AKD+", {}, {"S(x*)"}),
+        ("IAD", {}, {"S(x)", "S(x*)"}),
+        ("AKD2", {}, {"S(x*)"}),
+        ("AdaAD", {}, {"S(x*)"}),
+        # each learns from the other's answers as from a constant
+        ("CAT", {"own": 0}, {"S(x*_S)", "P(x*_P)"}),
+        ("CAT", {"own": 1}, {"S(x)", "S(x*_S)", "P(x)", "P(x*_P)"}),
+        # PeerAiD: the peer's soft label is a constant for the student, the student's is none for the peer
+        ("PeerAiD", {**OFF, "l2": 1.0}, {"S(x*)"}),
+        ("PeerAiD", {**OFF, "g2": 1.0}, {"S(x*)", "P(x*)"}),
+        ("PeerAiD", {**OFF, "l3": 1.0}, {"S(x)", "S(x*)"}),
+        ("PeerAiD", {**OFF, "l1": 1.0}, {"S(x*)"}),
+        ("PeerAiD", {**OFF, "g1": 1.0}, {"P(x*)"}),
+    ],
+)
+def test_gradients_arrive_at_the_trained_networks_alone(name, changes, arrives):
+    assert gradient_arrives(name, **changes) == arrives
 
 
-def test_the_natural_logits_are_no_constant_in_the_consistency_term():
-    assert gradient_arrives(*made_up_step(), l3=1.0) == {"S(x)", "S(x*)"}
+def test_each_forward_pass_is_done_once():
+    calls = []
 
+    class Counted(torch.nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
 
-def test_hard_labels_reach_one_network_each():
-    assert gradient_arrives(*made_up_step(), l1=1.0) == {"S(x*)"}
-    assert gradient_arrives(*made_up_step(), g1=1.0) == {"P(x*)"}
+        def forward(self, x):
+            calls.append((self.name, int(x.item())))
+            return torch.zeros(2, 3) + x
+
+    networks = {"S": (Counted("S"),), "T": (Counted("T1"), Counted("T2"))}
+    logits = methods.Logits(networks, {"x": torch.tensor(0.0), "x*": torch.tensor(1.0)}, WEIGHTS)
+    method = methods.get("IAD")
+    methods.loss(method, method.resolve({}), logits, torch.tensor([0, 1]), epoch=61)
+    assert sorted(calls) == sorted(set(calls))
+    assert len(calls) == 6
+    logits.add("x*", torch.tensor(2.0))
+    calls.clear()
+    methods.loss(method, method.resolve({}), logits, torch.tensor([0, 1]), epoch=61)
+    assert sorted(calls) == [("S", 0), ("S", 2), ("T1", 2), ("T2", 2)], "fixed teachers' answers at x are kept"
 
 
 def test_terms_print_as_the_papers_write_them():
-    assert [str(t) for t in methods.get("TRADES").minimises] == ["CE(y, S(x))", "beta KL(S(x), S(x*))"]
-    assert str(methods.get("PeerAiD").minimises[3]) == "l2 tau^2 KL(P(x*), S(x*); tau)"
+    def written(name):
+        return [str(term) for term in methods.get(name).minimises]
+
+    assert written("TRADES") == ["CE(y, S(x))", "beta KL(S(x), S(x*))"]
+    assert written("PeerAiD")[3] == "l2 tau^2 KL(P(x*) const, S(x*); tau)"
+    assert written("AKD2")[0] == "(1-a1-a2) CE(y, S(x*))"
+    assert written("ARD+")[0] == "alpha tau^2 KL(mixing T(x) + (1-mixing) y, S(x*); tau)"
+    assert written("IAD")[1] == "(1-a) tau^2 KL(S(x), S(x*); tau)"
+    assert written("CAT")[1] == "own beta KL(S(x), S(x*_S))"
 
 
-def test_unknown_methods_and_settings_are_refused():
+def test_a_row_says_whom_it_trains_and_who_guides():
+    assert [methods.get(n).roles for n in ("ARD", "CAT", "PeerAiD")] == [("student",), *[("student", "peer")] * 2]
+    assert [methods.get(n).guides for n in ("PGD-AT", "IAD", "AKD2")] == [(), ("T",), ("T_rob", "T_nat")]
+
+
+def test_papers_have_other_settings_on_other_data():
+    peeraid, ard = methods.get("PeerAiD"), methods.get("ARD")
+    assert (peeraid.resolve({})["g2"], peeraid.resolve({}, "cifar100")["g2"]) == (0.1, 1.0)
+    assert peeraid.resolve({"g2": 7}, "tiny_imagenet") == {
+        **{"l1": 0.035, "l2": 35.0, "l3": 20.0, "tau": 1.0, "g1": 1.0, "g2": 7.0, "tau_p": 1.0, "kl_reduction": "mean"}
+    }
+    assert (ard.resolve({})["tau"], ard.resolve({}, "cifar100")["tau"]) == (30.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("TRADES", {"betta": 1}, "setting of TRADES 'betta'.*Did you mean 'beta'"),
+        ("PeerAiD", {"tau": 0}, "tau of PeerAiD must be"),
+        ("TRADES", {"beta": -1}, "beta of TRADES must be at least 0"),
+        ("TRADES", {"beta": "6"}, "beta of TRADES must be a number, not '6'"),
+        ("ARD+", {"mixing": 1.2}, r"mixing of ARD\+ must be between 0 and 1, not 1.2"),
+        ("RSLAD", {"l": 1.5}, "l of RSLAD must be between 0 and 1"),
+        ("AKD2", {"a1": 0.6, "a2": 0.6}, "a1 and a2 of AKD2 must not exceed 1 together"),
+        ("IAD", {"teacher_weight": "b"}, "Unknown teacher weight 'b'"),
+        ("Free-AT", {"m": 2.5}, "m of Free-AT must be a whole number"),
+        ("Free-AT", {"m": 0}, "m of Free-AT must be at least 1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        methods.get(name).resolve(changes)
+
+
+def test_unknown_methods_are_refused():
     with pytest.raises(UnknownNameError, match=r"Unknown method 'peeraid'. Did you mean 'PeerAiD'"):
         methods.get("peeraid")
-    with pytest.raises(UnknownNameError, match=r"setting of TRADES 'betta'.*Did you mean 'beta'"):
-        methods.get("TRADES").resolve({"betta": 1})
-    with pytest.raises(ValueError, match="tau of PeerAiD must be"):
-        methods.get("PeerAiD").resolve({"tau": 0})
-    with pytest.raises(ValueError, match="beta of TRADES must be at least 0"):
-        methods.get("TRADES").resolve({"beta": -1})
-    with pytest.raises(ValueError, match="beta of TRADES must be a number, not '6'"):
-        methods.get("TRADES").resolve({"beta": "6"})

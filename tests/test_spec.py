@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rkdkit import methods
 from rkdkit.checks import UnknownNameError
-from rkdkit.spec import RunSpec, canonical_json
+from rkdkit.spec import RunSpec, Teacher, canonical_json
 
 specs = st.builds(
     tiny_spec,
@@ -74,6 +74,19 @@ def test_a_default_that_is_spelled_out_changes_nothing():
         ({"schedule": "multistep", "milestones": (0,), "epochs": 9}, "between 1 and 8"),
         ({"schedule": "multistep"}, "milestones"),
         ({"swa_start": 2, "epochs": 2}, "swa_start of a run of 2 epochs must be between 0 and 1"),
+        ({"ema_decay": 1.5}, "ema_decay must be between 0 and 1"),
+        ({"ema_decay": 0.9, "swa_start": 1}, "set swa_start or ema_decay, not both"),
+        ({"extra_fraction": 1.5}, "extra_fraction must be between 0 and 1"),
+        ({"extra_fraction": 0.5}, "extra and extra_fraction go together"),
+        ({"extra": "more.npz"}, "extra and extra_fraction go together"),
+        ({"method": "ARD", "teachers": ()}, r"ARD needs a teacher \(T\); given: none"),
+        ({"method": "AKD2", "teachers": ()}, r"AKD2 needs a robust teacher \(T_rob\) and a natural teacher \(T_nat\)"),
+        ({"teachers": (Teacher(module="mine"),)}, "PGD-AT needs no fixed teacher; given: T"),
+        (
+            {"method": "ARD", "teachers": (Teacher(module="a", weight=0.5), Teacher(module="b", weight=0.4))},
+            "weights of the teachers T must sum to 1, not 0.9",
+        ),
+        ({"method": "ARD+", "settings": (("mixing", 1.5),)}, r"mixing of ARD\+ must be between 0 and 1"),
         ({"eps": 8}, "eps must be between 0 and 1"),
         ({"peer": "resnet18"}, "PGD-AT trains student: it has no peer"),
         ({"method": "PeerAiD", "peer": ""}, "PeerAiD trains student and peer: name the peer's network"),
@@ -102,13 +115,45 @@ def test_what_a_run_does_not_use_does_not_make_it_another():
 def test_a_method_that_changes_makes_other_runs(monkeypatch):
     before = tiny_spec("TRADES").id
     row = methods.METHODS["TRADES"]
+    student = tiny_spec("ARD").id
     detached = dataclasses.replace(row.minimises[1], target="S(x).detach")
     for changed in (
         dataclasses.replace(row, minimises=(row.minimises[0], detached)),
-        dataclasses.replace(row, start="uniform"),
-        dataclasses.replace(row, maximises=methods.Term("CE", "y", "S(x~)")),
+        dataclasses.replace(row, maximises=(dataclasses.replace(row.maximises[0], start="uniform"),)),
+        dataclasses.replace(row, maximises=(methods.Maximised("CE", "y", "S(x~)", start="gaussian"),)),
+        dataclasses.replace(row, eps_factor=0.5),
+        dataclasses.replace(row, one_step=1.0),
     ):
         monkeypatch.setitem(methods.METHODS, "TRADES", changed)
         assert tiny_spec("TRADES").id != before
+        assert tiny_spec("ARD").id != student, "its teacher is another"
     monkeypatch.setitem(methods.METHODS, "TRADES", dataclasses.replace(row, title="another title"))
     assert tiny_spec("TRADES").id == before
+
+
+def test_a_teacher_is_part_of_the_run():
+    teacher = tiny_spec("TRADES", epochs=3)
+    specs = [
+        tiny_spec("ARD", teachers=(Teacher(run=teacher, epoch=epoch, role=role),))
+        for epoch, role in ((1, "student"), (3, "student"), (3, "peer"))
+    ]
+    assert len({spec.id for spec in specs}) == 3
+    assert tiny_spec("ARD", teachers=(Teacher(run=teacher),)).id == specs[1].id, "the last epoch, if none is named"
+    assert str(specs[0]) == "ARD resnet18/16 on digits from TRADES resnet18/16 at epoch 1, seed 0"
+    again = RunSpec.from_json(json.loads(json.dumps(specs[0].to_json())))
+    assert again.teachers[0].run == teacher
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "either a run or a module"),
+        ({"run": tiny_spec(), "module": "mine"}, "either a run or a module"),
+        ({"run": tiny_spec(epochs=3), "epoch": 4}, "epoch of teacher .* of 3 epochs must be between 1 and 3, not 4"),
+        ({"run": tiny_spec(), "weight": 1.5}, "weight of teacher .* must be between 0 and 1"),
+        ({"run": tiny_spec(), "letter": "T_robust"}, "Unknown letter of a teacher 'T_robust'. Did you mean 'T_rob'"),
+    ],
+)
+def test_teachers_that_make_no_sense_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Teacher(**fields)

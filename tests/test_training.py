@@ -8,16 +8,23 @@ import torch
 from conftest import tiny_spec
 from torch import nn
 
-from rkdkit import data, methods, models
+from rkdkit import attacks, data, methods, models
+from rkdkit.determinism import generator
+from rkdkit.spec import Teacher
 from rkdkit.training import AVERAGED, DivergedError, Training
 
 CPU = torch.device("cpu")
 
 
-def record_passes(training):
+def start(spec, dataset, teacher=None):
+    """A training whose teachers are all the same network."""
+    return Training(spec, dataset, CPU, [teacher] * len(spec.teachers))
+
+
+def record_passes(training, **teachers):
     """Note every forward pass: (role, in train mode, asks for gradients)."""
     passes = []
-    for role, network in training.networks.items():
+    for role, network in {**training.networks, **teachers}.items():
         network.register_forward_hook(
             lambda module, _, output, role=role: passes.append((role, module.training, output.requires_grad))
         )
@@ -34,19 +41,53 @@ def test_a_peeraid_step_makes_k_plus_4_forward_passes(digits, steps):
     assert sorted(update) == [("peer", True, True), ("student", True, True), ("student", True, True)]
 
 
-@pytest.mark.parametrize(("method", "beyond_the_attack"), [("Natural", 1), ("PGD-AT", 1), ("TRADES", 3)])
-def test_no_method_makes_a_forward_pass_twice(digits, method, beyond_the_attack):
-    training = Training(tiny_spec(method, n_train=64, attack_steps=5), digits, CPU)
-    passes = record_passes(training)
+@pytest.mark.parametrize(
+    ("method", "of_the_student", "of_the_teacher"),
+    [
+        ("Natural", 1, 0),
+        ("PGD-AT", 5 + 1, 0),
+        ("FFGSM-AT", 1 + 1, 0),
+        ("Free-AT", 4, 0),
+        ("TRADES", 1 + 5 + 2, 0),
+        ("KD", 1, 1),
+        ("ARD", 5 + 1, 1),
+        ("Fast-ARD", 4, 1),
+        ("RSLAD", 5 + 2, 1),
+        ("AKD", 5 + 1, 1),
+        ("IAD", 5 + 2, 2),
+        ("AKD2", 5 + 1, 2),
+        ("AdaAD", 5 + 1, 5 + 1),
+    ],
+)
+def test_no_method_makes_a_forward_pass_twice(digits, trained, method, of_the_student, of_the_teacher):
+    spec = tiny_spec(method, n_train=64, attack_steps=5)
+    if method == "IAD":
+        spec = tiny_spec(method, n_train=64, attack_steps=5, settings=(("warmup", 0),))
+    teacher = copy.deepcopy(trained)
+    training = start(spec, digits, teacher)
+    passes = record_passes(training, teacher=teacher)
     training.run_epoch()
-    assert len(passes) == beyond_the_attack + (0 if method == "Natural" else 5)
+    assert [role for role, *_ in passes].count("student") == of_the_student
+    assert [role for role, *_ in passes].count("teacher") == of_the_teacher
+
+
+def test_a_teacher_is_asked_in_eval_mode_and_stays_as_it_was(digits, trained):
+    teacher = copy.deepcopy(trained).train()
+    before = copy.deepcopy(teacher.state_dict())
+    training = start(tiny_spec("AdaAD"), digits, teacher)
+    passes = record_passes(training, teacher=teacher)
+    training.run_epoch()
+    assert {in_train_mode for role, in_train_mode, _ in passes if role == "teacher"} == {False}
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in teacher.parameters())
+    assert teacher.training
 
 
 def test_a_shared_forward_pass_is_done_once():
     calls = []
     network = nn.Linear(4, 2)
     network.register_forward_hook(lambda *_: calls.append(1))
-    logits = methods.Logits({"student": network}, {"x": torch.zeros(3, 4)})
+    logits = methods.Logits({"S": (network,)}, {"x": torch.zeros(3, 4)})
     assert logits["S(x)"] is logits["S(x)"]
     assert not logits["S(x).detach"].requires_grad
     assert len(calls) == 1
@@ -54,15 +95,138 @@ def test_a_shared_forward_pass_is_done_once():
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", methods.METHODS)
-def test_every_methods_loss_falls(digits, method, precision):
+def test_every_methods_loss_falls(digits, trained, method, precision):
     spec = tiny_spec(method, n_train=256, epochs=5, eps=0.05, step_size=0.025, precision=precision)
-    training = Training(spec, digits, CPU)
+    training = start(spec, digits, trained)
     before = {r: copy.deepcopy(dict(w)) for r, w in training.weights().items()}
     losses = [training.run_epoch().loss for _ in range(spec.epochs)]
     assert losses[-1] < 0.8 * losses[0]
     for role, weights in training.weights().items():
         assert all(w.dtype in (torch.float32, torch.int64) for w in weights.values())
         assert not torch.equal(weights["head.weight"], before[role]["head.weight"])
+
+
+def attacks_made(monkeypatch):
+    """Note every attack that training starts: its radius, step, number of steps and start."""
+    made, perturb = [], attacks.PGD.perturb
+
+    def noting(self, network, images, objective, generator):
+        made.append((self.eps, self.step_size, self.steps, self.start))
+        return perturb(self, network, images, objective, generator)
+
+    monkeypatch.setattr(attacks.PGD, "perturb", noting)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("PGD-AT", [(0.2, 0.1, 3, "uniform")]),
+        ("Low-eps AT", [(0.05, 0.025, 3, "uniform")]),
+        ("FFGSM-AT", [(0.2, 0.25, 1, "uniform")]),
+        ("TRADES", [(0.2, 0.1, 3, "gaussian")]),
+        ("CAT", [(0.2, 0.1, 3, "gaussian"), (0.2, 0.1, 3, "uniform")]),
+        ("Free-AT", []),
+    ],
+)
+def test_a_rows_attack_is_what_it_says(digits, monkeypatch, method, expected):
+    made = attacks_made(monkeypatch)
+    start(tiny_spec(method, n_train=64, eps=0.2, step_size=0.1, attack_steps=3), digits).run_epoch()
+    assert made == [pytest.approx(attack) for attack in expected]
+
+
+def test_each_network_of_cat_is_attacked_by_itself(digits, monkeypatch):
+    training = start(tiny_spec("CAT", n_train=64), digits)
+    attacked, perturb = [], attacks.PGD.perturb
+    monkeypatch.setattr(
+        attacks.PGD, "perturb", lambda self, network, *a: (attacked.append(network), perturb(self, network, *a))[1]
+    )
+    training.run_epoch()
+    assert attacked == [training.networks["student"], training.networks["peer"]]
+
+
+def test_adaads_attack_follows_the_gradient_through_both_networks(digits, trained):
+    """With the teacher as its own student the gap is 0 everywhere, so only noise and no gradient moves an image."""
+    images, labels = data.to_float(digits.test.images[:8]), digits.test.labels[:8]
+    row = methods.get("AdaAD")
+
+    def examples(student):
+        logits = methods.Logits({"S": (student,), "T": (trained,)}, {"x": images})
+        attack = attacks.PGD(0.1, 0.05, 1, "none")
+        return methods.adversarial_examples(
+            row.maximises[0], row.resolve({}), logits, images, labels, attack, torch.Generator()
+        )
+
+    other = models.build("resnet18/16", 10, *digits.channel_statistics, seed=5).eval()
+    x = images.clone().requires_grad_()
+    p, log_q = trained(x).softmax(1), other(x).log_softmax(1)
+    (p * (p.log() - log_q)).sum().backward()
+    expected = (images + 0.05 * x.grad.sign()).clamp(0, 1)
+    assert (examples(other) - expected).abs().max() < 1e-6
+
+
+def test_free_training_carries_the_perturbation_over_and_moves_it_by_the_updates_gradient(digits):
+    spec = tiny_spec("Free-AT", n_train=64, lr=0.0, weight_decay=0.0, eps=0.1, settings=(("m", 1),))
+    training = start(spec, digits)
+    network = copy.deepcopy(training.networks["student"]).train()
+    delta = torch.zeros(64, 1, 8, 8)
+    for epoch in (1, 2):
+        order = generator(spec.seed, epoch, "order and augmentation")
+        (batch,) = data.batches(digits.split_validation(64, 32)[0], 64, "none", order)
+        delta.requires_grad_()
+        loss = nn.functional.cross_entropy(network((batch.images + delta).clamp(0, 1)), batch.labels)
+        (gradient,) = torch.autograd.grad(loss, delta)
+        delta = (delta.detach() + 0.1 * gradient.sign()).clamp(-0.1, 0.1)
+        assert training.run_epoch().loss == pytest.approx(loss.item(), rel=1e-4)
+        differing = (training.state()["delta"] - delta).abs() > 1e-6
+        assert differing.float().mean() < 0.01, "rounding may turn the sign of a gradient that is all but 0"
+        delta = training.state()["delta"].clone()
+
+
+def test_free_training_replays_each_batch_m_times(digits):
+    spec = tiny_spec("Free-AT", n_train=128, schedule="onecycle", settings=(("m", 3),), epochs=2)
+    training = start(spec, digits)
+    passes = record_passes(training)
+    for _ in range(2):
+        training.run_epoch()
+    assert len(passes) == 2 * 2 * 3
+    assert training._scheduler.last_epoch == 12
+    assert training._scheduler.total_steps == 12
+
+
+def test_an_ensemble_teaches_by_its_weighted_answers(digits, trained):
+    other = models.build("resnet18/16", 10, *digits.channel_statistics, seed=5).eval()
+    teacher = tiny_spec("TRADES", epochs=1)
+    pair = (Teacher(run=teacher, weight=0.25), Teacher(run=teacher, weight=0.75, role="student"))
+    spec = tiny_spec("KD", n_train=64, teachers=pair, settings=(("tau", 2.0), ("kl_reduction", "batchmean")), lr=0.0)
+    training = Training(spec, digits, CPU, [trained, other])
+    student = copy.deepcopy(training.networks["student"]).train()
+    order = generator(spec.seed, 1, "order and augmentation")
+    (batch,) = data.batches(digits.split_validation(64, 32)[0], 64, "none", order)
+    with torch.no_grad():
+        target = 0.25 * (trained(batch.images) / 2).softmax(1) + 0.75 * (other(batch.images) / 2).softmax(1)
+        log_q = (student(batch.images) / 2).log_softmax(1)
+        expected = 4 * (target * (target.log() - log_q)).sum(1).mean()
+    assert training.run_epoch().loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+def test_a_teacher_with_another_number_of_classes_is_refused_before_training(digits, classes):
+    teacher = models.build("resnet18/16", classes, *digits.channel_statistics)
+    with pytest.raises(ValueError, match=rf"logits of shape \(2, {classes}\), but the student has 10 classes"):
+        start(tiny_spec("ARD"), digits, teacher)
+
+
+def test_extra_images_are_mixed_into_every_batch(digits):
+    extra = data.Split(torch.full((32, 1, 8, 8), 255, dtype=torch.uint8), torch.zeros(32, dtype=torch.int64))
+    spec = tiny_spec("Natural", extra="white.npz", extra_fraction=0.25)
+    training = Training(spec, digits, CPU, extra=extra)
+    shares = []
+    training.networks["student"].register_forward_pre_hook(
+        lambda _, x: shares.append((x[0] == 1).flatten(1).all(1).float().mean().item())
+    )
+    training.run_epoch()
+    assert shares == [0.25, 0.25]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +295,22 @@ def test_swa_averages_the_weights_from_its_start_and_reestimates_batch_norm(digi
     assert int(norm.num_batches_tracked) == training.batches_per_epoch
     student = training.networks["student"]
     assert not torch.allclose(norm.running_mean, student.stem[1].running_mean, atol=1e-4)
+
+
+def test_an_exponential_moving_average_follows_every_step(digits):
+    training = start(tiny_spec("Natural", ema_decay=0.9, epochs=2), digits)
+    student, history = training.networks["student"], []
+    for _ in range(2):
+        training.run_epoch(lambda: history.append([p.detach().clone() for p in student.parameters()]))
+    expected = history[0]
+    for step in history[1:]:
+        expected = [0.9 * e + 0.1 * p for e, p in zip(expected, step, strict=True)]
+    averaged = training.weights()[AVERAGED]
+    network = models.build("resnet18/16", 10, *digits.channel_statistics)
+    network.load_state_dict(averaged)
+    for p, e in zip(network.parameters(), expected, strict=True):
+        assert torch.allclose(p, e, atol=1e-5)
+    assert not torch.equal(averaged["stem.1.running_mean"], student.stem[1].running_mean), "statistics, too"
 
 
 @pytest.mark.parametrize("lr", [1e18, 1e38])

@@ -1,0 +1,88 @@
+"""Several methods' accuracy by the same attacks on the same images (PeerAiD Table 1)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rkdkit import attacks, data, evaluation, runs
+from rkdkit.progress import track
+from rkdkit.runs import Snapshot
+from rkdkit.store import Store
+
+
+@dataclass(frozen=True)
+class WhiteBox:
+    """What was measured.
+
+    Attributes
+    ----------
+    evaluations : one a seed, by method.
+    num_classes : 1 / num_classes is what guessing gets.
+    """
+
+    evaluations: Mapping[str, Sequence[evaluation.Evaluation]]
+    num_classes: int
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What was measured of every method."""
+        return tuple(next(iter(self.evaluations.values()))[0].correct)
+
+    def accuracy(self, method: str, metric: str) -> evaluation.Estimate:
+        """Return a method's accuracy by a metric, over all seeds."""
+        return evaluation.over_seeds([seed[metric] for seed in self.evaluations[method]])
+
+    def highest(self, metric: str, among: Iterable[str]) -> str:
+        """Return which of some methods is the most accurate by a metric."""
+        return max(among, key=lambda method: self.accuracy(method, metric).value)
+
+    def minus(
+        self, first: str, second: str, metric: str, confidence: float = evaluation.CONFIDENCE
+    ) -> evaluation.Estimate:
+        """Paired difference of two methods by a metric, over all seeds."""
+        pairs = zip(self.evaluations[first], self.evaluations[second], strict=True)
+        differences = [evaluation.paired_difference(a.correct[metric], b.correct[metric], confidence) for a, b in pairs]
+        return evaluation.over_seeds(differences, bounds=(-1.0, 1.0), confidence=confidence)
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers: method, metric, accuracy and its interval as fractions, n, seeds."""
+        return pd.DataFrame(
+            {
+                "method": method,
+                "metric": metric,
+                "accuracy": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "n": estimate.n,
+                "seeds": estimate.seeds,
+            }
+            for method in self.evaluations
+            for metric in self.metrics
+            for estimate in [self.accuracy(method, metric)]
+        )
+
+
+def white_box(
+    chosen: Mapping[str, Sequence[Snapshot]],
+    dataset: data.Dataset,
+    by: Mapping[str, attacks.Attack | None],
+    *,
+    n: Mapping[str, int | None],
+    store: Store | None = None,
+) -> WhiteBox:
+    """Measure every method's network naturally and under attacks on itself.
+
+    Parameters
+    ----------
+    chosen : the snapshot that stands for a method, one a seed.
+    dataset : whose test images to use.
+    by : attacks by metric, None for natural images.
+    n : by metric, only the first so many test images; None: all.
+    store : as `runs.ensure`.
+    """
+    evaluations: dict[str, list[evaluation.Evaluation]] = {method: [] for method in chosen}
+    pairs = [(method, snapshot) for method, of_seeds in chosen.items() for snapshot in of_seeds]
+    for method, snapshot in track(pairs, desc=f"Accuracy: {', '.join(by)}", unit="network"):
+        evaluations[method].append(runs.evaluate(snapshot, dataset.test, by, n=n, store=store))
+    return WhiteBox(evaluations, len(dataset.classes))
