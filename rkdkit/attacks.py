@@ -62,7 +62,7 @@ def margin_objective(labels: Tensor) -> Objective:
     return objective
 
 
-LOSSES = {"CE": cross_entropy_objective, "margin": margin_objective}
+OBJECTIVES = {"CE": cross_entropy_objective, "margin": margin_objective}
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class PGD(Attack):
         checks.number("steps", self.steps, 0)
         checks.number("restarts", self.restarts, 1)
         checks.one_of("attack start", self.start, STARTS)
-        checks.one_of("attack loss", self.loss, LOSSES)
+        checks.one_of("attack loss", self.loss, OBJECTIVES)
 
     def __str__(self) -> str:
         name = f"PGD-{self.steps}" if self.loss == "CE" else f"PGD-{self.steps} ({self.loss})"
@@ -208,7 +208,7 @@ class PGD(Attack):
 
         Parameters, returns: as :meth:`Attack.examples`.
         """
-        objective = LOSSES[self.loss]
+        objective = OBJECTIVES[self.loss]
         x = self.perturb(network, images, objective(labels), generator)
         for _ in range(self.restarts - 1):
             with attacked(network), torch.no_grad():

@@ -146,11 +146,7 @@ class AutoAttack(Packaged):
     """
 
     def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
-        if num_classes < 4:
-            raise ValueError(
-                f"AutoAttack's targeted loss needs at least 4 classes, and this network has {num_classes}. "
-                "Use Square, or PGD with restarts and loss='margin'."
-            )
+        check_classes(num_classes)
         package.apgd_targeted.logger = _silent
         package.fab.targeted = True
         for part in (package.apgd_targeted, package.fab):
@@ -183,6 +179,21 @@ class Square(Packaged):
         del num_classes
         package.square.n_queries = self.queries
         return [package.square.perturb]
+
+
+def check_classes(num_classes: int) -> None:
+    """Refuse a number of classes that AutoAttack's targeted loss cannot work on.
+
+    Raises
+    ------
+    ValueError
+        If it is below 4.
+    """
+    if num_classes < 4:
+        raise ValueError(
+            f"AutoAttack's targeted loss needs at least 4 classes, and here are {num_classes}. "
+            "Use Square, or PGD with restarts and loss='margin'."
+        )
 
 
 _silent = logging.Logger("pyautoattack")  # of nobody's tree: its warnings of zero gradients are printed otherwise

@@ -33,7 +33,11 @@ def one_of(kind: str, name: object, known: Iterable[str]) -> str:
     if isinstance(name, str) and name in names:
         return name
     lower = {n.lower(): n for n in names}
-    close = [lower[n] for n in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
+    wanted = str(name).lower()
+    near = difflib.get_close_matches(wanted, lower, n=max(len(lower), 1), cutoff=0.5)
+    # of equally close names the first known comes first
+    near.sort(key=lambda n: (-difflib.SequenceMatcher(None, n, wanted).ratio(), list(lower).index(n)))
+    close = [lower[n] for n in near[:3]]
     ordered = close + [n for n in names if n not in close]
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(ordered)}.")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rkdkit.evaluation import Estimate
+from rkdkit.evaluation import CONFIDENCE, Estimate
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
 
@@ -32,7 +32,8 @@ class Claim:
     text : the claim in one sentence.
     source : the paper, and where in it.
     higher, lower : the two quantities.
-    difference : higher - lower with its 95 % interval, paired where both come from the same images.
+    difference : higher - lower with its interval, paired where both come from the same images.
+    confidence : of that interval; above 0.95 where one of several was picked.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Claim:
     higher: Quantity
     lower: Quantity
     difference: Estimate
+    confidence: float = CONFIDENCE
 
     @property
     def verdict(self) -> str:
@@ -59,6 +61,6 @@ def report(claims: Sequence[Claim]) -> str:
         f"{claim.verdict.upper()}: {claim.text}\n"
         f"  {claim.higher.name}: {claim.higher.estimate}\n"
         f"  {claim.lower.name}: {claim.lower.estimate}\n"
-        f"  difference: {claim.difference} ({claim.source})"
+        f"  difference: {claim.difference}, a {100 * claim.confidence:.4g} % interval ({claim.source})"
         for claim in claims
     )

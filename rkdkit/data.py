@@ -113,7 +113,12 @@ def load_extra(name: str, dataset: Dataset, root: Path | str | None = None) -> S
         If it is damaged, or its arrays do not fit; the message names the file and what is wrong.
     """
     channels, height, width = dataset.train.images.shape[1:]
-    return Split(*image_files.read_archive(_data_folder(root) / name, (channels, height, width), len(dataset.classes)))
+    return _archive(_data_folder(root) / name, (channels, height, width), len(dataset.classes))
+
+
+@lru_cache(maxsize=1)
+def _archive(path: Path, shape: image_files.Shape, num_classes: int) -> Split:
+    return Split(*image_files.read_archive(path, shape, num_classes))
 
 
 def _data_folder(root: Path | str | None) -> Path:

@@ -138,6 +138,14 @@ def correct_predictions(
     attacked = judges[0] if attacked is None else attacked
     device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
     checks.labels(labels, len(images), getattr(attacked, "num_classes", torch.iinfo(torch.int64).max))
+    if isinstance(attack, autoattack.Packaged):
+        # its batches are its own: it is handed all images at once
+        images = data.to_float(images) if images.dtype == torch.uint8 else images.float()
+        if list(judges) == [attacked]:
+            return attack.correct(attacked, images, labels)[None]
+        with exact_arithmetic():
+            images = attack.examples(attacked, images, labels, torch.Generator())
+        attack = None
     noise = generator(seed, 0, "evaluation")
     verdicts, finite = [], torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, len(images), batch_size):

@@ -3,7 +3,7 @@
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
 from rkdkit.profiles import Setup
 from rkdkit.progress import say
@@ -24,6 +25,9 @@ from rkdkit.store import write_atomically
 _PALETTE = sns.color_palette("colorblind")
 COLOURS = {"teacher": _PALETTE[0], "peer": _PALETTE[1], "student": _PALETTE[2], "natural": _PALETTE[3]}
 """The same network has the same colour in every exhibit."""
+
+
+_CHOSEN_ON = {"val": "held-out images", "test": "the test images", "last": "nothing: the last"}
 
 
 def style() -> None:
@@ -47,6 +51,8 @@ def save(
     runs: Sequence[Run],
     teachers: Sequence[Snapshot] = (),
     note: str = "",
+    networks: Sequence[Snapshot] = (),
+    measured_by: Mapping[str, Attack | None] | None = None,
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
 
@@ -60,6 +66,8 @@ def save(
     runs : every run the exhibit rests on.
     teachers : the fixed teachers, as chosen from their runs.
     note : a sentence for the caption, about what this exhibit alone draws.
+    networks : what was measured, where an epoch was chosen.
+    measured_by : the attacks by metric, None for natural images; None: the profile's `test_attack` alone.
 
     Raises
     ------
@@ -67,10 +75,11 @@ def save(
         If a file cannot be written.
     """
     device = default_device()
+    by = {str(setup.profile.test_attack).lower(): setup.profile.test_attack} if measured_by is None else measured_by
     made_with = environment(device)
     devices = sorted({trained["device"] for run in runs for trained in run.record["environments"]})
     caption = (
-        f"{setup}. {note}\n{setup.dataset.source}.\n"
+        f"{setup}; epochs chosen on {_CHOSEN_ON[setup.profile.select_on]}.\n{note} {setup.dataset.source}.\n"
         f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}; trained on {' and '.join(devices)}."
     )
     picture = _captioned_png(figure, caption, name)
@@ -84,6 +93,7 @@ def save(
                 "run": str(run.spec),
                 "spec": run.spec.to_json(),
                 "data": run.record["data"],
+                "guided_by": run.record["guided_by"],
                 "trained_with": run.record["environments"],
                 "training_time_s": round(run.training_seconds, 1),
             }
@@ -98,11 +108,10 @@ def save(
         "data_source": setup.dataset.source,
         "network": setup.profile.student,
         "eps": setup.profile.test_attack.eps,
-        "attack": setup.profile.test_attack.parameters(),
+        "attacks": {metric: None if attack is None else attack.parameters() for metric, attack in by.items()},
         "select_on": setup.profile.select_on,
-        "teachers": [
-            {"method": t.spec.method, "network": t.architecture, "epoch": t.epoch, "sha256": t.digest} for t in teachers
-        ],
+        "teachers": [_named(snapshot) for snapshot in teachers],
+        "networks": [_named(snapshot) for snapshot in networks],
         "seeds": list(setup.seeds),
         "n": setup.n_test,
         "claims": [claim.to_json() for claim in claims],
@@ -150,6 +159,18 @@ def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[s
     # anchored to the axes, not the figure: a figure's legend moves when the saved picture is cropped
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
     accuracy_axis(axes, "Test robust accuracy")
+
+
+def _named(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "method": snapshot.spec.method,
+        "network": snapshot.architecture,
+        "role": snapshot.role,
+        "epoch": snapshot.epoch,
+        "seed": snapshot.spec.seed,
+        "run": snapshot.spec.id,
+        "sha256": snapshot.digest,
+    }
 
 
 METRICS = {"clean": "Clean", "fgsm": "FGSM", "pgd-20": "PGD-20", "autoattack": "AutoAttack"}

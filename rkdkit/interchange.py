@@ -141,11 +141,19 @@ def export(network: models.Classifier, path: Path | str, example_shape: Sequence
 
 
 def digest_of_module(module: nn.Module) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a module's state dict: which weights these really are.
+    """Return the first 16 hex digits of the SHA-256 of a module's class, structure and weights.
 
-    Names, dtypes, shapes and bytes decide, not the device, the memory layout or the order.
+    Of the weights, names, dtypes, shapes and bytes decide, not the device, the memory layout or the order. What is
+    neither printed with the module nor in its state dict does not count.
+
+    Raises
+    ------
+    ValueError
+        If the module has no weights to be known by.
     """
-    sha = hashlib.sha256()
+    if not module.state_dict():
+        raise ValueError(f"{type(module).__name__} has no weights: nothing tells it from another of its class.")
+    sha = hashlib.sha256(f"{type(module).__module__}.{type(module).__qualname__}\n{module!r}\n".encode())
     for name, tensor in sorted(module.state_dict().items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         sha.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -108,13 +108,12 @@ def mixture(
 
     Returns
     -------
-    (N, C) float32, or float64 for float64 logits. One teacher alone is returned as it is.
+    (N, C) float32, or float64 for float64 logits.
     """
     if len(logits) == 1 and share == 1:
-        return logits[0]
-    log_p = torch.stack([F.log_softmax(_precise(z) / tau, dim=1) for z in logits])
-    log_weights = torch.tensor(weights, dtype=log_p.dtype, device=log_p.device).log().view(-1, 1, 1)
-    mixed = torch.logsumexp(log_p + log_weights, dim=0).exp()
+        return _precise(logits[0])
+    answers = [weight * F.softmax(_precise(z) / tau, 1) for weight, z in zip(weights, logits, strict=True)]
+    mixed = torch.stack(answers).sum(0)
     if share < 1:
         assert labels is not None
         mixed = share * mixed + (1 - share) * F.one_hot(labels, mixed.shape[1]).to(mixed.dtype)

@@ -10,6 +10,7 @@ logits treated as a constant. Teachers are always constants.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
@@ -33,8 +34,36 @@ CHOICES = {"kl_reduction": losses.KL_REDUCTIONS, "teacher_weight": ("a", "1")}
 """The settings that are words, and what they may say."""
 
 
+DIVERGENCES = ("CE", "KL", "MSE")
+"""Cross entropy, Kullback-Leibler, and the mean squared difference of logits."""
+
+_POINT = re.compile(r"(\w+)\((x|x~|x\*\w*)\)(\.detach)?")
+_FACTOR = re.compile(r"\d+(\.\d+)?|[A-Za-z]\w*|1(-[A-Za-z]\w*)+")
+
+
 def _letter(point: str) -> str:
     return point.partition("(")[0]
+
+
+def _refuse(wrong: bool, message: str) -> None:
+    if wrong:
+        raise ValueError(message)
+
+
+def _check_point(of: object, point: str) -> None:
+    match = _POINT.fullmatch(point)
+    known = [*TRAINED, *GUIDES]
+    _refuse(match is None, f"{of}: {point!r} is no point such as 'S(x*)' or 'P(x*).detach'.")
+    assert match is not None
+    checks.one_of("network of a row", match[1], known)
+
+
+def _factors(weight: str) -> list[str]:
+    return [factor.replace(" ", "") for factor in weight.split("*")] if weight else []
+
+
+def _is_number(factor: str) -> bool:
+    return factor[0].isdigit()
 
 
 @dataclass(frozen=True)
@@ -43,13 +72,18 @@ class Term:
 
     Attributes
     ----------
-    divergence : "CE", "KL", or "MSE" of the logits.
-    target : ``y`` or a point, as in the module's docstring.
-    output : the point the divergence is taken to; the gradient always reaches it.
+    divergence : one of `DIVERGENCES`.
+    target : ``y`` (for "CE" alone) or a point, as in the module's docstring.
+    output : the point the divergence is taken to, of a network that is trained; the gradient always reaches it.
     weight : a product of settings, numbers and remainders: "l2", "0.5 * own", "1-a1-a2"; "" stands for 1.
-    tau : the setting that holds the temperature; "" stands for 1.
-    mixing : the setting that holds the share m of label mixing, where the target is m target + (1 - m) y.
+    tau : the setting that holds the temperature of a KL; "" stands for 1.
+    mixing : the setting that holds the share m of label mixing, where a teacher's answer becomes m T + (1 - m) y.
     certainty : a weight for each image, from a = T(x*)[y]^beta: "a", "1-a", or the setting that says "a" or "1".
+
+    Raises
+    ------
+    ValueError
+        If its parts make no term.
     """
 
     divergence: str
@@ -59,6 +93,21 @@ class Term:
     tau: str = ""
     mixing: str = ""
     certainty: str = ""
+
+    def __post_init__(self) -> None:
+        checks.one_of("divergence", self.divergence, DIVERGENCES)
+        if self.target == "y":
+            _refuse(self.divergence != "CE", f"{self}: the labels y are a target of the cross entropy (CE) alone.")
+        else:
+            _check_point(self, self.target)
+        _check_point(self, self.output)
+        _refuse(_letter(self.output) not in TRAINED or "." in self.output, f"{self}: nothing is trained at its output.")
+        _refuse(any("x~" in p for p in (self.target, self.output)), f"{self}: x~ is only known to the attack.")
+        _refuse(bool(self.tau) and self.divergence != "KL", f"{self}: only a KL has a temperature.")
+        mixed = bool(self.mixing) and _letter(self.target) not in GUIDES
+        _refuse(mixed, f"{self}: only a fixed teacher's answers are mixed with the labels.")
+        for factor in _factors(self.weight):
+            _refuse(not _FACTOR.fullmatch(factor), f"{self}: {factor!r} is no number, setting or remainder 1-a-b.")
 
     def __str__(self) -> str:
         target = self.target.replace(".detach", " const")
@@ -76,19 +125,59 @@ class Term:
         certain = ("T(x*)",) if self.certainty else ()
         return tuple(p.removesuffix(".detach") for p in (self.target, self.output) if p != "y") + certain
 
+    @property
+    def settings(self) -> frozenset[str]:
+        """The settings it asks for."""
+        names = {name for factor in _factors(self.weight) for name in factor.split("-") if not _is_number(name)}
+        names |= {name for name in (self.tau, self.mixing) if name}
+        if self.certainty:
+            names |= {"beta", "warmup"} | ({self.certainty} - {"a", "1-a"})
+        return frozenset(names | ({"kl_reduction"} if self.divergence == "KL" else set()))
+
 
 @dataclass(frozen=True)
-class Maximised(Term):
-    """What an attack maximises, and where it begins.
+class Maximised:
+    """What an attack maximises: the cross entropy with the labels, or the KL from a network's answer.
 
     Attributes
     ----------
+    divergence : "CE" or "KL".
+    target : ``y`` for "CE"; for "KL" a point, at x (a constant) or at x~ (the gradient passes through it, too).
+    output : the network attacked, at x~.
     start : where the attack starts, one of `attacks.STARTS`.
     makes : the name of the examples it makes.
+
+    Raises
+    ------
+    UnknownNameError, ValueError
+        If its parts make no attack.
     """
 
+    divergence: str
+    target: str
+    output: str
     start: str = "uniform"
     makes: str = "x*"
+
+    def __post_init__(self) -> None:
+        checks.one_of("divergence of an attack", self.divergence, ("CE", "KL"))
+        checks.one_of("attack start", self.start, attacks.STARTS)
+        labels = self.target == "y"
+        _refuse(labels != (self.divergence == "CE"), f"{self}: an attack takes CE with y, or KL with a point.")
+        if not labels:
+            _check_point(self, self.target)
+            _refuse(not self.target.endswith(("(x)", "(x~)")), f"{self}: the target must be at x or x~.")
+        trained = {f"{letter}(x~)" for letter in TRAINED}
+        _refuse(self.output not in trained, f"{self}: an attack is on {' or '.join(sorted(trained))}.")
+        _refuse(not self.makes.startswith("x*"), f"{self}: the name of what it makes starts with x*.")
+
+    def __str__(self) -> str:
+        return f"{self.divergence}({self.target}, {self.output})"
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The points it looks at."""
+        return tuple(p for p in (self.target, self.output) if p != "y")
 
 
 @dataclass(frozen=True)
@@ -102,14 +191,20 @@ class Method:
     minimises : the terms of the update's loss, summed.
     maximises : what the attacks maximise, one an attack, each with a network to itself; none: no attack.
     settings : the method's own hyper-parameters and their defaults.
-    settings_on : other defaults by dataset, where the papers have such.
-    recipe : fields of `RunSpec` as its paper or released code trains it.
+    settings_on : other defaults by dataset, where the papers have such; some classes of a dataset count as the whole.
+    recipe : fields of a profile as its paper or released code has them.
+    recipe_on : other such fields by "dataset" or "dataset network".
     differences : where the paper and its released code differ, and what is done here.
     averages_weights : whether its papers report the student's averaged weights (SWA).
     free : whether each batch is replayed, one gradient serving the perturbation and the weights (Shafahi et al. 2019);
         the setting "m" says how often.
-    eps_factor : the training attack's radius as a multiple of the run's eps.
+    eps_factor : the training attack's radius as a multiple of the run's eps; its step stays the run's.
     one_step : its single step as a multiple of that radius; None: the run's step_size and attack_steps count.
+
+    Raises
+    ------
+    ValueError
+        If a term asks for a setting that the row does not have, or for a point that no attack of the row makes.
     """
 
     title: str
@@ -119,6 +214,7 @@ class Method:
     settings: Settings = field(default_factory=dict)
     settings_on: Mapping[str, Settings] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     differences: str = ""
     averages_weights: bool = False
     free: bool = False
@@ -126,8 +222,19 @@ class Method:
     one_step: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("settings", "settings_on", "recipe"):
+        for name in ("settings", "settings_on", "recipe", "recipe_on"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        asked = {name for term in self.minimises for name in term.settings} | ({"m"} if self.free else set())
+        lacking = sorted(asked - set(self.settings))
+        _refuse(bool(lacking), f"The row {self.title} has no default for its setting {', '.join(lacking)}.")
+        _refuse("student" not in self.roles, f"The row {self.title} does not train the student (S).")
+        _refuse(self.free and bool(self.maximises), f"The row {self.title} is free, so it has no attack of its own.")
+        made = {"x", "x*"} if self.free else {"x", *(maximised.makes for maximised in self.maximises)}
+        points = {point for term in self.minimises for point in term.points}
+        unmade = sorted(point for point in points if point.partition("(")[2][:-1] not in made)
+        _refuse(bool(unmade), f"The row {self.title} looks at {', '.join(unmade)}, which no attack of it makes.")
+        moved = any(term.output == "S(x*)" for term in self.minimises)
+        _refuse(self.free and not moved, f"The row {self.title} is free, but its loss does not look at S(x*).")
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -138,7 +245,8 @@ class Method:
     @property
     def guides(self) -> tuple[str, ...]:
         """The letters of the fixed teachers it needs, such as ("T",) or ("T_rob", "T_nat")."""
-        letters = {_letter(point) for term in (*self.minimises, *self.maximises) for point in term.points}
+        points = {point for term in self.minimises for point in term.points}
+        letters = {_letter(point) for point in points.union(*(attack.points for attack in self.maximises))}
         return tuple(letter for letter in GUIDES if letter in letters)
 
     @property
@@ -170,7 +278,7 @@ class Method:
             If a weight is negative, a temperature not above 0, a number no number, a share outside [0, 1], or shares
             together exceed 1.
         """
-        resolved: dict[str, Setting] = {**self.settings, **self.settings_on.get(dataset, {})}
+        resolved: dict[str, Setting] = {**self.settings, **self.settings_on.get(dataset.partition(":")[0], {})}
         for name, value in settings.items():
             checks.one_of(f"setting of {self.title}", name, self.settings)
             if name in CHOICES:
@@ -179,7 +287,7 @@ class Method:
                 raise ValueError(f"Setting {name} of {self.title} must be a number, not {value!r}.")
             else:
                 low = 1.0 if name == "m" else 1e-6 if name.startswith("tau") else 0.0
-                checks.number(f"Setting {name} of {self.title}", value, low)
+                checks.number(f"Setting {name} of {self.title}", value, low, 1.0 if name == "warmup" else math.inf)
             resolved[name] = value
         resolved = {name: value if isinstance(value, str) else float(value) for name, value in resolved.items()}
         for shares in self._shares():
@@ -201,6 +309,8 @@ class Method:
 
 def with_label_mixing(method: Method, source: str, **changes: Any) -> Method:
     """Return a method's "+" form: the teacher's answers mixed with the labels (RKD eq. 5 to 7).
+
+    RKD has the same settings on all data, so the new row does, too.
 
     Parameters
     ----------
@@ -242,10 +352,12 @@ METHODS: dict[str, Method] = {
     ),
     "Low-eps AT": Method(
         title="Low-eps AT",
-        source="RKD section 3.4: PGD-AT at 2/255 where 8/255 is tested",
+        source="RKD section 3.4 and Table 4: PGD-AT at 2/255 where 8/255 is tested",
         maximises=(_ON_LABELS,),
         minimises=(Term("CE", "y", "S(x*)"),),
         recipe=_RKD_TEACHER,
+        differences="RKD section 3 trains in batches of 256, its appendix A teachers in batches of 128; here it is "
+        "128. The step is not stated; here it stays 2/255. No released code.",
         eps_factor=0.25,
     ),
     "FFGSM-AT": Method(
@@ -344,9 +456,11 @@ METHODS: dict[str, Method] = {
             Term("KL", "T(x)", "S(x*)", tau="tau", certainty="teacher_weight"),
             Term("KL", "S(x)", "S(x*)", tau="tau", certainty="1-a"),
         ),
-        settings={"beta": 0.1, "warmup": 60, "tau": 1.0, "teacher_weight": "a", "kl_reduction": "batchmean"},
-        differences="a = T(x*)[y]^beta, and 1 during the first `warmup` epochs. The paper weights the teacher's term "
-        "by a, the released code does not: teacher_weight '1'. The released code takes an element-wise mean in part.",
+        settings={"beta": 0.1, "warmup": 0.3, "tau": 1.0, "teacher_weight": "a", "kl_reduction": "batchmean"},
+        recipe=_multistep(200, 100, 150, batch_size=128, weight_decay=2e-4),
+        differences="a = T(x*)[y]^beta, but 1 in the first `warmup` of the epochs, 60 of 200. The paper weights the "
+        "teacher's term by a, the released code does not: teacher_weight '1'. The gradient reaches S(x) in the code, "
+        "and here. The code attacks the student in train mode, and takes an element-wise mean in part.",
     ),
     "AKD2": Method(
         title="AKD2",
@@ -415,8 +529,13 @@ METHODS: dict[str, Method] = {
             "cifar100": {"g2": 1.0},
             "tiny_imagenet": {"l1": 0.035, "l2": 35.0, "l3": 20.0, "tau": 1.0, "g2": 100.0},
         },
-        recipe=_multistep(300, 214, 259, 284, batch_size=128, weight_decay=2e-4),
-        differences=f"{_ELEMENT_MEAN} The peer's soft label is a constant for the student in both; the student's is "
+        recipe=_multistep(300, 214, 259, 284, batch_size=128, weight_decay=2e-4, swa_start=214),
+        recipe_on={
+            "tiny_imagenet": _multistep(200, 99, 149, batch_size=128, weight_decay=2e-4, swa_start=99),
+            "tiny_imagenet wrn-34-10": _multistep(100, 49, 79, batch_size=128, weight_decay=2e-4, swa_start=49),
+        },
+        differences=f"{_ELEMENT_MEAN} The paper writes one temperature; the code has one for the peer (tau_p) and one "
+        "for the student (tau). The peer's soft label is a constant for the student in both; the student's is "
         "none for the peer, nor S(x) in the consistency term, in the code, and the paper does not say that they are.",
         averages_weights=True,
     ),
@@ -486,16 +605,17 @@ class Logits:
 
     def target(self, term: Term, settings: Settings, labels: Tensor) -> Tensor:
         """Return logits whose softmax at the term's temperature is its target, teachers and labels mixed in."""
-        letter = _letter(term.target)
-        if letter not in GUIDES:
+        if _letter(term.target) not in GUIDES:
             return self[term.target]
-        share, tau = _number(term.mixing, settings), _number(term.tau, settings)
-        return losses.mixture(self._at(term.target), self.weights.get(letter, (1.0,)), tau, labels, share)
+        return self.taught(term.target, _number(term.tau, settings), labels, _number(term.mixing, settings))
+
+    def taught(self, point: str, tau: float = 1.0, labels: Tensor | None = None, share: float = 1.0) -> Tensor:
+        """Return the teachers' answers at a point as :func:`losses.mixture` mixes them."""
+        return losses.mixture(self._at(point), self.weights.get(_letter(point), (1.0,)), tau, labels, share)
 
     def certainty(self, labels: Tensor, beta: float) -> Tensor:
         """Return a = T(x*)[y]^beta of IAD, (N,) in [0, 1]."""
-        answer = losses.mixture(self._at("T(x*)"), self.weights.get("T", (1.0,)))
-        return answer.softmax(1).gather(1, labels[:, None])[:, 0] ** beta
+        return self.taught("T(x*)").softmax(1).gather(1, labels[:, None])[:, 0] ** beta
 
     def _at(self, name: str) -> tuple[Tensor, ...]:
         if name not in self._done:
@@ -508,7 +628,7 @@ class Logits:
         return self._done[name]
 
 
-def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, epoch: int = 1) -> Tensor:
+def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, progress: float = 1.0) -> Tensor:
     """Sum what a method's update minimises; terms of weight 0 cost nothing.
 
     Parameters
@@ -517,7 +637,7 @@ def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, epo
     settings : all of its settings, as :meth:`Method.resolve` returns them.
     logits : at the natural images and at what the attacks made.
     labels : (N,) int64.
-    epoch : counted from 1, for methods that change in the course of training.
+    progress : the share of its epochs that the training has finished, for methods that change on the way.
 
     Returns
     -------
@@ -526,7 +646,7 @@ def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, epo
     total = torch.zeros((), device=labels.device)
     for term in method.minimises:
         weight = _number(term.weight, settings) * _number(term.tau, settings) ** 2
-        certainty = _certainty(term, settings, logits, labels, epoch)
+        certainty = _certainty(term, settings, logits, labels, progress)
         if weight == 0 or certainty is None:
             continue
         total = total + weight * (certainty * _divergence(term, settings, logits, labels)).mean()
@@ -535,7 +655,6 @@ def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, epo
 
 def adversarial_examples(
     maximised: Maximised,
-    settings: Settings,
     logits: Logits,
     images: Tensor,
     labels: Tensor,
@@ -550,7 +669,6 @@ def adversarial_examples(
     Parameters
     ----------
     maximised : of a row.
-    settings : all of the method's.
     logits : has the networks; what fixed teachers answer at the natural images is shared with the update.
     images : (N, C, H, W) float32 in [0, 1].
     labels : (N,) int64.
@@ -573,7 +691,7 @@ def adversarial_examples(
 
         return attack.perturb(_SideBySide(attacked, *logits.networks[guide]), images, gap, generator)
     with torch.no_grad(), attacks.attacked(logits.networks[guide][0]) as network:
-        target = logits.target(maximised, settings, labels) if guide in GUIDES else network(images)
+        target = logits.taught(maximised.target) if guide in GUIDES else network(images)
     return attack.perturb(attacked, images, lambda z: losses.kl_divergence(target, z).sum(), generator)
 
 
@@ -600,19 +718,17 @@ def _divergence(term: Term, settings: Settings, logits: Logits, labels: Tensor) 
     return losses.kl_divergence(target, output, _number(term.tau, settings), str(settings["kl_reduction"]))
 
 
-def _certainty(term: Term, settings: Settings, logits: Logits, labels: Tensor, epoch: int) -> Tensor | float | None:
+def _certainty(
+    term: Term, settings: Settings, logits: Logits, labels: Tensor, progress: float
+) -> Tensor | float | None:
     """Return the weight of each image in a term; None where it is 0 for all."""
     which = str(settings.get(term.certainty, term.certainty))
     if which in ("", "1"):
         return 1.0
-    if epoch <= float(settings["warmup"]):
+    if progress < float(settings["warmup"]):
         return 1.0 if which == "a" else None
     certainty = logits.certainty(labels, float(settings["beta"]))
     return certainty if which == "a" else 1 - certainty
-
-
-def _factors(weight: str) -> list[str]:
-    return [factor.strip() for factor in weight.split("*")] if weight else []
 
 
 def _number(product: str, settings: Settings) -> float:
@@ -620,6 +736,6 @@ def _number(product: str, settings: Settings) -> float:
     value = 1.0
     for factor in _factors(product):
         first, *subtracted = factor.split("-")
-        number = float(settings[first]) if first in settings else float(first)
+        number = float(first) if _is_number(first) else float(settings[first])
         value *= number - sum(float(settings[name]) for name in subtracted)
     return value

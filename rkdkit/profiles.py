@@ -3,13 +3,13 @@
 import ast
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from rkdkit import attacks, checks, data, evaluation, methods, paths
+from rkdkit import attacks, autoattack, checks, data, evaluation, methods, paths
 from rkdkit.runs import SELECTIONS
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
@@ -26,12 +26,13 @@ class Profile:
     student : the network, as `models.build` takes it.
     peer, teacher : the guides' networks; None: as the student's.
     teacher_method : how a fixed teacher is trained.
-    select_on : how the teacher's epoch is chosen: "val", "test" or "last".
+    select_on : how the epoch of a teacher, or of a network that is compared, is chosen: "val", "test" or "last".
     n_train, n_val, n_test : images to train on, held out, and tested on; None: all.
     n_autoattack : images AutoAttack is tried on, the first so many of the test images; None: all of them.
     recipes : whether each method is trained as its own paper does, where it says how: `methods.Method.recipe`.
+    fixed : the fields that a recipe does not change, since a notebook set them itself.
     epochs, batch_size, lr, schedule, milestones, gamma, weight_decay, precision, snapshot_every : as `RunSpec`.
-    swa_start : as `RunSpec`, for the methods whose papers average weights.
+    swa_start : as `RunSpec`, for the methods whose papers average weights; below 1, a share of the epochs.
     eps : l_inf radius in [0, 1] pixel units; None: the dataset's.
     step_size : None: eps / 4, as 2/255 is of 8/255.
     attack_steps : steps of the attack in training, and of the one that chooses epochs.
@@ -52,6 +53,7 @@ class Profile:
     n_test: int | None
     n_autoattack: int | None = None
     recipes: bool = False
+    fixed: tuple[str, ...] = ()
     epochs: int
     batch_size: int = 128
     lr: float = 0.1
@@ -59,7 +61,7 @@ class Profile:
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     weight_decay: float = 2e-4
-    swa_start: int | None = None
+    swa_start: float | None = None
     precision: str = "float32"
     snapshot_every: int = 1
     eps: float | None = None
@@ -85,25 +87,34 @@ class Profile:
         row = methods.get(method)
         common = {f.name for f in dataclasses.fields(self)} & {f.name for f in dataclasses.fields(RunSpec)}
         values: dict[str, Any] = {name: getattr(self, name) for name in common}
-        attack = self._attack(self.attack_steps)
         values |= {
             "method": method,
             "seed": seed,
-            "settings": tuple(self.settings.get(method, {}).items()),
             "peer": (self.peer or self.student) if "peer" in row.roles else "",
-            "swa_start": self.swa_start if row.averages_weights else None,
             "augmentation": self.source.augmentation if self.augmentation is None else self.augmentation,
-            "eps": attack.eps,
-            "step_size": attack.step_size,
+            "eps": self.source.eps if self.eps is None else self.eps,
         }
-        if self.recipes:
-            named = PROFILES[self.name]
-            values |= {k: v for k, v in row.recipe.items() if getattr(self, k) == getattr(named, k)}
-        if row.free:
-            m = int(row.resolve(self.settings.get(method, {}))["m"])
+        values["step_size"] = values["eps"] / 4 if self.step_size is None else self.step_size
+        values |= {name: value for name, value in self._recipe(row).items() if name not in self.fixed}
+        values |= changes
+        start = values["swa_start"]
+        if not row.averages_weights and "swa_start" not in changes:
+            values["swa_start"] = None
+        elif start is not None and 0 < start < 1:
+            values["swa_start"] = int(start * values["epochs"])
+        settings = {**self.settings.get(method, {}), **dict(changes.get("settings", ()))}
+        values["settings"] = tuple(settings.items())
+        if row.free and "epochs" not in changes:
+            m = int(row.resolve(settings, self.dataset)["m"])
             values["epochs"] = max(values["epochs"] // m, 1)
             values["milestones"] = tuple(milestone // m for milestone in values["milestones"])
-        return RunSpec(**{**values, **changes})
+        return RunSpec(**values)
+
+    def _recipe(self, row: methods.Method) -> dict[str, Any]:
+        if not self.recipes:
+            return {}
+        dataset, network = self.dataset.partition(":")[0], self.student.partition("/")[0]
+        return {**row.recipe, **row.recipe_on.get(dataset, {}), **row.recipe_on.get(f"{dataset} {network}", {})}
 
     @property
     def source(self) -> data.Source:
@@ -121,12 +132,6 @@ class Profile:
         return self._attack(self.test_steps)
 
     @property
-    def test_attacks(self) -> dict[str, attacks.Attack | None]:
-        """What PeerAiD's Table 1 measures, by metric."""
-        attack = self.test_attack
-        return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps)
-
-    @property
     def selection_attack(self) -> attacks.PGD:
         """The attack that chooses an epoch: PGD-10, unless `attack_steps` says otherwise."""
         return self._attack(self.attack_steps)
@@ -141,18 +146,16 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             name="smoke", dataset="digits", student="resnet18/16",
-            n_train=256, n_val=64, n_test=128, n_autoattack=4, epochs=3, batch_size=64, swa_start=2,
-            settings={"IAD": {"warmup": 1}},
+            n_train=256, n_val=64, n_test=128, n_autoattack=4, epochs=3, batch_size=64, swa_start=2 / 3,
         ),
         Profile(
             name="quick", dataset="digits", student="resnet18/4",
-            n_train=1200, n_val=100, n_test=None, n_autoattack=128, epochs=20, batch_size=64, swa_start=15,
-            settings={"IAD": {"warmup": 6}},
+            n_train=1200, n_val=100, n_test=None, n_autoattack=64, epochs=20, batch_size=64, swa_start=0.75,
         ),
         Profile(
             name="small", dataset="cifar10", student="resnet18/4",
-            n_train=10_000, n_val=500, n_test=1000, n_autoattack=200, epochs=16, swa_start=12,
-            precision="bfloat16", snapshot_every=2, settings={"IAD": {"warmup": 5}},
+            n_train=10_000, n_val=500, n_test=1000, n_autoattack=200, epochs=16, swa_start=0.75,
+            precision="bfloat16", snapshot_every=2,
         ),
         Profile(
             name="paper", dataset="cifar10", student="resnet18",
@@ -203,11 +206,22 @@ class Setup:
         """How many test images are used."""
         return min(self.profile.n_test or len(self.dataset.test), len(self.dataset.test))
 
-    @property
-    def n_by_metric(self) -> dict[str, int]:
-        """How many test images each of the profile's test attacks is tried on."""
+    def test_attacks(self) -> dict[str, attacks.Attack | None]:
+        """Return what PeerAiD's Table 1 measures, by metric.
+
+        Raises
+        ------
+        ValueError
+            If the data have too few classes for AutoAttack.
+        """
+        autoattack.check_classes(len(self.dataset.classes))
+        attack = self.profile.test_attack
+        return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps)
+
+    def n_of(self, metrics: Iterable[str]) -> dict[str, int]:
+        """Return how many test images are used by metric: AutoAttack may be tried on fewer."""
         fewer = min(self.profile.n_autoattack or self.n_test, self.n_test)
-        return {metric: fewer if metric == "autoattack" else self.n_test for metric in self.profile.test_attacks}
+        return {metric: fewer if metric == "autoattack" else self.n_test for metric in metrics}
 
     @property
     def title(self) -> str:
@@ -219,8 +233,9 @@ class Setup:
     def __str__(self) -> str:
         changed = f" ({', '.join(sorted(self.overrides))} changed)" if self.overrides else ""
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
+        toy = "toy scale, " if self.profile.dataset.startswith("digits") else ""
         return (
-            f"{self.profile.name} profile{changed}: {self.title}, {self.profile.test_attack}, "
+            f"{self.profile.name} profile{changed}: {toy}{self.title}, {self.profile.test_attack}, "
             f"{self.n_train:,} training and {self.n_test:,} test images, {seeds}"
         )
 
@@ -248,14 +263,17 @@ def setup(namespace: Mapping[str, Any], **exhibit: Any) -> Setup:
     """
     started = time.perf_counter()
     given = _parameters(namespace)
-    fields = [f.name for f in dataclasses.fields(Profile) if f.name != "name"]
+    fields = [f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed")]
     for name in given:
         checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *fields))
     base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
     overrides = {name: value for name, value in given.items() if name in fields and value is not None}
     for name in overrides.keys() & {"eps", "step_size"}:
         overrides[name] = _fraction(name, overrides[name])
-    profile = dataclasses.replace(base, **overrides)
+    if "settings" in overrides:  # a setting that is not mentioned stays the profile's
+        own = overrides["settings"]
+        overrides["settings"] = {m: {**base.settings.get(m, {}), **own.get(m, {})} for m in {**base.settings, **own}}
+    profile = dataclasses.replace(base, **overrides, fixed=tuple(sorted(overrides)))
     overrides = {name: getattr(profile, name) for name in overrides if getattr(profile, name) != getattr(base, name)}
     seed, n_seeds = given.get("seed", 0), given.get("n_seeds", 1)
     for name, value, low in (("seed", seed, 0), ("n_seeds", n_seeds, 1)):
@@ -270,6 +288,8 @@ def setup(namespace: Mapping[str, Any], **exhibit: Any) -> Setup:
     # making a run checks every field
     profile.spec("PeerAiD")
     profile.spec(profile.teacher_method, student=profile.teacher_network)
+    if profile.select_on == "val" and profile.n_val == 0:
+        raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
     dataset = data.load(profile.dataset)
     dataset.split_validation(profile.n_train, profile.n_val)
     for name in ("n_test", "n_autoattack"):

@@ -9,7 +9,7 @@ import torch
 from rkdkit import paths
 
 CODE = ("rkdkit", "notebooks", "pyproject.toml", "requirements.lock")
-PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn")
+PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn", "pyautoattack")
 
 
 def environment(device: torch.device) -> dict[str, str | None]:

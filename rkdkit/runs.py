@@ -147,23 +147,29 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-_FOREIGN: dict[str, nn.Module] = {}
+_FOREIGN: dict[tuple[str, str], nn.Module] = {}
 
 
 def foreign_teacher(module: nn.Module, name: str, letter: str = "T", weight: float = 1.0) -> Teacher:
     """Let any network be a fixed teacher, for `RunSpec.teachers`.
 
-    Its weights' digest is part of the run's identity; the weights themselves are not kept in the store, so a process
-    that trains such a run (or goes on with one) calls this first. A finished run no longer needs it.
+    Its name, structure and weights are the run's identity (:func:`interchange.digest_of_module`): two modules that
+    differ in something else need different names. The weights are not kept in the store, so a process that trains
+    such a run (or goes on with one) calls this first. A finished run no longer needs it.
 
     Parameters
     ----------
     module : (N, C, H, W) float32 in [0, 1] -> (N, classes) logits; it is copied.
     name : what to call it.
     letter, weight : as `Snapshot.as_teacher`.
+
+    Raises
+    ------
+    ValueError
+        If the module has no weights to be known by.
     """
     digest = digest_of_module(module)
-    _FOREIGN[digest] = copy.deepcopy(module).eval()
+    _FOREIGN[name, digest] = copy.deepcopy(module).eval()
     return Teacher(module=name, digest=digest, letter=letter, weight=weight)
 
 
@@ -192,14 +198,15 @@ def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str
         If the loss becomes NaN or infinite.
     """
     store = store or Store()
-    dataset = data.load(spec.dataset)
+    dataset, extra = _inputs(spec)
     folder = store.run_folder(spec)
-    record = _read_record(folder, spec, dataset)
+    record = _read_record(folder, spec, dataset, extra)
     if record is None or record["finished"] < spec.epochs:
+        dataset.split_validation(spec.n_train, spec.n_val)  # refuses sizes that do not fit before a teacher is trained
         on = torch.device(device or default_device())
         teachers = [_teacher(teacher, store, on) for teacher in spec.teachers]
         with folder.lock(lambda: say(f"Another process is training {spec}; waiting for it to finish.")):
-            record = _train(folder, spec, dataset, on, teachers)
+            record = _train(folder, spec, dataset, extra, on, teachers)
     return Run(spec, record, folder)
 
 
@@ -222,7 +229,9 @@ def ensure_all(
     say(f"Trained networks needed: {len(wanted)}, in the store: {len(wanted) - len(missing)}, to train: {len(missing)}")
     for spec in missing:
         steps = data.batches_per_epoch(spec.n_train or len(data.load(spec.dataset).train) - spec.n_val, spec.batch_size)
+        replayed = dict(spec.settings).get("m")
         attack = f", with {spec.attack_steps} attack steps in each" if spec.attack_steps else ""
+        attack = f", each replayed {replayed:g} times" if replayed else attack
         begun = f", going on after epoch {finished[spec]}" if finished[spec] else ""
         say(f"  {spec}: {spec.epochs} epochs of {steps} steps{attack}{begun}")
     runs = {spec: ensure(spec, store, device) for spec in wanted}
@@ -261,12 +270,20 @@ def correct_predictions(
     if missing:
         here = environment(torch.device(device or default_device()))
         networks = {snapshot.digest: snapshot.load(device) for snapshot in (attacked, *(judges[i] for i in missing))}
-        measured = _measure(
-            [networks[judges[i].digest] for i in missing], split, attack, networks[attacked.digest], store, questions
-        )
-        for i, correct in zip(missing, measured, strict=True):
+        # AutoAttack and Square judge the network they attack batch by batch, and go on where they were stopped
+        target, measured = networks[attacked.digest], {}
+        if isinstance(attack, autoattack.Packaged):
+            staged = [i for i in missing if judges[i].digest == attacked.digest]
+            measured = {i: _withstands(attack, target, split, store, questions[i]) for i in staged}
+        others = [i for i in missing if i not in measured]
+        if others:
+            asked = [networks[judges[i].digest] for i in others]
+            found = evaluation.correct_predictions(asked, split.images, split.labels, attack, target)
+            measured |= dict(zip(others, found, strict=True))
+        for i, correct in measured.items():
             answers[i] = np.packbits(correct.numpy()).tobytes().hex()
             store.write_answer(questions[i], answers[i], here)
+            store.forget_answer(_unfinished(questions[i]))
     rows = [np.unpackbits(np.frombuffer(bytes.fromhex(a), np.uint8), count=len(split)) for a in answers]
     return torch.from_numpy(np.stack(rows)).bool()
 
@@ -289,7 +306,14 @@ def evaluate(
     by : attacks by metric, None for natural images; `evaluation.standard_attacks` makes the usual ones.
     n : the first so many images only, for all metrics or by metric; None: all.
     store, device : as :func:`ensure`.
+
+    Raises
+    ------
+    UnknownNameError
+        If `n` names a metric that is not in `by`.
     """
+    for metric in n if isinstance(n, Mapping) else ():
+        checks.one_of("metric", metric, by)
     limits = dict.fromkeys(by, n) if n is None or isinstance(n, int) else n
     return evaluation.Evaluation(
         {
@@ -346,29 +370,26 @@ def select(
     return snapshots[int(np.argmax(hits))]
 
 
-def _measure(
-    judges: Sequence[nn.Module],
-    split: data.Split,
-    attack: attacks.Attack | None,
-    attacked: nn.Module,
-    store: Store,
-    questions: Sequence[dict[str, Any]],
+def _withstands(
+    attack: autoattack.Packaged, network: nn.Module, split: data.Split, store: Store, question: dict[str, Any]
 ) -> Tensor:
-    """As `evaluation.correct_predictions`; a costly attack of a network on itself goes on where it was stopped."""
-    if not isinstance(attack, autoattack.Packaged) or list(judges) != [attacked]:
-        return evaluation.correct_predictions(judges, split.images, split.labels, attack, attacked)
-    unfinished = {**questions[0], "unfinished": True}
+    """Say which images withstand a costly attack, keeping in the store how far it got."""
+    unfinished = _unfinished(question)
     with track(total=len(split), desc=str(attack), unit="image", leave=False) as bar:
 
         def keep(progress: list[int]) -> None:
             store.write_answer(unfinished, progress, {})
-            bar.n = sum(stages in (autoattack.FOOLED, max(progress)) for stages in progress)
+            withstood = np.asarray(progress)
+            bar.set_description(f"{attack}, part {withstood.max()}", refresh=False)
+            bar.n = int(((withstood == autoattack.FOOLED) | (withstood == withstood.max())).sum())
             bar.refresh()
 
         images = data.to_float(split.images)
-        correct = attack.correct(attacked, images, split.labels, store.read_answer(unfinished), keep)
-    store.forget_answer(unfinished)
-    return correct[None]
+        return attack.correct(network, images, split.labels, store.read_answer(unfinished), keep)
+
+
+def _unfinished(question: dict[str, Any]) -> dict[str, Any]:
+    return {**question, "unfinished": True}
 
 
 def _question(judge: Snapshot, split: data.Split, attack: attacks.Attack | None, attacked: Snapshot) -> dict[str, Any]:
@@ -399,20 +420,28 @@ def _teacher(teacher: Teacher, store: Store, device: torch.device) -> tuple[str,
     if teacher.run is not None:
         snapshot = ensure(teacher.run, store, device).snapshot(teacher.role, teacher.epoch)
         return snapshot.digest, snapshot.load(device)
-    if teacher.digest not in _FOREIGN:
+    if (teacher.module, teacher.digest) not in _FOREIGN:
         raise ValueError(
             f"The teacher {teacher.module!r} is a module from elsewhere, which this process was not given: call "
             f"runs.foreign_teacher(module, {teacher.module!r}) before; its weights must have digest {teacher.digest}."
         )
-    return teacher.digest, copy.deepcopy(_FOREIGN[teacher.digest]).to(device)
+    return teacher.digest, copy.deepcopy(_FOREIGN[teacher.module, teacher.digest]).to(device)
 
 
 def _finished_epochs(spec: RunSpec, store: Store) -> int:
-    record = _read_record(store.run_folder(spec), spec, data.load(spec.dataset))
+    record = _read_record(store.run_folder(spec), spec, *_inputs(spec))
     return 0 if record is None else int(record["finished"])
 
 
-def _read_record(folder: RunFolder, spec: RunSpec, dataset: data.Dataset) -> dict[str, Any] | None:
+def _inputs(spec: RunSpec) -> tuple[data.Dataset, data.Split | None]:
+    """Return the data and the extra images of a run."""
+    dataset = data.load(spec.dataset)
+    return dataset, data.load_extra(spec.extra, dataset) if spec.extra else None
+
+
+def _read_record(
+    folder: RunFolder, spec: RunSpec, dataset: data.Dataset, extra: data.Split | None
+) -> dict[str, Any] | None:
     record = folder.read_record()
     if record is None:
         return None
@@ -423,6 +452,11 @@ def _read_record(folder: RunFolder, spec: RunSpec, dataset: data.Dataset) -> dic
             f"{folder.path} was trained on other data than are found now: {record['data']['source']} then "
             f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
             "another folder for the data found now, or delete that folder to train anew."
+        )
+    if record["data"]["extra"] != (extra.digest if extra else None):
+        raise StoreError(
+            f"{folder.path} was trained with other extra images than {spec.extra} holds now. Delete that folder to "
+            "train anew."
         )
     # JSON has text keys only
     record["snapshots"] = {
@@ -436,21 +470,21 @@ def _train(
     folder: RunFolder,
     spec: RunSpec,
     dataset: data.Dataset,
+    extra: data.Split | None,
     device: torch.device,
     teachers: Sequence[tuple[str, nn.Module]],
 ) -> dict[str, Any]:
     # another process may have finished it while this one waited for the lock
-    record = _read_record(folder, spec, dataset)
+    record = _read_record(folder, spec, dataset, extra)
     if record is not None and record["finished"] == spec.epochs:
         return record
-    extra = data.load_extra(spec.extra, dataset) if spec.extra else None
-    guided_by = {"teachers": [digest for digest, _ in teachers], "extra": None if extra is None else extra.digest}
+    guided_by = [digest for digest, _ in teachers]
     loop = training.Training(spec, dataset, device, [network for _, network in teachers], extra)
     if record is None:
         record = {
             "spec": spec.to_json(),
             "id": spec.id,
-            "data": {"digest": dataset.digest, "source": dataset.source},
+            "data": {"digest": dataset.digest, "source": dataset.source, "extra": extra.digest if extra else None},
             "guided_by": guided_by,
             "environments": [],
             "finished": 0,
@@ -461,8 +495,7 @@ def _train(
         folder.write_record(record)
     elif record["guided_by"] != guided_by:
         raise StoreError(
-            f"{folder.path} was begun with other teachers or extra images than are found now. Delete that folder to "
-            "train anew."
+            f"{folder.path} was begun with other teachers than are found now. Delete that folder to train anew."
         )
     here = environment(device)
     if here not in record["environments"]:
@@ -492,7 +525,7 @@ def _keep(
 ) -> None:
     """Put a finished epoch into the store: first the files, then the record that names them."""
     epoch, last = report.epoch, report.epoch == spec.epochs
-    if last or epoch % spec.snapshot_every == 0:
+    if spec.has_snapshot(epoch):
         for role, weights in loop.weights().items():
             digest = folder.write_tensors(_snapshot_name(role, epoch), weights)
             record["snapshots"].setdefault(role, {})[epoch] = digest

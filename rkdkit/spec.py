@@ -13,6 +13,9 @@ from rkdkit import checks, data, methods, models
 ENGINE = 1
 """Raised whenever the same specification would train to another network; part of every id."""
 
+AVERAGED = "student_averaged"
+"""The role of the student's averaged weights, where a run averages them."""
+
 SCHEDULES = ("constant", "multistep", "exponential", "onecycle")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -48,7 +51,7 @@ class Teacher:
     UnknownNameError
         If the letter is another.
     ValueError
-        If it is neither a run nor a module, the weight is outside [0, 1], or the run has no such epoch.
+        If it is neither a run nor a module, the weight is outside [0, 1], or the run keeps no such network or epoch.
     """
 
     run: "RunSpec | None" = None
@@ -69,6 +72,12 @@ class Teacher:
             epoch = self.run.epochs if self.epoch is None else self.epoch
             checks.number(f"epoch of teacher {self.run} of {self.run.epochs} epochs", epoch, 1, self.run.epochs)
             object.__setattr__(self, "epoch", epoch)
+            if not self.run.has_snapshot(epoch):
+                raise ValueError(
+                    f"{self.run} keeps snapshots at every epoch {self.run.snapshot_every} and at its last, "
+                    f"{self.run.epochs}: it has none at {epoch} to teach by."
+                )
+            checks.one_of(f"network of {self.run} at epoch {epoch}", self.role, self.run.roles_at(epoch))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -102,7 +111,7 @@ class RunSpec:
     augmentation : one of `data.AUGMENTATIONS`.
     extra : a file of further images, as `data.load_extra` takes it; "": none.
     extra_fraction : their share in each batch, in [0, 1].
-    eps : l_inf radius of the training attack, in [0, 1] pixel units.
+    eps : l_inf radius of the training attack, in [0, 1] pixel units; a row may train at a fraction of it.
     step_size : its step, in the same units.
     attack_steps : its number of steps.
     epochs, batch_size : of the training.
@@ -160,6 +169,7 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
+        object.__setattr__(self, "teachers", tuple(self.teachers))
         method = methods.get(self.method)
         data.source_of(self.dataset)
         models.parse(self.student)
@@ -176,12 +186,12 @@ class RunSpec:
         checks.one_of("precision", self.precision, PRECISIONS)
         for name in ("epochs", "batch_size", "snapshot_every"):
             checks.number(name, getattr(self, name), 1)
-        for name in ("n_val", "attack_steps", "step_size", "lr", "weight_decay", "seed"):
-            checks.number(name, getattr(self, name), 0)
         if self.eps > 1:
             raise ValueError(f"eps must be between 0 and 1, as pixels are, not {self.eps:g}: write 8/255 for 8 of 255.")
         for name in ("eps", "gamma", "extra_fraction"):
             checks.number(name, getattr(self, name), 0, 1)
+        for name in ("n_val", "attack_steps", "step_size", "lr", "weight_decay", "seed"):
+            checks.number(name, getattr(self, name), 0)
         if self.momentum is not None:
             checks.number("momentum", self.momentum, 0, 1)
         if self.n_train is not None:
@@ -192,8 +202,11 @@ class RunSpec:
             checks.number("ema_decay", self.ema_decay, 0, 1)
             if self.swa_start is not None:
                 raise ValueError("A run keeps one average of its weights: set swa_start or ema_decay, not both.")
-        if bool(self.extra) != (self.extra_fraction > 0):
-            raise ValueError("extra and extra_fraction go together: name the file and its share in each batch.")
+        if bool(self.extra) != (round(self.extra_fraction * self.batch_size) > 0):
+            raise ValueError(
+                "extra and extra_fraction go together: name the file, and a share of each batch that is at least one "
+                f"image of {self.batch_size}."
+            )
         if self.schedule == "multistep" and not (
             self.milestones
             and list(self.milestones) == sorted(set(self.milestones))
@@ -216,6 +229,8 @@ class RunSpec:
             unused |= {"gamma": 1.0}
         if self.schedule == "onecycle":
             unused |= {"momentum": None}
+        elif self.momentum is None:
+            unused |= {"momentum": 0.0}
         if self.schedule != "multistep":
             unused |= {"milestones": ()}
         for name, value in unused.items():
@@ -223,7 +238,24 @@ class RunSpec:
         resolved = method.resolve(dict(self.settings), self.dataset)
         object.__setattr__(self, "settings", tuple(sorted(resolved.items())))
 
+    def has_snapshot(self, epoch: int) -> bool:
+        """Whether its networks are kept as they are at the end of an epoch, counted from 1."""
+        return epoch % self.snapshot_every == 0 or epoch == self.epochs
+
+    def roles_at(self, epoch: int) -> tuple[str, ...]:
+        """Return the networks it has at the end of an epoch: the average of the weights may begin late."""
+        averaging = self.ema_decay is not None or (self.swa_start is not None and epoch > self.swa_start)
+        return (*methods.get(self.method).roles, *((AVERAGED,) if averaging else ()))
+
     def _check_teachers(self, method: methods.Method) -> None:
+        for teacher in self.teachers:
+            if not isinstance(teacher, Teacher):
+                raise ValueError(f"teachers must be of Teacher (see runs.Snapshot.as_teacher), not {teacher!r}.")
+            if teacher.run is not None and teacher.run.dataset != self.dataset:
+                raise ValueError(
+                    f"The teacher {teacher} was trained on {teacher.run.dataset}, the student is on {self.dataset}: "
+                    "their classes must be the same, in the same order."
+                )
         given = [teacher.letter for teacher in self.teachers]
         if set(given) != set(method.guides):
             wanted = " and ".join(f"a {methods.GUIDES[g]} ({g})" for g in method.guides) or "no fixed teacher"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rkdkit import methods, runs
 from rkdkit.profiles import Setup
 from rkdkit.runs import Run, Snapshot
-from rkdkit.training import AVERAGED
+from rkdkit.spec import AVERAGED, Teacher
 
 NATURAL = "Natural"
 
@@ -55,6 +55,8 @@ def train(setup: Setup, names: Sequence[str]) -> Students:
     rows = {name: methods.get(name) for name in names}
     letters = sorted({letter for row in rows.values() for letter in row.guides})
     scale = setup.profile
+    for name, row in rows.items():  # a specification that does not fit is refused before any training
+        scale.spec(name, teachers=tuple(Teacher(module="to be trained", letter=letter) for letter in row.guides))
     guide_specs = [
         setup.specs(NATURAL if letter == "T_nat" else scale.teacher_method, student=scale.teacher_network)
         for letter in letters
@@ -77,7 +79,7 @@ def train(setup: Setup, names: Sequence[str]) -> Students:
 
 
 def choose(setup: Setup, run: Run) -> Snapshot:
-    """Return the snapshot that stands for a run: by held-out robust accuracy, or clean accuracy for natural training.
+    """Return the snapshot that stands for a run: its most robust, or most accurate where it trains without an attack.
 
     Parameters
     ----------

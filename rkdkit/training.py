@@ -13,10 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from rkdkit import attacks, data, methods, models
 from rkdkit.determinism import derived_seed, exact_arithmetic, generator
-from rkdkit.spec import RunSpec
-
-AVERAGED = "student_averaged"
-"""The role of the student's averaged weights, where a run averages them."""
+from rkdkit.spec import AVERAGED, RunSpec
 
 
 class DivergedError(FloatingPointError):
@@ -30,7 +27,7 @@ class EpochReport:
     Attributes
     ----------
     epoch : its number, counted from 1.
-    loss : the mean loss of its steps.
+    loss : the mean loss of its steps, of a replayed batch's last one.
     lr : the learning rate of its last step.
     """
 
@@ -81,7 +78,7 @@ class Training:
         self.networks: dict[str, nn.Module] = {
             role: network.on(device) for role, network in fresh_networks(spec, dataset).items()
         }
-        self._eps, self._step_size = spec.eps * self.method.eps_factor, spec.step_size * self.method.eps_factor
+        self._eps, self._step_size = spec.eps * self.method.eps_factor, spec.step_size
         if self.method.one_step is not None:
             self._step_size = self._eps * self.method.one_step
         self._replays = int(self._settings["m"]) if self.method.free else 1
@@ -175,11 +172,9 @@ class Training:
         with self._autocast():
             for maximised in self.method.maximises:
                 attack = attacks.PGD(self._eps, self._step_size, self.spec.attack_steps, maximised.start)
-                examples = methods.adversarial_examples(
-                    maximised, self._settings, logits, images, labels, attack, start
-                )
+                examples = methods.adversarial_examples(maximised, logits, images, labels, attack, start)
                 logits.add(maximised.makes, examples)
-            loss = methods.loss(self.method, self._settings, logits, labels, self.epoch + 1)
+            loss = methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs)
         return self._update(loss)
 
     def _replay(self, logits: methods.Logits, images: Tensor, labels: Tensor) -> Tensor:
@@ -189,7 +184,7 @@ class Training:
             delta.requires_grad_(True)
             with self._autocast():
                 logits.add("x*", (images + delta).clamp(0, 1))
-                loss = methods.loss(self.method, self._settings, logits, labels, self.epoch + 1)
+                loss = methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs)
             report = self._update(loss)
             assert delta.grad is not None
             delta = (delta.detach() + self._step_size * delta.grad.sign()).clamp_(-self._eps, self._eps)
@@ -224,7 +219,13 @@ class Training:
         images = data.to_float(self._train.images[:2])
         for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
             with attacks.attacked(network):
-                shape = tuple(network(images).shape)
+                try:
+                    shape = tuple(network(images).shape)
+                except RuntimeError as error:
+                    raise ValueError(
+                        f"The teacher {teacher} cannot take images of shape {tuple(images.shape[1:])}, as "
+                        f"{self.spec.dataset} has them: {error}"
+                    ) from error
             if shape != (len(images), classes):
                 raise ValueError(
                     f"The teacher {teacher} answers two images with logits of shape {shape}, but the student has "
@@ -233,13 +234,15 @@ class Training:
 
     @property
     def _averaging(self) -> bool:
-        return self.spec.ema_decay is not None or (self.spec.swa_start is not None and self.epoch > self.spec.swa_start)
+        return AVERAGED in self.spec.roles_at(self.epoch)
 
     def _average_epoch(self) -> None:
         """Average the weights at the end of an epoch (SWA)."""
         if self._averaged is None or self.spec.swa_start is None or not self._averaging:
             return
         self._averaged.update_parameters(self.networks["student"])
+        if not self.spec.has_snapshot(self.epoch):
+            return
         # the averaged weights have seen no data: their batch-norm statistics come from one pass over the training set
         batches = self._batches(generator(self.spec.seed, self.epoch, "batch-norm statistics"))
         with self._autocast():

@@ -153,7 +153,7 @@ def test_autoattack_targets_the_classes_there_are(monkeypatch):
 def test_too_few_classes_are_answered_with_what_to_use(classes):
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, classes))
     images, labels = torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match=f"at least 4 classes, and this network has {classes}. Use Square, or PGD"):
+    with pytest.raises(ValueError, match=f"at least 4 classes, and here are {classes}. Use Square, or PGD"):
         autoattack.AutoAttack(0.1)(network, images, labels)
 
 

@@ -185,3 +185,22 @@ def test_a_network_that_answers_nan_is_refused_not_counted(trained, digits):
     broken.stem[1].running_var.fill_(float("nan"))
     with pytest.raises(ValueError, match="NaN or infinite logits"):
         evaluation.accuracy(broken, digits.test.images[:5], digits.test.labels[:5], attacks.FGSM(0.1))
+
+
+def test_two_networks_are_compared_by_mcnemars_exact_test():
+    # of 14 disagreements 12 one way: 2 * sum_{k<=2} C(14, k) / 2^14
+    tested = evaluation.paired_test(*paired(36, 12, 2, 0))
+    assert tested.p_value == pytest.approx(2 * (1 + 14 + 91) / 2**14)
+    assert tested.difference == evaluation.paired_difference(*paired(36, 12, 2, 0))
+    assert evaluation.paired_test(*paired(5, 0, 0, 5)).p_value == 1.0
+
+
+def test_one_call_measures_a_network_by_the_usual_attacks(trained, digits):
+    some = digits.test.take(slice(0, 20))
+    by = evaluation.standard_attacks(0.1)
+    assert list(by) == ["clean", "fgsm", "pgd-20", "autoattack"]
+    assert by["pgd-20"] == attacks.PGD(0.1, 0.025, 20)
+    del by["autoattack"]  # which has tests of its own
+    measured = evaluation.evaluate(trained, some.images, some.labels, by)
+    for metric, attack in by.items():
+        assert measured[metric] == evaluation.accuracy(trained, some.images, some.labels, attack)

@@ -254,7 +254,7 @@ def test_every_methods_loss_agrees_with_the_papers_formula(name, changes):
     method = methods.get(name)
     settings = method.resolve(changes)
     leaves, logits, labels = made_up_step()
-    ours = methods.loss(method, settings, logits, labels, epoch=61).item()
+    ours = methods.loss(method, settings, logits, labels).item()
     values = {k: v.detach().numpy() for k, v in leaves.items()}
     assert ours == pytest.approx(references(values, labels.numpy(), settings)[name](), rel=1e-6)
 
@@ -263,12 +263,20 @@ def test_iad_trusts_its_teacher_alone_at_first():
     method = methods.get("IAD")
     leaves, logits, labels = made_up_step()
     values = {k: v.detach().numpy() for k, v in leaves.items()}
-    settings = method.resolve({"warmup": 60})
     teacher = mixed([values["T1(x)"], values["T2(x)"]], WEIGHTS["T"], labels.numpy(), 1.0)
-    early = methods.loss(method, settings, logits, labels, epoch=60).item()
-    assert early == pytest.approx(kl_of(teacher, softmax(values["S(x*)"])).mean(), rel=1e-6)
-    late = methods.loss(method, settings, logits, labels, epoch=61).item()
-    assert late != pytest.approx(early, rel=1e-3)
+    # of 200 epochs the first 60
+    before, after = (methods.loss(method, method.resolve({}), logits, labels, k / 200).item() for k in (59, 60))
+    assert before == pytest.approx(kl_of(teacher, softmax(values["S(x*)"])).mean(), rel=1e-6)
+    assert after == pytest.approx(references(values, labels.numpy(), method.resolve({}))["IAD"](), rel=1e-6)
+    assert after != pytest.approx(before, rel=1e-3)
+
+
+def test_certainty_is_taken_in_float32():
+    answers = torch.tensor([[5.0, 0.0, 1.0]]).bfloat16()
+    logits = methods.Logits({"T": (Given([answers, answers]),)}, {"x": torch.tensor(0.0), "x*": torch.tensor(1.0)})
+    a = logits.certainty(torch.tensor([0]), 0.1)
+    assert a.dtype == torch.float32
+    assert a.item() == pytest.approx((softmax(answers.float().numpy())[0, 0]) ** 0.1, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
@@ -287,7 +295,7 @@ def test_gradients_of_every_methods_loss_by_finite_differences(name):
         given = {**leaves, **dict(zip(trained, values, strict=True))}
         logits = made_up_logits(given)
         logits.__class__ = HeldConstants
-        return methods.loss(method, settings, logits, labels, epoch=61)
+        return methods.loss(method, settings, logits, labels)
 
     # float64 all through: only the starting zero is float32, and adding to it is exact
     assert torch.autograd.gradcheck(loss, [leaves[n].detach().clone().requires_grad_() for n in trained])
@@ -297,7 +305,7 @@ def gradient_arrives(name, **changes):
     """Where the gradient of a method's loss arrives."""
     method = methods.get(name)
     leaves, logits, labels = made_up_step()
-    methods.loss(method, method.resolve(changes), logits, labels, epoch=61).backward()
+    methods.loss(method, method.resolve(changes), logits, labels).backward()
     return {name for name, leaf in leaves.items() if leaf.grad is not None and leaf.grad.abs().sum() > 0}
 
 
@@ -348,12 +356,12 @@ def test_each_forward_pass_is_done_once():
     networks = {"S": (Counted("S"),), "T": (Counted("T1"), Counted("T2"))}
     logits = methods.Logits(networks, {"x": torch.tensor(0.0), "x*": torch.tensor(1.0)}, WEIGHTS)
     method = methods.get("IAD")
-    methods.loss(method, method.resolve({}), logits, torch.tensor([0, 1]), epoch=61)
+    methods.loss(method, method.resolve({}), logits, torch.tensor([0, 1]))
     assert sorted(calls) == sorted(set(calls))
     assert len(calls) == 6
     logits.add("x*", torch.tensor(2.0))
     calls.clear()
-    methods.loss(method, method.resolve({}), logits, torch.tensor([0, 1]), epoch=61)
+    methods.loss(method, method.resolve({}), logits, torch.tensor([0, 1]))
     assert sorted(calls) == [("S", 0), ("S", 2), ("T1", 2), ("T2", 2)], "fixed teachers' answers at x are kept"
 
 
@@ -394,6 +402,7 @@ def test_papers_have_other_settings_on_other_data():
         ("RSLAD", {"l": 1.5}, "l of RSLAD must be between 0 and 1"),
         ("AKD2", {"a1": 0.6, "a2": 0.6}, "a1 and a2 of AKD2 must not exceed 1 together"),
         ("IAD", {"teacher_weight": "b"}, "Unknown teacher weight 'b'"),
+        ("IAD", {"warmup": 60}, "warmup of IAD must be between 0 and 1"),
         ("Free-AT", {"m": 2.5}, "m of Free-AT must be a whole number"),
         ("Free-AT", {"m": 0}, "m of Free-AT must be at least 1"),
     ],
@@ -406,3 +415,54 @@ def test_settings_that_do_not_fit_are_refused(name, changes, message):
 def test_unknown_methods_are_refused():
     with pytest.raises(UnknownNameError, match=r"Unknown method 'peeraid'. Did you mean 'PeerAiD'"):
         methods.get("peeraid")
+
+
+KL = {"settings": {"kl_reduction": "mean", "l": 0.5}}
+TAUGHT = methods.Term("KL", "T(x)", "S(x)")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: methods.Term("JS", "T(x)", "S(x)"), "Unknown divergence 'JS'"),
+        (lambda: methods.Term("KL", "y", "S(x)"), r"labels y are a target of the cross entropy \(CE\) alone"),
+        (lambda: methods.Term("KL", "Q(x)", "S(x)"), "Unknown network of a row 'Q'"),
+        (lambda: methods.Term("KL", "T[x]", "S(x)"), "is no point such as"),
+        (lambda: methods.Term("KL", "S(x)", "T(x)"), "nothing is trained at its output"),
+        (lambda: methods.Term("KL", "T(x~)", "S(x~)"), "x~ is only known to the attack"),
+        (lambda: methods.Term("CE", "T(x)", "S(x)", tau="tau"), "only a KL has a temperature"),
+        (lambda: methods.Term("KL", "P(x)", "S(x)", mixing="m"), "only a fixed teacher's answers are mixed"),
+        (lambda: methods.Term("CE", "y", "S(x)", weight="1e-3"), "'1e-3' is no number, setting or remainder"),
+        (lambda: methods.Term("CE", "y", "S(x)", weight="2-l"), "'2-l' is no number, setting or remainder"),
+        (lambda: methods.Maximised("CE", "T(x)", "S(x~)"), "an attack takes CE with y, or KL with a point"),
+        (lambda: methods.Maximised("KL", "y", "S(x~)"), "an attack takes CE with y, or KL with a point"),
+        (lambda: methods.Maximised("MSE", "T(x)", "S(x~)"), "Unknown divergence of an attack 'MSE'"),
+        (lambda: methods.Maximised("KL", "T(x*)", "S(x~)"), "the target must be at x or x~"),
+        (lambda: methods.Maximised("CE", "y", "T(x~)"), r"an attack is on P\(x~\) or S\(x~\)"),
+        (lambda: methods.Maximised("CE", "y", "S(x~)", start="gauss"), "Unknown attack start 'gauss'"),
+        (lambda: methods.Method("Mine", "", (TAUGHT,)), "The row Mine has no default for its setting kl_reduction"),
+        (
+            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x)", weight="1-lam"),), **KL),
+            "has no default for its setting lam",
+        ),
+        (
+            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x*)"),)),
+            r"looks at S\(x\*\), which no attack of it makes",
+        ),
+        (
+            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x)"),), settings={"m": 2}, free=True),
+            r"is free, but its loss does not look at S\(x\*\)",
+        ),
+    ],
+)
+def test_a_row_that_would_not_do_what_it_prints_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_remainders_may_be_written_with_spaces():
+    term = methods.Term("CE", "y", "S(x)", weight="0.5 * 1 - l")
+    row = methods.Method("Mine", "", (term,), settings={"l": 0.25})
+    leaves, logits, labels = made_up_step()
+    expected = 0.5 * 0.75 * cross_entropy(labels.numpy(), leaves["S(x)"].detach().numpy())
+    assert methods.loss(row, row.resolve({}), logits, labels).item() == pytest.approx(expected, rel=1e-6)

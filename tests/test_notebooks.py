@@ -1,5 +1,6 @@
 """Figure 1 end to end, as a user runs it; and what its parameters refuse before any work starts."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ from conftest import ROOT
 
 from rkdkit import claims, data, figures, profiles
 from rkdkit.checks import UnknownNameError
-from rkdkit.spec import RunSpec
+from rkdkit.papers import peeraid
+from rkdkit.spec import RunSpec, Teacher
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 
@@ -102,6 +104,27 @@ def test_the_command_line_names_what_is_wrong_before_any_work(checkout):
     assert "fig1_peer_vs_teacher" in run([*rkdkit, "list"], checkout).stdout
 
 
+def test_table_1_writes_its_three_files(checkout):
+    """The notebook at a hundredth of a scale: what it measures is tested elsewhere."""
+    tiny = {"n_train": 64, "n_val": 32, "n_test": 16, "n_autoattack": 1, "epochs": 2, "swa_start": 1, "attack_steps": 1}
+    parameters = [part for name, value in tiny.items() for part in ("-p", name, str(value))]
+    notebook = "notebooks/tab1_white_box.ipynb"
+    done = run([*PAPERMILL, notebook, "-p", "profile", "smoke", *parameters, "-p", "output_dir", "t1"], checkout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = pd.read_csv(checkout / "t1" / "tab1_white_box.csv")
+    assert len(table) == 9 * 4
+    assert set(table[table.metric == "autoattack"].n) == {1}
+    assert table.paper.notna().all()
+    summary = json.loads((checkout / "t1" / "tab1_white_box.json").read_text())
+    assert len(summary["claims"]) == 3
+    assert summary["attacks"]["autoattack"]["implementation"].startswith("pyautoattack ")
+    assert [n["method"] for n in summary["networks"]] == list(peeraid.TABLE_1)
+    assert {n["role"] for n in summary["networks"] if n["method"] in ("AKD2", "PeerAiD")} == {"student_averaged"}
+    guided = {run["spec"]["method"]: len(run["guided_by"]) for run in summary["provenance"]["runs"]}
+    assert (guided["RSLAD"], guided["AKD2"], guided["PeerAiD"]) == (1, 2, 0)
+    assert matplotlib.image.imread(checkout / "t1" / "tab1_white_box.png").shape[1] > 1000
+
+
 def setup(**parameters):
     """Call `profiles.setup` as a notebook does under papermill: a parameters cell, then the injected one."""
     cells = [
@@ -175,10 +198,42 @@ def test_the_caption_and_the_legend_cover_nothing():
 def test_every_profile_makes_valid_runs_of_every_method(profile):
     from rkdkit import methods
 
-    for method in methods.METHODS:
-        spec = profile.spec(method)
-        eps = 0 if method == "Natural" else data.SOURCES[profile.dataset].eps
-        assert (spec.eps, spec.step_size) == (eps, pytest.approx(eps / 4))
+    for method, row in methods.METHODS.items():
+        teachers = tuple(Teacher(module="any", letter=letter) for letter in row.guides)
+        spec = profile.spec(method, teachers=teachers)
+        eps = data.source_of(profile.dataset).eps if row.attacks else 0
+        assert (spec.eps, spec.step_size) == (eps, pytest.approx(0 if row.one_step else eps / 4))
+        replayed = dict(spec.settings).get("m", 1)
+        if not profile.recipes:
+            assert spec.epochs == max(profile.epochs // replayed, 1)
+
+
+def test_settings_that_are_not_mentioned_stay_the_profiles():
+    scale = dataclasses.replace(profiles.PROFILES["smoke"], settings={"TRADES": {"beta": 3.0}})
+    assert dict(scale.spec("TRADES", settings=(("kl_reduction", "mean"),)).settings) == {
+        "beta": 3.0,
+        "kl_reduction": "mean",
+    }
+    free = profiles.PROFILES["quick"].spec("Free-AT", settings=(("m", 8),))
+    assert (free.epochs, dict(free.settings)["m"]) == (2, 8.0)
+
+
+def test_at_paper_scale_each_method_is_trained_as_its_own_paper_does():
+    paper, teacher = profiles.PROFILES["paper"], (Teacher(module="any"),)
+    ard, fast = (paper.spec(name, teachers=teacher) for name in ("ARD", "Fast-ARD"))
+    assert (ard.epochs, ard.milestones) == (200, (100, 150))
+    assert (fast.epochs, fast.milestones) == (50, (25, 37)), "200 / m epochs, m being 4"
+    akd = paper.spec("AKD", teachers=teacher)
+    assert (akd.schedule, akd.lr, akd.batch_size, akd.attack_steps) == ("onecycle", 0.21, 256, 7)
+    assert paper.spec("TRADES").epochs == paper.spec("PeerAiD").epochs == 300
+    tiny = dataclasses.replace(paper, dataset="tiny_imagenet")
+    large = dataclasses.replace(tiny, student="wrn-34-10")
+    specs = [scale.spec("PeerAiD") for scale in (paper, tiny, large)]
+    assert [s.epochs for s in specs] == [300, 200, 100]
+    assert [s.milestones for s in specs] == [(214, 259, 284), (99, 149), (49, 79)]
+    assert [s.swa_start for s in specs] == [214, 99, 49]
+    shorter = dataclasses.replace(paper, epochs=160, fixed=("epochs",))
+    assert shorter.spec("ARD", teachers=teacher).epochs == 160, "what a user sets counts"
 
 
 @pytest.mark.parametrize(
@@ -210,6 +265,7 @@ def test_every_profile_makes_valid_runs_of_every_method(profile):
         ({"n_seeds": 0}, "n_seeds must be at least 1"),
         ({"n_train": 2000}, "digits has 1,300 training images"),
         ({"n_test": 1000}, "n_test must be between 1 and 497"),
+        ({"n_val": 0}, "Nothing is held out to choose an epoch on"),
         ({"test_steps": -1}, "test_steps must be at least 0"),
     ],
 )

@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run_python, tiny_spec
 
-from rkdkit import attacks, data, models, runs
+from rkdkit import attacks, autoattack, data, models, runs
 from rkdkit import store as stores
 from rkdkit.checks import UnknownNameError
 from rkdkit.store import DamagedFileError, Store, StoreError
@@ -88,16 +90,18 @@ class KilledError(BaseException):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("method", "changes"),
     [
-        {"swa_start": 0, "schedule": "onecycle"},
-        {"precision": "bfloat16", "schedule": "multistep", "milestones": (1,)},
-        {"schedule": "exponential", "snapshot_every": 2},
+        ("PeerAiD", {"swa_start": 0, "schedule": "onecycle"}),
+        ("PeerAiD", {"precision": "bfloat16", "schedule": "multistep", "milestones": (1,)}),
+        ("PeerAiD", {"schedule": "exponential", "snapshot_every": 2}),
+        ("Free-AT", {"schedule": "onecycle", "ema_decay": 0.9, "settings": (("m", 2),)}),
+        ("AdaAD", {"precision": "bfloat16", "ema_decay": 0.9, "augmentation": "crop-flip-cutout"}),
     ],
-    ids=lambda changes: changes["schedule"],
+    ids=["swa", "bfloat16", "exponential", "free", "teacher"],
 )
-def test_stopped_before_or_after_any_write_it_ends_in_the_same_bits(tmp_path, monkeypatch, changes):
-    spec = tiny_spec("PeerAiD", n_train=64, attack_steps=1, **changes)
+def test_stopped_before_or_after_any_write_it_ends_in_the_same_bits(tmp_path, monkeypatch, method, changes):
+    spec = tiny_spec(method, n_train=64, attack_steps=1, **changes)
     write, writes, stop = stores.write_atomically, [], ("", 0)
 
     def stopping(path, content):
@@ -355,8 +359,193 @@ def test_weights_are_safetensors_and_never_pickle(finished):
     for path in finished._folder.path.glob("*.safetensors"):
         header = int.from_bytes(path.read_bytes()[:8], "little")
         json.loads(path.read_bytes()[8 : 8 + header])
-    pickling = subprocess.run(
-        ["git", "grep", "-nE", r"(^|[^.])torch\.load|pickle\.load|allow_pickle|weights_only", "--", "rkdkit"],
+
+
+def test_nothing_that_is_read_can_run_code():
+    found = subprocess.run(
+        ["git", "grep", "-hE", r"torch\.load\(|np\.load\(|pickle\.|import pickle|eval\(|exec\(", "--", "rkdkit"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (pickling.returncode, pickling.stdout) == (1, ""), "git grep found something, or could not look"
+    lines = [line.strip() for line in found.stdout.splitlines() if "safetensors.torch" not in line]
+    reading = [line for line in lines if "torch.load(" in line or "np.load(" in line]
+    assert reading, "git grep found nothing, or could not look"
+    assert all("weights_only=True" in line or "allow_pickle=False" in line for line in reading), reading
+    assert not [line for line in lines if "pickle." in line or "import pickle" in line], lines
+    assert not [line for line in lines if re.search(r"(?<![.\w])(eval|exec)\(", line)], lines
+
+
+def test_a_teacher_is_trained_first_and_once(store, monkeypatch):
+    trained = []
+    begin = Training.__init__
+
+    def noting(self, spec, *a):
+        trained.append(spec.method)
+        begin(self, spec, *a)
+
+    monkeypatch.setattr(Training, "__init__", noting)
+    students = [tiny_spec("ARD"), tiny_spec("RSLAD"), tiny_spec("TRADES", epochs=1)]
+    groups = runs.ensure_all(students, store=store)
+    assert trained == ["TRADES", "ARD", "RSLAD"]
+    assert [run.spec for run in groups[0]] == students
+
+
+def test_an_early_stopped_teacher_is_the_snapshot_of_its_epoch(store, digits):
+    teacher = runs.ensure(tiny_spec("TRADES", epochs=3), store)
+    spec = tiny_spec("KD", teachers=(teacher.snapshot(epoch=1).as_teacher(),), epochs=1)
+    run = runs.ensure(spec, store)
+    assert run.record["guided_by"] == [teacher.snapshot(epoch=1).digest]
+    training = Training(spec, digits, torch.device("cpu"), [teacher.snapshot(epoch=1).load()])
+    training.run_epoch()
+    assert torch.equal(run.snapshot().load().head.weight, training.networks["student"].head.weight)
+    late = tiny_spec("KD", teachers=(teacher.snapshot(epoch=3).as_teacher(),), epochs=1)
+    assert runs.ensure(late, store).record["history"] != run.record["history"]
+
+
+class Plain(torch.nn.Module):
+    """A user's own network, which knows nothing of the kit."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, classes)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+def test_any_module_can_teach(store, monkeypatch):
+    torch.manual_seed(0)
+    module = Plain()
+    spec = tiny_spec("RSLAD", teachers=(runs.foreign_teacher(module, "mine"),), epochs=1)
+    assert runs.ensure(spec, store).record["finished"] == 1
+    with torch.no_grad():
+        module.layer.weight.add_(1)
+    assert tiny_spec("RSLAD", teachers=(runs.foreign_teacher(module, "mine"),), epochs=1).id != spec.id
+    monkeypatch.setattr(runs, "_FOREIGN", {})
+    assert runs.ensure(spec, store).record["finished"] == 1, "a finished run needs its teacher no more"
+    with pytest.raises(ValueError, match=r"'mine' is a module from elsewhere, .* call runs.foreign_teacher"):
+        runs.ensure(tiny_spec("AKD", teachers=spec.teachers), store)
+
+
+def test_modules_that_nothing_tells_apart_cannot_teach():
+    with pytest.raises(ValueError, match="Flatten has no weights"):
+        runs.foreign_teacher(torch.nn.Flatten(), "nothing to know it by")
+    torch.manual_seed(0)
+    plain, rectified = (torch.nn.Sequential(Plain(), layer) for layer in (torch.nn.Identity(), torch.nn.ReLU()))
+    rectified.load_state_dict(plain.state_dict())
+    assert runs.foreign_teacher(plain, "mine") != runs.foreign_teacher(rectified, "mine"), "another forward pass"
+
+
+def test_a_module_that_does_not_fit_is_refused_before_training(store):
+    spec = tiny_spec("ARD", teachers=(runs.foreign_teacher(Plain(classes=100), "hundred"),))
+    with pytest.raises(ValueError, match=r"The teacher hundred answers two images with logits of shape .2, 100."):
+        runs.ensure(spec, store)
+    assert store.run_folder(spec).read_record() is None
+
+
+def test_a_run_is_not_gone_on_with_by_another_teacher(store, monkeypatch):
+    spec = tiny_spec("ARD", epochs=3)
+    run_epoch = Training.run_epoch
+
+    def stopping(self, *a):
+        if self.spec == spec and self.epoch == 1:
+            raise KilledError
+        return run_epoch(self, *a)
+
+    monkeypatch.setattr(Training, "run_epoch", stopping)
+    with pytest.raises(KilledError):
+        runs.ensure(spec, store)
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    monkeypatch.setattr(runs, "_teacher", lambda *_: ("another digest", Plain()))
+    with pytest.raises(StoreError, match="begun with other teachers than are found now"):
+        runs.ensure(spec, store)
+
+
+def test_extra_images_are_part_of_a_runs_record(store, digits, monkeypatch, tmp_path):
+    monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
+    random = np.random.RandomState(0)
+    np.savez(tmp_path / "more.npz", image=random.randint(0, 256, (64, 8, 8, 1), np.uint8), label=np.arange(64) % 10)
+    run = runs.ensure(tiny_spec("PGD-AT", extra="more.npz", extra_fraction=0.5), store)
+    assert run.record["data"]["extra"] == data.load_extra("more.npz", digits).digest
+    np.savez(tmp_path / "more.npz", image=random.randint(0, 256, (64, 8, 8, 1), np.uint8), label=np.arange(64) % 10)
+    data._archive.cache_clear()
+    with pytest.raises(StoreError, match=r"trained with other extra images than more\.npz holds now"):
+        runs.ensure(run.spec, store)
+
+
+@pytest.mark.parametrize("damage", ["wrong keys", "label out of range"])
+def test_bad_extra_images_are_refused_before_training(store, monkeypatch, tmp_path, damage):
+    monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 99 if damage.startswith("label") else 3])
+    np.savez(tmp_path / "more.npz", **{"images" if damage == "wrong keys" else "image": images, "label": labels})
+    spec = tiny_spec("Natural", extra="more.npz", extra_fraction=0.5)
+    with pytest.raises(ValueError, match=r"more\.npz"):
+        runs.ensure(spec, store)
+    assert store.run_folder(spec).read_record() is None
+
+
+def test_the_averaged_network_can_be_chosen(store):
+    run = runs.ensure(tiny_spec("Natural", epochs=4, swa_start=2), store)
+    chosen = runs.select(run, "val", None, role="student_averaged", store=store)
+    assert (chosen.role, chosen.epoch in (3, 4)) == ("student_averaged", True)
+    assert run.epochs_of("student_averaged") == (3, 4)
+
+
+def test_one_call_measures_by_every_attack(store, finished, digits):
+    snapshot = finished.snapshot()
+    by = {"clean": None, "fgsm": attacks.FGSM(0.1), "pgd-2": attacks.PGD(0.1, 0.05, 2)}
+    measured = runs.evaluate(snapshot, digits.test, by, n={"pgd-2": 40}, store=store)
+    assert [measured[metric].n for metric in by] == [497, 497, 40]
+    (expected,) = runs.correct_predictions([snapshot], digits.test.take(slice(0, 40)), by["pgd-2"], store=store)
+    assert torch.equal(measured.correct["pgd-2"], expected)
+    assert str(measured).splitlines()[2] == f"pgd-2: {measured['pgd-2']} of 40"
+    with pytest.raises(UnknownNameError, match=r"Unknown metric 'fgm'. Did you mean 'fgsm'"):
+        runs.evaluate(snapshot, digits.test, by, n={"fgm": 3}, store=store)
+    with pytest.raises(UnknownNameError, match=r"Unknown metric 'pgd-20'. Did you mean 'pgd-2'"):
+        measured["pgd-20"]
+
+
+def test_a_costly_attack_goes_on_where_it_was_stopped(store, finished, digits, monkeypatch):
+    some = digits.test.take(slice(0, 24))
+    attack = autoattack.Square(0.05, queries=30, batch_size=8)
+    whole = attack.correct(finished.snapshot().load(), data.to_float(some.images), some.labels)
+    write, written = Store.write_answer, []
+
+    def stopping(self, question, answer, here):
+        write(self, question, answer, here)
+        written.append(answer)
+        if len(written) == 4:  # three batches of natural images, and one attacked
+            raise KilledError
+
+    monkeypatch.setattr(Store, "write_answer", stopping)
+    with pytest.raises(KilledError):
+        runs.correct_predictions([finished.snapshot()], some, attack, store=store)
+    begun = []
+    monkeypatch.setattr(Store, "write_answer", write)
+    correct = autoattack.Square.correct
+    monkeypatch.setattr(autoattack.Square, "correct", lambda *a: (begun.append(a[4]), correct(*a))[1])
+    (verdict,) = runs.correct_predictions([finished.snapshot()], some, attack, store=store)
+    assert begun == [written[-1]]
+    assert torch.equal(verdict, whole)
+    assert len(list((store.root / "answers").iterdir())) == 1, "the half-finished answer is gone"
+
+
+def test_a_costly_attack_killed_at_its_very_end_is_not_done_again(store, finished, digits, monkeypatch):
+    some, attack = digits.test.take(slice(0, 8)), autoattack.Square(0.05, queries=5)
+    monkeypatch.setattr(Store, "forget_answer", lambda *_: (_ for _ in ()).throw(KilledError))
+    with pytest.raises(KilledError):
+        runs.correct_predictions([finished.snapshot()], some, attack, store=store)
+    monkeypatch.setattr(autoattack.Square, "correct", lambda *_: pytest.fail("attacked again"))
+    runs.correct_predictions([finished.snapshot()], some, attack, store=store)
+
+
+def test_a_costly_attacks_examples_transfer_and_its_own_verdict_stays(store, finished, digits):
+    student, peer = finished.snapshot("student"), finished.snapshot("peer")
+    some, attack = digits.test.take(slice(0, 24)), autoattack.Square(0.1, queries=30, batch_size=8)
+    own, transferred = runs.correct_predictions([student, peer], some, attack, student, store=store)
+    elsewhere = Store(store.root / "elsewhere")
+    assert torch.equal(runs.correct_predictions([student], some, attack, store=elsewhere)[0], own)
+    images = data.to_float(some.images)
+    examples = attack(student.load(), images, some.labels)
+    with torch.no_grad():
+        expected = peer.load()(examples).argmax(1) == some.labels
+    assert torch.equal(transferred, expected)

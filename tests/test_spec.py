@@ -78,6 +78,12 @@ def test_a_default_that_is_spelled_out_changes_nothing():
         ({"ema_decay": 0.9, "swa_start": 1}, "set swa_start or ema_decay, not both"),
         ({"extra_fraction": 1.5}, "extra_fraction must be between 0 and 1"),
         ({"extra_fraction": 0.5}, "extra and extra_fraction go together"),
+        ({"extra": "more.npz", "extra_fraction": 0.001}, "at least one image of 64"),
+        ({"method": "ARD", "teachers": ("TRADES",)}, "teachers must be of Teacher .*not 'TRADES'"),
+        (
+            {"method": "ARD", "teachers": [Teacher(run=tiny_spec("TRADES", dataset="digits:1,0"))]},
+            "was trained on digits:1,0, the student is on digits: their classes must be the same",
+        ),
         ({"extra": "more.npz"}, "extra and extra_fraction go together"),
         ({"method": "ARD", "teachers": ()}, r"ARD needs a teacher \(T\); given: none"),
         ({"method": "AKD2", "teachers": ()}, r"AKD2 needs a robust teacher \(T_rob\) and a natural teacher \(T_nat\)"),
@@ -132,10 +138,10 @@ def test_a_method_that_changes_makes_other_runs(monkeypatch):
 
 
 def test_a_teacher_is_part_of_the_run():
-    teacher = tiny_spec("TRADES", epochs=3)
+    teacher = tiny_spec("TRADES", epochs=3, swa_start=1)
     specs = [
         tiny_spec("ARD", teachers=(Teacher(run=teacher, epoch=epoch, role=role),))
-        for epoch, role in ((1, "student"), (3, "student"), (3, "peer"))
+        for epoch, role in ((1, "student"), (3, "student"), (3, "student_averaged"))
     ]
     assert len({spec.id for spec in specs}) == 3
     assert tiny_spec("ARD", teachers=(Teacher(run=teacher),)).id == specs[1].id, "the last epoch, if none is named"
@@ -150,6 +156,9 @@ def test_a_teacher_is_part_of_the_run():
         ({}, "either a run or a module"),
         ({"run": tiny_spec(), "module": "mine"}, "either a run or a module"),
         ({"run": tiny_spec(epochs=3), "epoch": 4}, "epoch of teacher .* of 3 epochs must be between 1 and 3, not 4"),
+        ({"run": tiny_spec(epochs=3, snapshot_every=2), "epoch": 1}, "keeps snapshots at every epoch 2 .*none at 1"),
+        ({"run": tiny_spec(epochs=3), "role": "peer"}, "Unknown network of PGD-AT .* at epoch 3 'peer'"),
+        ({"run": tiny_spec(swa_start=1), "epoch": 1, "role": "student_averaged"}, "Unknown network of PGD-AT"),
         ({"run": tiny_spec(), "weight": 1.5}, "weight of teacher .* must be between 0 and 1"),
         ({"run": tiny_spec(), "letter": "T_robust"}, "Unknown letter of a teacher 'T_robust'. Did you mean 'T_rob'"),
     ],

@@ -1,6 +1,6 @@
 """Several methods' accuracy by the same attacks on the same images (PeerAiD Table 1)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,10 +18,12 @@ class WhiteBox:
     Attributes
     ----------
     evaluations : one a seed, by method.
+    measured_by : the attacks by metric; None: natural images.
     num_classes : 1 / num_classes is what guessing gets.
     """
 
     evaluations: Mapping[str, Sequence[evaluation.Evaluation]]
+    measured_by: Mapping[str, attacks.Attack | None]
     num_classes: int
 
     @property
@@ -33,10 +35,6 @@ class WhiteBox:
         """Return a method's accuracy by a metric, over all seeds."""
         return evaluation.over_seeds([seed[metric] for seed in self.evaluations[method]])
 
-    def highest(self, metric: str, among: Iterable[str]) -> str:
-        """Return which of some methods is the most accurate by a metric."""
-        return max(among, key=lambda method: self.accuracy(method, metric).value)
-
     def minus(
         self, first: str, second: str, metric: str, confidence: float = evaluation.CONFIDENCE
     ) -> evaluation.Estimate:
@@ -46,7 +44,7 @@ class WhiteBox:
         return evaluation.over_seeds(differences, bounds=(-1.0, 1.0), confidence=confidence)
 
     def table(self) -> pd.DataFrame:
-        """Return the numbers: method, metric, accuracy and its interval as fractions, n, seeds."""
+        """Return the numbers: method, metric, accuracy and its interval as fractions, n, seeds, attack."""
         return pd.DataFrame(
             {
                 "method": method,
@@ -56,6 +54,7 @@ class WhiteBox:
                 "high": estimate.high,
                 "n": estimate.n,
                 "seeds": estimate.seeds,
+                "attack": _named(self.measured_by[metric]),
             }
             for method in self.evaluations
             for metric in self.metrics
@@ -85,4 +84,9 @@ def white_box(
     pairs = [(method, snapshot) for method, of_seeds in chosen.items() for snapshot in of_seeds]
     for method, snapshot in track(pairs, desc=f"Accuracy: {', '.join(by)}", unit="network"):
         evaluations[method].append(runs.evaluate(snapshot, dataset.test, by, n=n, store=store))
-    return WhiteBox(evaluations, len(dataset.classes))
+    return WhiteBox(evaluations, by, len(dataset.classes))
+
+
+def _named(attack: attacks.Attack | None) -> str:
+    """Return an attack's name, and whose it is: results of implementations differ."""
+    return "none" if attack is None else f"{attack}, {attack.parameters().get('implementation', 'rkdkit')}"

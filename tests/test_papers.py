@@ -1,0 +1,92 @@
+"""What the papers print: complete, read twice, and in the kit's names."""
+
+import csv
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from rkdkit import methods, models
+from rkdkit.checks import UnknownNameError
+from rkdkit.papers.peeraid import beside_table_1
+from rkdkit.papers.reported import PAPERS, replications, reported
+
+NUMBERS = {
+    "peeraid": [216, 21, 36, 24, 24, 32, 18],
+    "ard": [3, 6, 6, 8, 8, 10, 6, 10, 8, 5, 16],
+    "rkd": [28, 18, 12, 12, 24, 30, 30, 12, 6, 6, 20, 4],
+}
+PAPERS_OWN = {"AT+", "TRADES+"}
+"""Methods of the papers that are no rows of the table: RKD's state-of-the-art teachers."""
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_table_is_there(paper):
+    counted = reported(paper).groupby("table", sort=False).size()
+    assert counted.to_dict() == {f"Table {i}": n for i, n in enumerate(NUMBERS[paper], start=1)}
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_second_reader_found_the_same_numbers(paper):
+    """tests/second_reading.csv was read from the papers by another reader, without sight of the first."""
+    with (ROOT / "tests" / "second_reading.csv").open() as file:
+        second = [row for row in csv.DictReader(file) if row["paper"] == paper]
+    first = reported(paper)
+    for table in first.table.unique():
+        ours = first[first.table == table][["value", "spread"]].fillna(-1).itertuples(index=False, name=None)
+        theirs = [(float(r["value"]), float(r["spread"] or -1)) for r in second if r["table"] == table]
+        assert list(ours) == theirs, f"{table}, in reading order"
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_rows_are_told_apart_and_named_as_in_the_kit(paper):
+    numbers = reported(paper)
+    labels = [column for column in numbers if column not in ("value", "spread")]
+    assert not numbers.duplicated(labels).any()
+    assert set(numbers.method) <= set(methods.METHODS) | PAPERS_OWN
+    assert set(numbers.dataset) <= {"cifar10", "cifar100", "tiny_imagenet"}
+    for network in numbers.network.unique():
+        models.parse(network)
+    assert numbers[numbers.unit == "%"].value.between(0, 100).all()
+    assert numbers.value.notna().all()
+
+
+@pytest.mark.parametrize(
+    ("paper", "table", "labels", "value"),
+    [
+        ("peeraid", "Table 1", ("cifar10", "resnet18", "PeerAiD", "autoattack"), 52.57),
+        ("peeraid", "Table 1", ("tiny_imagenet", "wrn-34-10", "CAT", "clean"), 40.85),
+        ("ard", "Table 1", ("cifar10", "mobilenetv2", "ARD", "pgd-20"), 50.22),
+        ("rkd", "Table 12", ("cifar10", "resnet18", "PGD-AT", "pgd-7"), 53.56),
+    ],
+)
+def test_a_few_numbers_by_hand(paper, table, labels, value):
+    dataset, network, method, metric = labels
+    rows = reported(paper, table)
+    rows = rows[(rows.dataset == dataset) & (rows.network == network) & (rows.method == method)]
+    assert rows[rows.metric == metric].value.iloc[0] == value
+
+
+def test_an_unknown_paper_or_table_is_refused():
+    with pytest.raises(UnknownNameError, match=r"Unknown paper 'peerad'. Did you mean 'peeraid'"):
+        reported("peerad")
+    with pytest.raises(UnknownNameError, match="Unknown table 'Table 9'"):
+        reported("peeraid", "Table 9")
+
+
+def test_what_a_replication_is_compared_with_is_what_the_paper_prints():
+    labels = ["table", "dataset", "network", "method", "guide", "metric"]
+    for _, row in replications().iterrows():
+        theirs = reported(row.paper)
+        same = theirs[(theirs[labels] == row[labels]).all(axis=1)]
+        assert row.paper_value in set(same.value), row.to_dict()
+
+
+def test_the_papers_numbers_stand_beside_ours():
+    ours = pd.DataFrame({"method": ["PeerAiD", "Mine"], "metric": ["autoattack"] * 2, "accuracy": [0.4, 0.5]})
+    on_digits = beside_table_1(ours, "digits", "resnet18/4")
+    assert on_digits.paper.iloc[0] == pytest.approx(0.5257)
+    assert pd.isna(on_digits.paper.iloc[1])
+    assert set(zip(on_digits.paper_dataset, on_digits.paper_network, strict=True)) == {("cifar10", "resnet18")}
+    assert beside_table_1(ours, "cifar10:cat,dog", "resnet18").paper.isna().all()
+    assert beside_table_1(ours, "cifar100", "wrn-34-10").paper.iloc[0] == pytest.approx(0.3006)

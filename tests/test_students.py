@@ -1,0 +1,112 @@
+"""Whole tables: the right teachers, the right network of each run, and claims judged rightly."""
+
+import pytest
+import torch
+from test_notebooks import setup
+
+from rkdkit import claims, evaluation, methods, runs, students
+from rkdkit.analysis.white_box import WhiteBox, white_box
+from rkdkit.papers import peeraid
+from rkdkit.store import Store
+
+TINY = {"epochs": 2, "swa_start": 1, "n_train": 64, "n_val": 32, "n_test": 40, "attack_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Natural, RSLAD, AKD2 and PeerAiD with two seeds, from an empty store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
+        asked = setup(**TINY, n_seeds=2, teacher_method="TRADES")
+        return asked, students.train(asked, ["Natural", "RSLAD", "AKD2", "PeerAiD"])
+
+
+def test_each_student_has_the_teachers_its_row_asks_for(tiny):
+    asked, trained = tiny
+    for i, seed in enumerate(asked.seeds):
+        (rslad,) = trained.runs["RSLAD"][i].spec.teachers
+        robust, natural = trained.runs["AKD2"][i].spec.teachers
+        assert (rslad.run.method, robust.run, natural.run.method) == ("TRADES", rslad.run, "Natural")
+        assert [t.letter for t in (rslad, robust, natural)] == ["T", "T_rob", "T_nat"]
+        assert {t.run.seed for t in (rslad, robust, natural)} == {seed}
+        assert natural.run == trained.runs["Natural"][i].spec
+        on_held_out = runs.select(
+            runs.ensure(rslad.run, asked.store), "val", asked.profile.selection_attack, store=asked.store
+        )
+        assert rslad.epoch == on_held_out.epoch
+    assert len(trained.all_runs) == 2 * 5
+    assert {teacher.spec.method for teacher in trained.teachers} == {"TRADES", "Natural"}
+    assert len(trained.teachers) == 4
+
+
+def test_averaged_weights_stand_for_the_methods_whose_papers_average(tiny):
+    _, trained = tiny
+    roles = {name: {snapshot.role for snapshot in of_seeds} for name, of_seeds in trained.chosen.items()}
+    averaged = {name for name, role in roles.items() if role == {"student_averaged"}}
+    assert averaged == {"AKD2", "PeerAiD"} == {n for n in roles if methods.get(n).averages_weights}
+
+
+def test_natural_training_is_chosen_by_natural_accuracy(tiny):
+    asked, trained = tiny
+    run = trained.runs["Natural"][0]
+    assert trained.chosen["Natural"][0] == runs.select(run, "val", None, store=asked.store)
+
+
+def test_a_white_box_table_is_what_the_snapshots_answer(tiny):
+    asked, trained = tiny
+    by = {metric: attack for metric, attack in asked.test_attacks().items() if metric != "autoattack"}
+    measured = white_box(trained.chosen, asked.dataset, by, n=asked.n_of(by), store=asked.store)
+    table = measured.table().set_index(["method", "metric"])
+    assert set(table.index) == {(method, metric) for method in trained.chosen for metric in by}
+    for method, of_seeds in trained.chosen.items():
+        split = asked.dataset.test.take(slice(0, 40))
+        hits = [runs.correct_predictions([s], split, by["fgsm"], store=asked.store).float().mean() for s in of_seeds]
+        assert table.loc[(method, "fgsm")].accuracy == pytest.approx(float(sum(hits)) / 2)
+    assert set(table.seeds) == {2}
+    assert set(table.n) == {40}
+    assert set(table.attack) == {"none", "FGSM, rkdkit", "PGD-20, rkdkit"}
+
+
+def made_up(accuracies, n=1000):
+    """A table in which each method is right on the first so many images."""
+    return WhiteBox(
+        {
+            method: [evaluation.Evaluation({metric: torch.arange(n) < share * n for metric, share in by.items()})]
+            for method, by in accuracies.items()
+        },
+        {"clean": None, "autoattack": None},
+        10,
+    )
+
+
+def verdicts(peeraid_aa=0.5, rival_aa=0.4, peeraid_clean=0.9, rival_clean=0.8, natural=0.0):
+    others = {method: {"clean": 0.5, "autoattack": 0.2} for method in peeraid.DISTILLATION}
+    measured = made_up(
+        {
+            "Natural": {"clean": 0.99, "autoattack": natural},
+            **others,
+            "IAD": {"clean": 0.5, "autoattack": rival_aa},
+            "CAT": {"clean": rival_clean, "autoattack": 0.2},
+            "PeerAiD": {"clean": peeraid_clean, "autoattack": peeraid_aa},
+        }
+    )
+    return [claim.verdict for claim in peeraid.table_1_claims(measured)]
+
+
+def test_table_1s_claims_compare_with_the_best_of_the_others():
+    assert verdicts() == [claims.HOLDS] * 3
+    assert verdicts(rival_aa=0.6) == [claims.FAILS, claims.HOLDS, claims.HOLDS]
+    assert verdicts(rival_clean=0.95) == [claims.HOLDS, claims.FAILS, claims.HOLDS]
+    assert verdicts(rival_aa=0.5, rival_clean=0.9) == [claims.OPEN, claims.OPEN, claims.HOLDS]
+    assert verdicts(natural=0.3)[2] == claims.FAILS
+
+
+def test_the_best_of_five_must_be_beaten_by_an_interval_that_holds_for_all_five():
+    five = made_up({"A": {"clean": 0.5}, "B": {"clean": 0.45}})
+    assert five.minus("A", "B", "clean", 0.99).low < five.minus("A", "B", "clean").low
+
+
+def test_a_table_is_measured_by_its_own_store(tiny):
+    asked, _ = tiny
+    assert isinstance(asked.store, Store)
+    assert next((asked.store.root / "answers").iterdir())
