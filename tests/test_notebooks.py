@@ -166,7 +166,7 @@ def test_a_profile_is_what_stands_in_the_table_unless_overridden():
     assert (spec.epochs, spec.student, spec.peer) == (2, "resnet18/8", "resnet18/8")
     assert dict(spec.settings)["tau"] == 2.0
     assert str(changed).startswith(
-        "smoke profile (epochs, eps, settings, student changed): digits, resnet18/8, eps 8/255"
+        "smoke profile (epochs, eps, settings, student changed): toy scale, digits, resnet18/8, eps 8/255"
     )
 
 
