@@ -205,15 +205,13 @@ def accuracy_by_method(table: pd.DataFrame, title: str, their_label: str, width:
         panel.grid(axis="x", alpha=0.3)
     panels[0][0].set_yticks(rows, methods)
     panels[0][0].invert_yaxis()
-    # anchored to an axes, not the figure: a figure's legend moves when the saved picture is cropped
-    below = -0.65 / (0.32 * len(methods))  # inches, as a share of the axes' height
-    legend = panels[0][len(metrics) // 2].legend(
-        loc="upper center", bbox_to_anchor=(-0.1, below), ncols=2, frameon=False
-    )
-    legend.set_in_layout(False)  # it is wider than its axes, which must not grow with it
+    # The legend is anchored to an axes, since a figure's moves when the saved picture is cropped; it is wider than its
+    # axes, so it comes after the layout, which would widen them.
     figure.canvas.draw()
     figure.set_layout_engine("none")
-    legend.set_in_layout(True)
+    middle = panels[0][len(metrics) // 2]
+    below = -0.7 / (middle.get_position().height * figure.get_figheight())  # inches, as a share of the axes' height
+    middle.legend(loc="upper center", bbox_to_anchor=(-0.1, below), ncols=2, frameon=False)
     return figure
 
 

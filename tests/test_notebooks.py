@@ -206,7 +206,7 @@ def saved_extents(figure, labelled, legended):
 
     def drawing(self, renderer):
         draw(self, renderer)
-        boxes = [labelled.xaxis.label, legended.get_legend(), self.texts[-1]]
+        boxes = [labelled.xaxis.label, legended.get_legend(), *self.texts[-1:]]
         pictured[:] = [box.get_window_extent(renderer) for box in boxes]
 
     figure.draw = drawing.__get__(figure)
