@@ -58,6 +58,19 @@ def number(name: str, value: float, low: float = -math.inf, high: float = math.i
         raise ValueError(f"{name} must be {bounds}, not {value!r}.")
 
 
+def radius(eps: float) -> None:
+    """Refuse an l_inf radius that is not in [0, 1], as pixels are.
+
+    Raises
+    ------
+    ValueError
+        If it is no number, or outside [0, 1].
+    """
+    if isinstance(eps, int | float) and eps > 1:
+        raise ValueError(f"eps must be between 0 and 1, as pixels are, not {eps:g}: write 8/255 for 8 of 255.")
+    number("eps", eps, 0, 1)
+
+
 def coerce_fields(instance: object) -> None:
     """Give every number and text field of a dataclass its own type, so that equal values are equal as JSON, too.
 

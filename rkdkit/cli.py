@@ -97,3 +97,7 @@ def figures(
         except PapermillExecutionError as error:
             sys.exit(f"\n{name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {output})")
         typer.echo(f"{name}: done in {time.perf_counter() - started:.0f} s", err=True)
+
+
+if __name__ == "__main__":
+    app()

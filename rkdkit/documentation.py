@@ -57,8 +57,11 @@ teacher = runs.ensure(scale.spec("TRADES")).snapshot(epoch=2).as_teacher()
 run = runs.ensure(scale.spec("Mine", teachers=(teacher,)))
 ```
 
-It is trained, resumed, measured and drawn like the others; change the row and it is another run.
-`methods.with_label_mixing` makes the "+" form of any row with a teacher.
+Points are S, P (which the row must train) or a teacher, at x or at what an attack of the row makes; divergences are CE,
+KL and MSE (of logits); a weight is a product of settings, numbers and remainders such as `1-a1-a2`; `.detach` makes a
+point a constant. The docstrings of `Term`, `Maximised` and `Method` in [`rkdkit/methods.py`](../rkdkit/methods.py) say
+all of it, and a row that would not do what it prints is refused. It is trained, resumed, measured and drawn like the others; change the row and it is another run.
+`methods.with_label_mixing(row, source)` makes the "+" form of any row with a teacher.
 """
 
 

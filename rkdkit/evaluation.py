@@ -82,7 +82,13 @@ def standard_attacks(eps: float, step_size: float | None = None, steps: int = 20
     eps : radius of the l_inf ball, in [0, 1] pixel units.
     step_size : of PGD; None: eps / 4, as 2/255 is of 8/255.
     steps : of PGD.
+
+    Raises
+    ------
+    ValueError
+        If `eps` is not between 0 and 1.
     """
+    checks.radius(eps)
     pgd = attacks.PGD(eps, eps / 4 if step_size is None else step_size, steps)
     return {"clean": None, "fgsm": attacks.FGSM(eps), str(pgd).lower(): pgd, "autoattack": autoattack.AutoAttack(eps)}
 

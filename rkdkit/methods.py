@@ -227,10 +227,19 @@ class Method:
         asked = {name for term in self.minimises for name in term.settings} | ({"m"} if self.free else set())
         lacking = sorted(asked - set(self.settings))
         _refuse(bool(lacking), f"The row {self.title} has no default for its setting {', '.join(lacking)}.")
+        idle = sorted(set(self.settings) - asked)
+        _refuse(bool(idle), f"The row {self.title} makes no use of its setting {', '.join(idle)}.")
+        self.resolve(self.settings)
+        names = [attack.makes for attack in self.maximises]
+        _refuse(len(set(names)) < len(names), f"Two attacks of the row {self.title} make examples of one name.")
         _refuse("student" not in self.roles, f"The row {self.title} does not train the student (S).")
         _refuse(self.free and bool(self.maximises), f"The row {self.title} is free, so it has no attack of its own.")
         made = {"x", "x*"} if self.free else {"x", *(maximised.makes for maximised in self.maximises)}
         points = {point for term in self.minimises for point in term.points}
+        looked_at = points.union(*(attack.points for attack in self.maximises))
+        for point in sorted(looked_at):
+            role = TRAINED.get(_letter(point))
+            _refuse(role not in (None, *self.roles), f"The row {self.title} looks at {point} and trains no {role}.")
         unmade = sorted(point for point in points if point.partition("(")[2][:-1] not in made)
         _refuse(bool(unmade), f"The row {self.title} looks at {', '.join(unmade)}, which no attack of it makes.")
         moved = any(term.output == "S(x*)" for term in self.minimises)
@@ -310,7 +319,7 @@ class Method:
 def with_label_mixing(method: Method, source: str, **changes: Any) -> Method:
     """Return a method's "+" form: the teacher's answers mixed with the labels (RKD eq. 5 to 7).
 
-    RKD has the same settings on all data, so the new row does, too.
+    RKD has the same settings on all data, so the new row does, too. A row without a teacher is refused.
 
     Parameters
     ----------

@@ -312,9 +312,11 @@ def evaluate(
     UnknownNameError
         If `n` names a metric that is not in `by`.
     """
-    for metric in n if isinstance(n, Mapping) else ():
+    limits = n if isinstance(n, Mapping) else dict.fromkeys(by, n)
+    for metric, limit in limits.items():
         checks.one_of("metric", metric, by)
-    limits = dict.fromkeys(by, n) if n is None or isinstance(n, int) else n
+        if limit is not None:
+            checks.number(f"n of {metric}", limit, 1, len(split))
     return evaluation.Evaluation(
         {
             metric: correct_predictions(
@@ -380,7 +382,7 @@ def _withstands(
         def keep(progress: list[int]) -> None:
             store.write_answer(unfinished, progress, {})
             withstood = np.asarray(progress)
-            bar.set_description(f"{attack}, part {withstood.max()}", refresh=False)
+            bar.set_description(f"{attack}, part {max(withstood.max(), 1)}", refresh=False)
             bar.n = int(((withstood == autoattack.FOOLED) | (withstood == withstood.max())).sum())
             bar.refresh()
 

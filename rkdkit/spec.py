@@ -186,9 +186,8 @@ class RunSpec:
         checks.one_of("precision", self.precision, PRECISIONS)
         for name in ("epochs", "batch_size", "snapshot_every"):
             checks.number(name, getattr(self, name), 1)
-        if self.eps > 1:
-            raise ValueError(f"eps must be between 0 and 1, as pixels are, not {self.eps:g}: write 8/255 for 8 of 255.")
-        for name in ("eps", "gamma", "extra_fraction"):
+        checks.radius(self.eps)
+        for name in ("gamma", "extra_fraction"):
             checks.number(name, getattr(self, name), 0, 1)
         for name in ("n_val", "attack_steps", "step_size", "lr", "weight_decay", "seed"):
             checks.number(name, getattr(self, name), 0)
@@ -250,7 +249,10 @@ class RunSpec:
     def _check_teachers(self, method: methods.Method) -> None:
         for teacher in self.teachers:
             if not isinstance(teacher, Teacher):
-                raise ValueError(f"teachers must be of Teacher (see runs.Snapshot.as_teacher), not {teacher!r}.")
+                raise ValueError(
+                    "Each of teachers must be a Teacher, as Snapshot.as_teacher() and runs.foreign_teacher(module, "
+                    f"name) make them, not {type(teacher).__name__}."
+                )
             if teacher.run is not None and teacher.run.dataset != self.dataset:
                 raise ValueError(
                     f"The teacher {teacher} was trained on {teacher.run.dataset}, the student is on {self.dataset}: "
@@ -259,7 +261,7 @@ class RunSpec:
         given = [teacher.letter for teacher in self.teachers]
         if set(given) != set(method.guides):
             wanted = " and ".join(f"a {methods.GUIDES[g]} ({g})" for g in method.guides) or "no fixed teacher"
-            raise ValueError(f"{method.title} needs {wanted}; given: {', '.join(given) or 'none'}. Set teachers.")
+            raise ValueError(f"{method.title} needs {wanted}; teachers given: {', '.join(given) or 'none'}.")
         for letter in method.guides:
             total = math.fsum(teacher.weight for teacher in self.teachers if teacher.letter == letter)
             if abs(total - 1) > 1e-6:

@@ -221,7 +221,7 @@ class Training:
             with attacks.attacked(network):
                 try:
                     shape = tuple(network(images).shape)
-                except RuntimeError as error:
+                except (RuntimeError, ValueError) as error:
                     raise ValueError(
                         f"The teacher {teacher} cannot take images of shape {tuple(images.shape[1:])}, as "
                         f"{self.spec.dataset} has them: {error}"

@@ -200,6 +200,10 @@ def test_one_call_measures_a_network_by_the_usual_attacks(trained, digits):
     by = evaluation.standard_attacks(0.1)
     assert list(by) == ["clean", "fgsm", "pgd-20", "autoattack"]
     assert by["pgd-20"] == attacks.PGD(0.1, 0.025, 20)
+    with pytest.raises(ValueError, match=r"eps must be between 0 and 1, .* write 8/255 for 8 of 255"):
+        evaluation.standard_attacks(8)
+    with pytest.raises(ValueError, match="eps must be a number, not '8/255'"):
+        evaluation.standard_attacks("8/255")
     del by["autoattack"]  # which has tests of its own
     measured = evaluation.evaluate(trained, some.images, some.labels, by)
     for metric, attack in by.items():

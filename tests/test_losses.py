@@ -417,7 +417,7 @@ def test_unknown_methods_are_refused():
         methods.get("peeraid")
 
 
-KL = {"settings": {"kl_reduction": "mean", "l": 0.5}}
+SETTINGS = {"kl_reduction": "mean", "l": 0.5}
 TAUGHT = methods.Term("KL", "T(x)", "S(x)")
 
 
@@ -442,8 +442,30 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
         (lambda: methods.Maximised("CE", "y", "S(x~)", start="gauss"), "Unknown attack start 'gauss'"),
         (lambda: methods.Method("Mine", "", (TAUGHT,)), "The row Mine has no default for its setting kl_reduction"),
         (
-            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x)", weight="1-lam"),), **KL),
+            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x)", weight="1-lam"),), settings=SETTINGS),
             "has no default for its setting lam",
+        ),
+        (
+            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x)"),), settings={"tau": 5}),
+            "The row Mine makes no use of its setting tau",
+        ),
+        (
+            lambda: methods.Method("Mine", "", (TAUGHT,), settings={"kl_reduction": "sum"}),
+            "Unknown KL reduction 'sum'",
+        ),
+        (
+            lambda: methods.Method(
+                "Mine", "", (methods.Term("KL", "P(x)", "S(x)"),), settings={"kl_reduction": "mean"}
+            ),
+            r"looks at P\(x\) and trains no peer",
+        ),
+        (
+            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods._ON_LABELS,) * 2),
+            "Two attacks of the row Mine make examples of one name",
+        ),
+        (
+            lambda: methods.with_label_mixing(methods.get("TRADES"), "mine"),
+            r"TRADES\+ makes no use of its setting mixing",
         ),
         (
             lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x*)"),)),

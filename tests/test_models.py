@@ -143,3 +143,9 @@ def test_weights_belong_to_the_seed_and_leave_global_randomness_alone():
     again = models.build("resnet18/16", 3, [0.5], [0.2], seed=1)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), again.parameters(), strict=True))
     assert not torch.equal(one.head.weight, other.head.weight)
+
+
+def test_grey_images_are_no_colour_images():
+    network = models.build("resnet18/16", 10, [0.5] * 3, [0.25] * 3)
+    with pytest.raises(ValueError, match="takes images of 3 channels, not 1"):
+        network(torch.rand(1, 1, 8, 8))

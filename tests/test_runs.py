@@ -500,6 +500,9 @@ def test_one_call_measures_by_every_attack(store, finished, digits):
     assert str(measured).splitlines()[2] == f"pgd-2: {measured['pgd-2']} of 40"
     with pytest.raises(UnknownNameError, match=r"Unknown metric 'fgm'. Did you mean 'fgsm'"):
         runs.evaluate(snapshot, digits.test, by, n={"fgm": 3}, store=store)
+    for n in (0, -1, 498):
+        with pytest.raises(ValueError, match="n of clean must be between 1 and 497"):
+            runs.evaluate(snapshot, digits.test, by, n=n, store=store)
     with pytest.raises(UnknownNameError, match=r"Unknown metric 'pgd-20'. Did you mean 'pgd-2'"):
         measured["pgd-20"]
 

@@ -79,15 +79,15 @@ def test_a_default_that_is_spelled_out_changes_nothing():
         ({"extra_fraction": 1.5}, "extra_fraction must be between 0 and 1"),
         ({"extra_fraction": 0.5}, "extra and extra_fraction go together"),
         ({"extra": "more.npz", "extra_fraction": 0.001}, "at least one image of 64"),
-        ({"method": "ARD", "teachers": ("TRADES",)}, "teachers must be of Teacher .*not 'TRADES'"),
+        ({"method": "ARD", "teachers": ("TRADES",)}, "Each of teachers must be a Teacher, .* not str"),
         (
             {"method": "ARD", "teachers": [Teacher(run=tiny_spec("TRADES", dataset="digits:1,0"))]},
             "was trained on digits:1,0, the student is on digits: their classes must be the same",
         ),
         ({"extra": "more.npz"}, "extra and extra_fraction go together"),
-        ({"method": "ARD", "teachers": ()}, r"ARD needs a teacher \(T\); given: none"),
+        ({"method": "ARD", "teachers": ()}, r"ARD needs a teacher \(T\); teachers given: none"),
         ({"method": "AKD2", "teachers": ()}, r"AKD2 needs a robust teacher \(T_rob\) and a natural teacher \(T_nat\)"),
-        ({"teachers": (Teacher(module="mine"),)}, "PGD-AT needs no fixed teacher; given: T"),
+        ({"teachers": (Teacher(module="mine"),)}, "PGD-AT needs no fixed teacher; teachers given: T"),
         (
             {"method": "ARD", "teachers": (Teacher(module="a", weight=0.5), Teacher(module="b", weight=0.4))},
             "weights of the teachers T must sum to 1, not 0.9",

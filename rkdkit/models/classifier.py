@@ -41,7 +41,15 @@ class Classifier(nn.Module, ABC):
         """(N, C, H, W) normalised images -> (N, feature_width)."""
 
     def features(self, x: Tensor) -> Tensor:
-        """Penultimate features: (N, C, H, W) float in [0, 1] -> (N, feature_width)."""
+        """Penultimate features: (N, C, H, W) float in [0, 1] -> (N, feature_width).
+
+        Raises
+        ------
+        ValueError
+            If the images have another number of channels.
+        """
+        if x.shape[1] != self.mean.shape[1]:  # one channel would be broadcast to three without a word
+            raise ValueError(f"The network takes images of {self.mean.shape[1]} channels, not {x.shape[1]}.")
         return self.trunk((x - self.mean) / self.std)
 
     def forward(self, x: Tensor) -> Tensor:
