@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -215,6 +217,12 @@ def accuracy_by_method(table: pd.DataFrame, title: str, their_label: str, width:
     return figure
 
 
+def _legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], ncols: int) -> None:
+    """Put one legend for all panels below a figure."""
+    # an anchor of its own: matplotlib's "outside" moves onto the caption when the saved picture is cropped
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=ncols, frameon=False)
+
+
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
     """Return the figure as PNG with a small caption below whatever it shows now; the figure itself stays as it is."""
     figure.canvas.draw()
@@ -234,3 +242,41 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
     style()
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     return figure, axes
+
+
+def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: str) -> Figure:
+    """Draw a panel of accuracies and one of cosine similarities: ours with its interval, and the paper's beside it.
+
+    Parameters
+    ----------
+    table : guide, quantity, value, low, high and paper; accuracies as fractions.
+    names : the legend's text by guide, in the order of drawing.
+    their_label : what the legend calls the paper's numbers.
+    """
+    style()
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    is_cosine = table.quantity.str.startswith("cos")
+    for panel, part, scale in zip(panels, (table[~is_cosine], table[is_cosine]), (100, 1), strict=True):
+        rows = list(dict.fromkeys(part.quantity))
+        for i, (guide, label) in enumerate(names.items()):
+            of_guide = part[part.guide == guide].set_index("quantity").loc[rows]
+            y = [row + 0.22 * (i - (len(names) - 1) / 2) for row in range(len(rows))]
+            errors = [scale * (of_guide.value - of_guide.low), scale * (of_guide.high - of_guide.value)]
+            colour = COLOURS[guide]
+            panel.errorbar(scale * of_guide.value, y, xerr=errors, fmt="o", ms=5, color=colour, label=label)
+            panel.plot(scale * of_guide.paper, y, "D", ms=5, mfc="none", color=colour, clip_on=False)
+        panel.set_yticks(range(len(rows)), [_mathematics(row) for row in rows])
+        panel.invert_yaxis()
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set(xlim=(-3, 103), xlabel="Accuracy of guide f or student S (%)")
+    panels[1].set(xlabel="Cosine of the guide's penultimate features")
+    handles, labels = panels[0].get_legend_handles_labels()
+    handles += panels[0].plot([], [], "D", ms=5, mfc="none", color="0.35")
+    _legend_below(figure, handles, [*labels, their_label], ncols=len(handles))
+    return figure
+
+
+def _mathematics(text: str) -> str:
+    """Return a point or quantity such as "S(x*)" or "cos(f(x), f(x*_S))" as a figure prints it."""
+    written = text.replace("*", "^*").replace("x~", r"\tilde{x}").replace("cos", r"\cos")
+    return "$" + re.sub(r"_([a-z]{2,})", r"_{\\mathrm{\1}}", written) + "$"
