@@ -16,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rkdkit.analysis.peer_tutoring import BY_PEER
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
 from rkdkit.profiles import Setup
@@ -143,7 +144,7 @@ def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[s
     for (network, examples), label in labels.items():
         part = table[(table.network == network) & (table.examples == examples)]
         colour = COLOURS[network]
-        marker, line = ("o", "-") if examples == "student" else ("^", "--")
+        marker, line = ("o", "-") if examples in ("student", BY_PEER) else ("^", "--")
         axes.plot(
             part.epoch,
             100 * part.robust_accuracy,
@@ -273,6 +274,26 @@ def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: 
     handles, labels = panels[0].get_legend_handles_labels()
     handles += panels[0].plot([], [], "D", ms=5, mfc="none", color="0.35")
     _legend_below(figure, handles, [*labels, their_label], ncols=len(handles))
+    return figure
+
+
+def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Figure:
+    """Draw a panel of test images and one of training images, over the epochs.
+
+    Parameters
+    ----------
+    table : as `PeerTutoring.table`.
+    labels : as :func:`robust_accuracy_curves`.
+    """
+    style()
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    for axes, (images, part) in zip(panels, table.groupby("images"), strict=True):
+        robust_accuracy_curves(part, axes, labels)
+        handles, texts = axes.get_legend_handles_labels()
+        axes.get_legend().remove()
+        accuracy_axis(axes, f"{str(images).capitalize()} robust accuracy on $x^*_S$")
+        axes.set_xlabel("Epochs of the students and the peer")
+    _legend_below(figure, handles, texts, ncols=2)
     return figure
 
 

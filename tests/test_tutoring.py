@@ -10,6 +10,8 @@ from test_notebooks import saved_extents
 
 from rkdkit import attacks, claims, evaluation, figures, models, runs
 from rkdkit.analysis import features
+from rkdkit.analysis.peer_tutoring import BY_PEER, BY_TEACHER, CURVES, PeerTutoring, peer_tutoring
+from rkdkit.analysis.tutoring import Curve
 from rkdkit.papers import peeraid_tutoring
 
 
@@ -161,3 +163,67 @@ def test_the_guides_legend_lies_between_the_panels_and_the_caption():
     assert label.y0 >= legend.y1
     assert legend.y0 >= caption.y1
     assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == list(peeraid_tutoring.TABLE_2.values())
+
+
+def test_each_network_is_followed_on_its_own_students_examples(pupils, digits):
+    by_peer, by_teacher, teacher = pupils
+    attack = attacks.PGD(0.2, 0.1, 2)
+    curves = peer_tutoring([by_peer], [by_teacher], [teacher], digits, attack, n=20)
+    splits = {"test": digits.test, "train": digits.split_validation(128, 32)[0]}
+    for images, panel in curves.panels.items():
+        split = splits[images].take(slice(0, 20))
+        for epoch in (1, 2):
+            taught, alone = by_peer.snapshot("student", epoch), by_teacher.snapshot("student", epoch)
+            peer = by_peer.snapshot("peer", epoch)
+            judged = {
+                ("student", BY_PEER): (taught, taught),
+                ("peer", BY_PEER): (peer, taught),
+                ("student", BY_TEACHER): (alone, alone),
+                ("teacher", BY_TEACHER): (teacher, alone),
+            }
+            for part, (judge, attacked) in judged.items():
+                (correct,) = runs.correct_predictions([judge], split, attack, attacked)
+                assert torch.equal(panel[part].correct[0][epoch], correct)
+    table = curves.table()
+    assert len(table) == 2 * 4 * 2
+    assert set(table.images) == {"test", "train"}
+
+
+def test_pupils_and_guides_that_do_not_belong_together_are_refused(pupils, digits):
+    by_peer, by_teacher, teacher = pupils
+    with pytest.raises(ValueError, match=r"a seed are needed, not seeds \[0\] and \[\]"):
+        peer_tutoring([by_peer], [], [], digits, attacks.FGSM(0.1))
+    with pytest.raises(ValueError, match="must come with the one fixed teacher that taught it"):
+        peer_tutoring([by_peer], [by_teacher], [by_peer.snapshot()], digits, attacks.FGSM(0.1))
+    with pytest.raises(ValueError, match="must come with the one fixed teacher that taught it"):
+        peer_tutoring([by_peer], [by_peer], [teacher], digits, attacks.FGSM(0.1))
+
+
+def four_curves(*by_epoch, n=200):
+    return {
+        part: Curve(*part, {0: {e: torch.arange(n) < share * n for e, share in enumerate(shares, 1)}})
+        for part, shares in zip(CURVES, by_epoch, strict=True)
+    }
+
+
+def test_figure_3s_claims_on_curves_with_a_known_answer():
+    def verdicts(test, train):
+        curves = PeerTutoring({"test": four_curves(*test), "train": four_curves(*train)})
+        return [claim.verdict for claim in peeraid_tutoring.figure_3_claims(curves)]
+
+    up, down, flat = [0.1, 0.2, 0.3, 0.5, 0.7], [0.6, 0.5, 0.4, 0.3, 0.2], [0.4] * 5
+    assert verdicts((up, up, flat, down), (up, up, flat, down)) == [claims.HOLDS] * 7
+    assert verdicts((down, down, flat, up), (down, down, flat, up)) == [claims.FAILS] * 7
+    assert verdicts([flat] * 4, [flat] * 4) == [claims.OPEN] * 7
+
+
+def test_figure_3_has_a_panel_each_for_test_and_training_images():
+    flat = [0.4] * 3
+    curves = PeerTutoring({"test": four_curves(*[flat] * 4), "train": four_curves(*[flat] * 4)})
+    labels = {part: f"line {i}" for i, part in enumerate(CURVES)}
+    figure = figures.peer_tutoring(curves.table(), labels)
+    assert [axes.get_ylabel()[:5] for axes in figure.axes] == ["Test ", "Train"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(labels.values())
+    dashed = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
+    assert [dashed[label] for label in labels.values()] == ["-", "-", "--", "--"]

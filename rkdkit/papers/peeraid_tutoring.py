@@ -1,8 +1,10 @@
-"""PeerAiD's section on peer tutoring: its Table 2."""
+"""PeerAiD's sections on peer tutoring: its Table 2 and Figure 3."""
 
 import pandas as pd
 
 from rkdkit.analysis.features import COSINES, Guidance, mean_similarity
+from rkdkit.analysis.peer_tutoring import CURVES, PeerTutoring
+from rkdkit.analysis.tutoring import Curve
 from rkdkit.claims import Claim, Quantity
 from rkdkit.papers.peeraid import below_guessing
 from rkdkit.papers.reported import reported
@@ -20,6 +22,10 @@ _QUANTITIES = {
     "examples=student and own; layer=penultimate": _AT_STUDENTS_AND_OWN,
     "examples=natural and own; layer=penultimate": _AT_X_AND_OWN,
 }
+
+
+_FIRST_DROP = 214 / 300
+"""The share of the epochs after which the paper lowers its learning rate for the first time."""
 
 
 def beside_table_2(ours: pd.DataFrame) -> pd.DataFrame:
@@ -86,6 +92,61 @@ def table_2_claims(measured: Guidance) -> list[Claim]:
             ("peer", _AT_X_AND_OWN),
         ),
     ]
+
+
+def figure_3_claims(curves: PeerTutoring) -> list[Claim]:
+    """Check what the paper says of its Figure 3 (section 4.3), from the first epoch measured to the last.
+
+    The paper's learning rate drops after 214 of 300 epochs; here the first epoch measured after that share of the
+    epochs stands for it, whatever the schedule.
+    """
+    test, train = ([curves.panels[images][part] for part in CURVES] for images in ("test", "train"))
+    by_peer, peer, by_teacher, teacher = test
+    first, last = peer.epochs[0], peer.epochs[-1]
+    dropped = next(epoch for epoch in peer.epochs if epoch > _FIRST_DROP * last)
+    return [
+        _course("The peer's test accuracy on its student's adversarial examples rises.", "peer", peer, first, last),
+        _course("The fixed teacher's test accuracy on its student's falls.", "teacher", teacher, last, first),
+        _apart("At the end, the peer is more accurate on its student's than the fixed teacher.", peer, teacher, last),
+        _apart(
+            "At the end, the student taught by the peer is more robust than the one taught by the fixed teacher.",
+            by_peer,
+            by_teacher,
+            last,
+        ),
+        _course("The peer's accuracy on its student's rises on training images, too.", "peer", train[1], first, last),
+        _course(
+            "After the first drop of the learning rate, the robust accuracy on training images of the student taught "
+            "by the peer keeps rising.",
+            "student of the peer",
+            train[0],
+            dropped,
+            last,
+        ),
+        _course("The fixed teacher's falls on training images, too.", "teacher", train[3], last, first),
+    ]
+
+
+def _course(text: str, name: str, curve: Curve, lower: int, higher: int) -> Claim:
+    """Return the claim that a curve is higher at one epoch than at another."""
+    return Claim(
+        text,
+        "PeerAiD, Figure 3 and section 4.3",
+        Quantity(f"{name} on x*_S, epoch {higher}", curve.at(higher)),
+        Quantity(f"{name} on x*_S, epoch {lower}", curve.at(lower)),
+        curve.minus(curve, higher, lower),
+    )
+
+
+def _apart(text: str, higher: Curve, lower: Curve, epoch: int) -> Claim:
+    """Return the claim that a curve is above another at an epoch."""
+    return Claim(
+        text,
+        "PeerAiD, Figure 3 and section 4.3",
+        Quantity(f"{higher.network}, on x*_S of the {higher.examples}, epoch {epoch}", higher.at(epoch)),
+        Quantity(f"{lower.network}, on x*_S of the {lower.examples}, epoch {epoch}", lower.at(epoch)),
+        higher.minus(lower, epoch),
+    )
 
 
 def _claim(measured: Guidance, text: str, higher: tuple[str, str], lower: tuple[str, str]) -> Claim:
