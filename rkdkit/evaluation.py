@@ -1,7 +1,7 @@
 """Accuracy under attack, with intervals. Always float32: a final model's robustness is not measured in less."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -142,7 +142,6 @@ def correct_predictions(
     """
     checks.images(images)
     attacked = judges[0] if attacked is None else attacked
-    device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
     checks.labels(labels, len(images), getattr(attacked, "num_classes", torch.iinfo(torch.int64).max))
     if isinstance(attack, autoattack.Packaged):
         # its batches are its own: it is handed all images at once
@@ -152,27 +151,52 @@ def correct_predictions(
         with exact_arithmetic():
             images = attack.examples(attacked, images, labels, torch.Generator())
         attack = None
+    verdicts, finite = [], []
+    for x, y in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
+        with exact_arithmetic():
+            predictions = []
+            for judge in judges:
+                with attacks.attacked(judge):
+                    logits = judge(x)
+                finite.append(logits.isfinite().all())
+                predictions.append(logits.argmax(1) == y)
+        verdicts.append(torch.stack(predictions))
+    if not torch.stack(finite).all():
+        raise ValueError("A network answered NaN or infinite logits: it cannot be judged.")
+    return torch.cat(verdicts, dim=1).cpu()
+
+
+@torch.no_grad()
+def perturbed(
+    attacked: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images that networks are judged on, a batch after the other, on the attacked network's device.
+
+    Parameters
+    ----------
+    attacked, images, labels, attack, seed, batch_size : as :func:`correct_predictions`, checked there.
+
+    Yields
+    ------
+    (n, C, H, W) float32 in [0, 1], and (n,) int64 labels, n at most `batch_size`.
+    """
+    device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
     noise = generator(seed, 0, "evaluation")
-    verdicts, finite = [], torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, len(images), batch_size):
         x = images[start : start + batch_size].to(device)
         x = data.to_float(x) if x.dtype == torch.uint8 else x.float()
         x = x.contiguous(memory_format=torch.channels_last)
         y = labels[start : start + batch_size].to(device)
-        with exact_arithmetic():
-            if attack is not None:
-                with torch.enable_grad():
-                    x = attack.examples(attacked, x, y, noise)
-            predictions = []
-            for judge in judges:
-                with attacks.attacked(judge):
-                    logits = judge(x)
-                finite &= logits.isfinite().all()
-                predictions.append(logits.argmax(1) == y)
-        verdicts.append(torch.stack(predictions))
-    if not finite:
-        raise ValueError("A network answered NaN or infinite logits: it cannot be judged.")
-    return torch.cat(verdicts, dim=1).cpu()
+        if attack is not None:
+            with exact_arithmetic(), torch.enable_grad():
+                x = attack.examples(attacked, x, y, noise)
+        yield x, y
 
 
 def accuracy(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,14 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch, Patch
 
+from rkdkit.analysis.overview import PARTS
+from rkdkit.analysis.peer_tutoring import BY_PEER
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
 from rkdkit.profiles import Setup
@@ -63,7 +69,7 @@ def save(
     table : the numbers drawn.
     claims : the paper's claims, checked.
     setup : what was asked for.
-    runs : every run the exhibit rests on.
+    runs : every run the exhibit rests on; none: the caption says nothing of data and training.
     teachers : the fixed teachers, as chosen from their runs.
     note : a sentence for the caption, about what this exhibit alone draws.
     networks : what was measured, where an epoch was chosen.
@@ -78,10 +84,13 @@ def save(
     by = {str(setup.profile.test_attack).lower(): setup.profile.test_attack} if measured_by is None else measured_by
     made_with = environment(device)
     devices = sorted({trained["device"] for run in runs for trained in run.record["environments"]})
-    caption = (
-        f"{setup}; epochs chosen on {_CHOSEN_ON[setup.profile.select_on]}.\n{note} Data: {setup.dataset.source}.\n"
-        f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}; trained on {' and '.join(devices)}."
-    )
+    by_whom = f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}"
+    caption = f"{note}\n{by_whom}."
+    if runs:
+        caption = (
+            f"{setup}; epochs chosen on {_CHOSEN_ON[setup.profile.select_on]}.\n{note} Data: {setup.dataset.source}.\n"
+            f"{by_whom}; trained on {' and '.join(devices)}."
+        )
     picture = _captioned_png(figure, caption, name)
     provenance = {
         "made_with": made_with,
@@ -141,7 +150,7 @@ def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[s
     for (network, examples), label in labels.items():
         part = table[(table.network == network) & (table.examples == examples)]
         colour = COLOURS[network]
-        marker, line = ("o", "-") if examples == "student" else ("^", "--")
+        marker, line = ("o", "-") if examples in ("student", BY_PEER) else ("^", "--")
         axes.plot(
             part.epoch,
             100 * part.robust_accuracy,
@@ -215,6 +224,12 @@ def accuracy_by_method(table: pd.DataFrame, title: str, their_label: str, width:
     return figure
 
 
+def _legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], ncols: int) -> None:
+    """Put one legend for all panels below a figure."""
+    # an anchor of its own: matplotlib's "outside" moves onto the caption when the saved picture is cropped
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=ncols, frameon=False)
+
+
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
     """Return the figure as PNG with a small caption below whatever it shows now; the figure itself stays as it is."""
     figure.canvas.draw()
@@ -234,3 +249,131 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
     style()
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     return figure, axes
+
+
+def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: str) -> Figure:
+    """Draw a panel of accuracies and one of cosine similarities: ours with its interval, and the paper's beside it.
+
+    Parameters
+    ----------
+    table : guide, quantity, value, low, high and paper; accuracies as fractions.
+    names : the legend's text by guide, in the order of drawing.
+    their_label : what the legend calls the paper's numbers.
+    """
+    style()
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    is_cosine = table.quantity.str.startswith("cos")
+    for panel, part, scale in zip(panels, (table[~is_cosine], table[is_cosine]), (100, 1), strict=True):
+        rows = list(dict.fromkeys(part.quantity))
+        for i, (guide, label) in enumerate(names.items()):
+            of_guide = part[part.guide == guide].set_index("quantity").loc[rows]
+            y = [row + 0.22 * (i - (len(names) - 1) / 2) for row in range(len(rows))]
+            errors = [scale * (of_guide.value - of_guide.low), scale * (of_guide.high - of_guide.value)]
+            colour = COLOURS[guide]
+            panel.errorbar(scale * of_guide.value, y, xerr=errors, fmt="o", ms=5, color=colour, label=label)
+            panel.plot(scale * of_guide.paper, y, "D", ms=5, mfc="none", color=colour, clip_on=False)
+        panel.set_yticks(range(len(rows)), [_mathematics(row) for row in rows])
+        panel.invert_yaxis()
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set(xlim=(-3, 103), xlabel="Accuracy of guide f or student S (%)")
+    panels[1].set(xlabel="Cosine of the guide's penultimate features")
+    handles, labels = panels[0].get_legend_handles_labels()
+    handles += panels[0].plot([], [], "D", ms=5, mfc="none", color="0.35")
+    _legend_below(figure, handles, [*labels, their_label], ncols=len(handles))
+    return figure
+
+
+def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Figure:
+    """Draw a panel of test images and one of training images, over the epochs.
+
+    Parameters
+    ----------
+    table : as `PeerTutoring.table`.
+    labels : as :func:`robust_accuracy_curves`.
+    """
+    style()
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    for axes, (images, part) in zip(panels, table.groupby("images"), strict=True):
+        robust_accuracy_curves(part, axes, labels)
+        handles, texts = axes.get_legend_handles_labels()
+        axes.get_legend().remove()
+        accuracy_axis(axes, f"{str(images).capitalize()} robust accuracy on $x^*_S$")
+        axes.set_xlabel("Epochs of the students and the peer")
+    _legend_below(figure, handles, texts, ncols=2)
+    return figure
+
+
+_LETTERS = {"S": "student", "P": "peer", "T": "teacher", "T_rob": "teacher", "T_nat": "natural"}
+_COLUMNS = {"maximise": (1.4, 6.2), "minimise": (6.35, 12.3)}  # inches, as is the height of a line
+_LINE = 0.29
+
+
+def method_overview(table: pd.DataFrame) -> Figure:
+    """Draw a row a method: left what its attack maximises, right what its update minimises, a line a term.
+
+    A term's two points stand in the colours of their networks, its divergence between them; an arrow says that the
+    gradient arrives there, a line that it does not.
+
+    Parameters
+    ----------
+    table : as `overview.overview`.
+    """
+    style()
+    by_method = {str(name): rows for name, rows in table.groupby("method", sort=False)}
+    lines = {name: rows.groupby("part").size().max() for name, rows in by_method.items()}
+    width, height = _COLUMNS["minimise"][1] + 0.1, _LINE * (sum(lines.values()) + 0.6 * len(lines) + 2.5)
+    figure, axes = plt.subplots(figsize=(width, height))
+    figure.subplots_adjust(0, 0, 1, 1)
+    axes.set(xlim=(0, width), ylim=(height, 0))  # in inches
+    axes.axis("off")
+    known = {"student": "student S", "peer": "peer P", "teacher": "fixed teacher T", "natural": "natural teacher T_nat"}
+    handles: list[Artist] = [
+        Patch(fc=_paler(COLOURS[role]), ec=COLOURS[role], label=label) for role, label in known.items()
+    ]
+    handles += [
+        Patch(fc=_paler("0.5"), ec="0.5", label="labels y"),
+        Line2D([], [], marker=">", color="0.3", label="gradient"),
+    ]
+    axes.legend(handles=handles, loc="upper center", ncols=len(handles), frameon=False)
+    for part, (left, _) in _COLUMNS.items():
+        axes.text(left, 2 * _LINE, PARTS[part], weight="bold")
+    top = 2.5 * _LINE
+    for name, rows in by_method.items():
+        axes.text(0.05, top + lines[name] * _LINE / 2, name, weight="bold", va="center")
+        for part, (left, right) in _COLUMNS.items():
+            box = FancyBboxPatch((left, top), right - left, lines[name] * _LINE, "round,pad=0.04", fc="0.985", ec="0.8")
+            axes.add_patch(box)
+            for i, term in enumerate(rows[rows.part == part].itertuples()):
+                _draw_term(axes, left, top + (i + 0.5) * _LINE, term)
+        top += (lines[name] + 0.6) * _LINE
+    return figure
+
+
+def _draw_term(axes: Axes, left: float, y: float, term: Any) -> None:
+    """Draw target, divergence and output of a line of the overview, and its formula behind them."""
+    formula = f"{term.makes}: {term.term}" if term.makes else term.term
+    axes.text(left + (2.45 if term.divergence else 0.1), y, formula, va="center", fontsize=8.5)
+    if not term.divergence:
+        return
+    middle = left + 1.2
+    for point, x in ((term.target, left + 0.42), (term.output, left + 1.98)):
+        colour = COLOURS.get(_LETTERS.get(point.partition("(")[0], ""), (0.5, 0.5, 0.5))
+        arrow = {"arrowstyle": "-|>" if point in term.gradient_to.split() else "-", "color": "0.3", "shrinkA": 9}
+        edge = x + (0.4 if x < middle else -0.4)
+        axes.annotate("", (edge, y), (middle, y), arrowprops={**arrow, "shrinkB": 0})
+        chip = FancyBboxPatch((x - 0.36, y - 0.08), 0.72, 0.16, "round,pad=0.04", fc=_paler(colour), ec=colour)
+        axes.add_patch(chip)
+        axes.text(x, y, _mathematics(point), ha="center", va="center", fontsize=9)
+    clear = {"fc": "0.985", "ec": "none", "pad": 1}
+    axes.text(middle, y, term.divergence, ha="center", va="center", fontsize=8, weight="bold", bbox=clear)
+
+
+def _paler(colour: Any) -> tuple[float, float, float]:
+    red, green, blue = mpl.colors.to_rgb(colour)
+    return (red + 3) / 4, (green + 3) / 4, (blue + 3) / 4
+
+
+def _mathematics(text: str) -> str:
+    """Return a point or quantity such as "S(x*)" or "cos(f(x), f(x*_S))" as a figure prints it."""
+    written = text.replace("*", "^*").replace("x~", r"\tilde{x}").replace("cos", r"\cos")
+    return "$" + re.sub(r"_([a-z]{2,})", r"_{\\mathrm{\1}}", written) + "$"

@@ -551,6 +551,21 @@ METHODS: dict[str, Method] = {
         averages_weights=True,
     ),
 }
+METHODS["PeerAiD-fixed"] = replace(
+    METHODS["PeerAiD"],
+    title="PeerAiD with a fixed teacher",
+    source="Jung et al. 2024, section 4.3: eq. 4 with a fixed teacher in the peer's place",
+    maximises=(Maximised("KL", "T(x)", "S(x~)", start="gaussian"),),
+    minimises=(
+        Term("CE", "y", "S(x*)", weight="l1"),
+        Term("KL", "T(x*)", "S(x*)", weight="l2", tau="tau"),
+        Term("KL", "S(x)", "S(x*)", weight="l3", tau="tau"),
+    ),
+    settings={"l1": 0.0, "l2": 1.0, "l3": 1.0, "tau": 5.0, "kl_reduction": "mean"},
+    settings_on={"tiny_imagenet": {"l1": 0.035, "l2": 35.0, "l3": 20.0, "tau": 1.0}},
+    differences=f"{_ELEMENT_MEAN} The paper says that the loss stays the same, not what its attack maximises; here it "
+    "is PeerAiD's, too, with the teacher's answer for the peer's. No released code.",
+)
 METHODS["ARD+"] = with_label_mixing(
     METHODS["ARD"],
     "RKD eq. 5",

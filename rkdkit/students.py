@@ -36,16 +36,17 @@ class Students:
         return list({run.spec.id: run for run in (*self.teacher_runs, *of_methods)}.values())
 
 
-def train(setup: Setup, names: Sequence[str]) -> Students:
+def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None) -> Students:
     """Train methods at an exhibit's scale, or find them trained.
 
-    The fixed teachers are the profile's: `teacher_method`, at the epoch that `select_on` names, and where a row asks
-    for one, a naturally trained network of the same architecture.
+    The fixed teachers are chosen at the epoch that `select_on` names; where a row asks for a natural teacher, it is a
+    naturally trained network of the same architecture.
 
     Parameters
     ----------
     setup : what a notebook was asked for.
     names : rows of `methods.METHODS`.
+    teacher_method : how their fixed teacher is trained; None: as the profile says.
 
     Raises
     ------
@@ -57,9 +58,9 @@ def train(setup: Setup, names: Sequence[str]) -> Students:
     scale = setup.profile
     for name, row in rows.items():  # a specification that does not fit is refused before any training
         scale.spec(name, teachers=tuple(Teacher(module="to be trained", letter=letter) for letter in row.guides))
+    robust = teacher_method or scale.teacher_method
     guide_specs = [
-        setup.specs(NATURAL if letter == "T_nat" else scale.teacher_method, student=scale.teacher_network)
-        for letter in letters
+        setup.specs(NATURAL if letter == "T_nat" else robust, student=scale.teacher_network) for letter in letters
     ]
     guide_runs = dict(zip(letters, runs.ensure_all(*guide_specs, store=setup.store), strict=True))
     guides = {letter: [choose(setup, run) for run in of_seeds] for letter, of_seeds in guide_runs.items()}

@@ -202,14 +202,16 @@ def references(v, y, h):
         each_other = kl(v["P(x*_S)"], a_adv, reduction=reduction) + kl(v["S(x*_P)"], b_adv, reduction=reduction)
         return h["own"] * (trades + alp) + (1 - h["own"]) * each_other
 
-    def peeraid():
-        peer = h["g1"] * cross_entropy(y, p_adv) + h["g2"] * h["tau_p"] ** 2 * kl(s_adv, p_adv, h["tau_p"], reduction)
+    def peeraid_student(guided):
         return (
-            peer
-            + h["l1"] * cross_entropy(y, s_adv)
-            + h["l2"] * h["tau"] ** 2 * kl(p_adv, s_adv, h["tau"], reduction)
+            h["l1"] * cross_entropy(y, s_adv)
+            + h["l2"] * h["tau"] ** 2 * guided
             + h["l3"] * h["tau"] ** 2 * kl(s, s_adv, h["tau"], reduction)
         )
+
+    def peeraid():
+        peer = h["g1"] * cross_entropy(y, p_adv) + h["g2"] * h["tau_p"] ** 2 * kl(s_adv, p_adv, h["tau_p"], reduction)
+        return peer + peeraid_student(kl(p_adv, s_adv, h["tau"], reduction))
 
     return {
         "Natural": lambda: cross_entropy(y, s),
@@ -227,6 +229,7 @@ def references(v, y, h):
         "AdaAD": lambda: rslad("x*"),
         "CAT": cat,
         "PeerAiD": peeraid,
+        "PeerAiD-fixed": lambda: peeraid_student(from_teacher("x*", s_adv, h["tau"]).mean()),
     }
 
 
@@ -245,6 +248,7 @@ CASES = [
     ("AdaAD", {"l": 0.8}),
     ("CAT", {"own": 0.4, "beta": 2}),
     ("PeerAiD", {"l1": 0.035, "l2": 35, "l3": 20, "tau": 1, "g1": 1, "g2": 100, "kl_reduction": "batchmean"}),
+    ("PeerAiD-fixed", {"l1": 0.7, "l2": 0.4, "tau": 3}),
     ("PeerAiD", {"tau": 3, "tau_p": 2, "g1": 0.5, "g2": 0.3, "l1": 0.7, "l2": 0, "l3": 0.2}),
 ]
 
@@ -335,6 +339,7 @@ OFF = dict.fromkeys(("l1", "l2", "l3", "g1", "g2"), 0.0)
         ("PeerAiD", {**OFF, "l3": 1.0}, {"S(x)", "S(x*)"}),
         ("PeerAiD", {**OFF, "l1": 1.0}, {"S(x*)"}),
         ("PeerAiD", {**OFF, "g1": 1.0}, {"P(x*)"}),
+        ("PeerAiD-fixed", {"l3": 0.0}, {"S(x*)"}),
     ],
 )
 def test_gradients_arrive_at_the_trained_networks_alone(name, changes, arrives):

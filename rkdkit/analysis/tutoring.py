@@ -1,6 +1,6 @@
 """How well a guide answers on a student's adversarial examples while that student learns (PeerAiD Figure 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,9 +18,10 @@ class Curve:
 
     Attributes
     ----------
-    network : "teacher" or "peer".
-    examples : whose adversarial examples: "student" (x*_S) or "own" (x*_T, x*_P).
-    correct : by seed, then epoch: (N,) bool, on the same N test images throughout.
+    network : "teacher", "peer" or "student".
+    examples : whose adversarial examples: "student" (x*_S), the student's name where there are two, or "own"
+        (x*_T, x*_P).
+    correct : by seed, then epoch: (N,) bool, on the same N images throughout.
     """
 
     network: str
@@ -77,22 +78,27 @@ class TutoringCurves:
         return self.teacher_on_student, self.teacher_on_own, self.peer_on_student, self.peer_on_own
 
     def table(self) -> pd.DataFrame:
-        """Return the numbers to draw: network, examples, epoch, accuracy and its interval as fractions, n, seeds."""
-        return pd.DataFrame(
-            {
-                "network": curve.network,
-                "examples": curve.examples,
-                "epoch": epoch,
-                "robust_accuracy": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "n": estimate.n,
-                "seeds": estimate.seeds,
-            }
-            for curve in self.curves
-            for epoch in curve.epochs
-            for estimate in [curve.at(epoch)]
-        )
+        """Return the numbers to draw, as :func:`table_of`."""
+        return table_of(self.curves)
+
+
+def table_of(curves: Iterable[Curve]) -> pd.DataFrame:
+    """Return curves as numbers: network, examples, epoch, accuracy and its interval as fractions, n, seeds."""
+    return pd.DataFrame(
+        {
+            "network": curve.network,
+            "examples": curve.examples,
+            "epoch": epoch,
+            "robust_accuracy": estimate.value,
+            "low": estimate.low,
+            "high": estimate.high,
+            "n": estimate.n,
+            "seeds": estimate.seeds,
+        }
+        for curve in curves
+        for epoch in curve.epochs
+        for estimate in [curve.at(epoch)]
+    )
 
 
 def tutoring_curves(

@@ -43,7 +43,7 @@ def figure_1_claims(curves: TutoringCurves) -> list[Claim]:
         Claim(
             "The peer's accuracy on its own adversarial examples stays near zero: below guessing whenever measured.",
             "PeerAiD, Figure 1 and section 4.4",
-            *_below_guessing(Quantity(f"peer on x*_P where it is highest, epoch {highest}", own), curves.num_classes),
+            *below_guessing(Quantity(f"peer on x*_P where it is highest, epoch {highest}", own), curves.num_classes),
             1 - (1 - evaluation.CONFIDENCE) / len(curves.peer_on_own.epochs),
         ),
     ]
@@ -110,12 +110,12 @@ def _natural_training_is_not_robust(measured: WhiteBox) -> Claim:
     return Claim(
         "Natural training gives no robustness: its AutoAttack accuracy is below guessing.",
         "PeerAiD, Table 1",
-        *_below_guessing(Quantity("Natural, AutoAttack accuracy", natural), measured.num_classes),
+        *below_guessing(Quantity("Natural, AutoAttack accuracy", natural), measured.num_classes),
     )
 
 
-def _below_guessing(quantity: Quantity, num_classes: int) -> tuple[Quantity, Quantity, evaluation.Estimate]:
-    """Return guessing, the quantity said to be below it, and their difference."""
+def below_guessing(quantity: Quantity, num_classes: int) -> tuple[Quantity, Quantity, evaluation.Estimate]:
+    """Return what a claim takes where a quantity is said to be below guessing: higher, lower and their difference."""
     own, guessing = quantity.estimate, 1 / num_classes
     return (
         Quantity("guessing", replace(own, value=guessing, low=guessing, high=guessing)),

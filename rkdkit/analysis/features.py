@@ -1,0 +1,193 @@
+"""How a guide sees a student's adversarial examples: right or wrong, and how far from home (PeerAiD Table 2)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rkdkit import attacks, checks, data, evaluation, models, runs
+from rkdkit.determinism import exact_arithmetic
+from rkdkit.progress import track
+from rkdkit.provenance import environment
+from rkdkit.runs import Snapshot, correct_predictions
+from rkdkit.store import Store
+
+ACCURACIES = ("f(x)", "f(x*_f)", "f(x*_S)", "S(x*_S)")
+"""Whose answers at what are right: of a guide f and of the student S that it taught."""
+
+COSINES = ("cos(f(x), f(x*_S))", "cos(f(x*_S), f(x*_f))", "cos(f(x), f(x*_f))")
+"""Of a guide's penultimate features at two kinds of images."""
+
+
+@dataclass(frozen=True)
+class Similarity(evaluation.Estimate):
+    """A mean cosine similarity, or a difference of two, with its interval; `value`, `low`, `high` are no shares."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What was measured of several guides, each with the student that it taught.
+
+    Attributes
+    ----------
+    measured : by guide, then by quantity, one tensor a seed: (N,) bool for `ACCURACIES`, (N,) float32 in [-1, 1] for
+        `COSINES`; on the same N test images throughout.
+    num_classes : 1 / num_classes is what guessing gets.
+    """
+
+    measured: Mapping[str, Mapping[str, Sequence[Tensor]]]
+    num_classes: int
+
+    def __getitem__(self, asked: tuple[str, str]) -> evaluation.Estimate:
+        """Return a quantity of a guide, over all seeds: ``measured["peer", "f(x)"]``."""
+        guide, quantity = asked
+        of_seeds = self.measured[guide][quantity]
+        if quantity in COSINES:
+            return mean_similarity(of_seeds)
+        return evaluation.over_seeds([evaluation.proportion(correct) for correct in of_seeds])
+
+    def minus(self, first: tuple[str, str], second: tuple[str, str]) -> evaluation.Estimate:
+        """Paired difference of two accuracies, or of two cosines, each (guide, quantity), over all seeds."""
+        pairs = list(zip(*(self.measured[guide][quantity] for guide, quantity in (first, second)), strict=True))
+        if first[1] in COSINES:
+            return mean_similarity([a - b for a, b in pairs], bounds=(-2.0, 2.0))
+        return evaluation.over_seeds([evaluation.paired_difference(a, b) for a, b in pairs], bounds=(-1.0, 1.0))
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers: guide, quantity, value and its interval (accuracies as fractions), n, seeds."""
+        return pd.DataFrame(
+            {"guide": guide, "quantity": quantity, **asdict(self[guide, quantity])}
+            for guide, quantities in self.measured.items()
+            for quantity in quantities
+        )
+
+
+def guidance(
+    guides: Mapping[str, Sequence[Snapshot]],
+    students: Mapping[str, Sequence[Snapshot]],
+    dataset: data.Dataset,
+    attack: attacks.Attack,
+    *,
+    n: int | None = None,
+    store: Store | None = None,
+) -> Guidance:
+    """Measure guides on natural images, on their own adversarial examples x*_f and on those of their students, x*_S.
+
+    Parameters
+    ----------
+    guides : one a seed, by name.
+    students : whom each of them taught, in the same order.
+    dataset : whose test images to use.
+    attack : makes x*_f and x*_S, by the cross entropy.
+    n : only the first so many test images, at least 2; None: all.
+    store : as `runs.ensure`.
+
+    Raises
+    ------
+    ValueError
+        If there is not one student a guide, or fewer than 2 images: their mean cosine has no interval.
+    """
+    counts = {name: (len(of_seeds), len(students.get(name, ()))) for name, of_seeds in guides.items()}
+    if guides.keys() != students.keys() or any(a != b or a == 0 for a, b in counts.values()):
+        raise ValueError(f"One student a guide is needed; guides and students: {counts or 'none'}.")
+    split = dataset.test.take(slice(0, n))
+    checks.number("The number of test images", len(split), 2)
+    measured: dict[str, dict[str, list[Tensor]]] = {
+        name: {quantity: [] for quantity in (*ACCURACIES, *COSINES)} for name in guides
+    }
+    pairs = [(name, *pair) for name in guides for pair in zip(guides[name], students[name], strict=True)]
+    for name, guide, student in track(pairs, desc=f"Guides, by {attack}", unit="guide"):
+        (natural,) = correct_predictions([guide], split, store=store)
+        (own,) = correct_predictions([guide], split, attack, store=store)
+        on_student, taught = correct_predictions([guide, student], split, attack, student, store=store)
+        cosines = _kept_similarities(guide, student, split, attack, store or Store())
+        for quantity, values in zip((*ACCURACIES, *COSINES), (natural, own, on_student, taught, *cosines), strict=True):
+            measured[name][quantity].append(values)
+    return Guidance(measured, len(dataset.classes))
+
+
+def similarities(
+    guide: nn.Module, student: nn.Module, images: Tensor, labels: Tensor, attack: attacks.Attack
+) -> Tensor:
+    """Compare a guide's penultimate features at natural images and at two kinds of adversarial examples.
+
+    The adversarial examples are those of :func:`evaluation.correct_predictions`.
+
+    Parameters
+    ----------
+    guide : the network f; it must show its features, as the kit's own do.
+    student : the network S.
+    images : (N, C, H, W) uint8, or floating point in [0, 1].
+    labels : (N,) int64.
+    attack : makes x*_f and x*_S, by the cross entropy.
+
+    Returns
+    -------
+    (3, N) float32 in [-1, 1] on the CPU, in the order of `COSINES`.
+
+    Raises
+    ------
+    ValueError
+        If the guide shows no features, or images or labels do not fit.
+    """
+    if not isinstance(guide, models.Classifier):
+        raise ValueError(f"{type(guide).__name__} shows no penultimate features: it must be a models.Classifier.")
+    checks.images(images)
+    checks.labels(labels, len(images), guide.num_classes)
+    kinds = ((guide, None), (student, attack), (guide, attack))
+    batches = zip(*(evaluation.perturbed(a, images, labels, by) for a, by in kinds), strict=True)
+    found = []
+    for batch in batches:
+        with exact_arithmetic(), torch.no_grad(), attacks.attacked(guide):
+            natural, on_student, own = (guide.features(x) for x, _ in batch)
+        pairs = ((natural, on_student), (on_student, own), (natural, own))
+        found.append(torch.stack([F.cosine_similarity(a, b) for a, b in pairs]))
+    return torch.cat(found, dim=1).clamp(-1, 1).cpu()
+
+
+def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-1.0, 1.0)) -> Similarity:
+    """Mean over images, with its 95 % interval by normal theory, then over seeds.
+
+    Parameters
+    ----------
+    of_seeds : (N,) cosines, or paired differences of cosines, one tensor a seed; N at least 2.
+    bounds : where they lie; the interval stays within.
+    """
+    z = NormalDist().inv_cdf((1 + evaluation.CONFIDENCE) / 2)
+    estimates = []
+    for values in of_seeds:
+        mean, n = values.double().mean().item(), len(values)
+        margin = z * values.double().std().item() / math.sqrt(n)
+        estimates.append(evaluation.Estimate(mean, mean - margin, mean + margin, n))
+    return Similarity(**asdict(evaluation.over_seeds(estimates, bounds)))
+
+
+def _kept_similarities(
+    guide: Snapshot, student: Snapshot, split: data.Split, attack: attacks.Attack, store: Store
+) -> Tensor:
+    """Return :func:`similarities` of snapshots; the answer is kept in the store."""
+    question = {
+        "engine": runs.EVALUATION_ENGINE,
+        "question": "cosine similarities of penultimate features",
+        "guide": guide.digest,
+        "student": student.digest,
+        "attack": {"name": type(attack).__name__, **attack.parameters()},
+        "data": split.digest,
+        "n": len(split),
+    }
+    answer = store.read_answer(question)
+    if answer is None:
+        device = runs.default_device()
+        found = similarities(guide.load(device), student.load(device), split.images, split.labels, attack)
+        answer = found.numpy().astype("<f4").tobytes().hex()
+        store.write_answer(question, answer, environment(device))
+    return torch.from_numpy(np.frombuffer(bytes.fromhex(answer), "<f4").reshape(len(COSINES), -1).copy())

@@ -1,0 +1,229 @@
+"""Guides and their students: features with known cosines, and the paper's claims on made-up answers."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import tiny_spec
+from test_notebooks import saved_extents
+
+from rkdkit import attacks, claims, evaluation, figures, models, runs
+from rkdkit.analysis import features
+from rkdkit.analysis.peer_tutoring import BY_PEER, BY_TEACHER, CURVES, PeerTutoring, peer_tutoring
+from rkdkit.analysis.tutoring import Curve
+from rkdkit.papers import peeraid_tutoring
+
+
+class Plane(models.Classifier):
+    """A network on images of two pixels whose penultimate features are the pixels, turned by an angle."""
+
+    def __init__(self, angle=0.0):
+        super().__init__(2, 2, [0.0], [1.0])
+        self.turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        with torch.no_grad():
+            self.head.weight.copy_(torch.eye(2))
+            self.head.bias.zero_()
+
+    def trunk(self, x):
+        return x.flatten(1) @ self.turn.T
+
+
+class Fixed(attacks.Attack):
+    """Makes of every image the one that belongs to the network attacked."""
+
+    def __init__(self, images):
+        object.__setattr__(self, "made", images)
+
+    def examples(self, network, images, _labels, _generator):
+        return self.made[network].view(1, 1, 1, 2).expand_as(images)
+
+
+def test_cosines_are_those_of_the_features_at_x_and_at_both_kinds_of_adversarial_examples():
+    guide, student = Plane(angle=0.7), Plane()
+    x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]).view(3, 1, 1, 2)
+    attack = Fixed({student: torch.tensor([1.0, 0.0]), guide: torch.tensor([0.0, 0.5])})
+    found = features.similarities(guide, student, x, torch.tensor([0, 1, 1]), attack)
+    half = math.sqrt(0.5)
+    expected = torch.tensor([[1.0, half, 0.0], [0.0, 0.0, 0.0], [0.0, half, 1.0]])
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_a_network_that_shows_no_features_is_refused():
+    x, y = torch.zeros(1, 1, 1, 2), torch.tensor([0])
+    with pytest.raises(ValueError, match="Sequential shows no penultimate features"):
+        features.similarities(torch.nn.Sequential(), Plane(), x, y, attacks.FGSM(0.1))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        features.similarities(Plane(), Plane(), x + 2, y, attacks.FGSM(0.1))
+
+
+def test_a_mean_cosine_has_the_normal_interval_and_stays_within_its_bounds():
+    values = torch.tensor([0.5, 0.7, 0.6, 0.8])
+    mean = features.mean_similarity([values])
+    margin = 1.959964 * math.sqrt((0.0225 + 0.0025 + 0.0025 + 0.0225) / 3) / 2
+    assert (mean.value, mean.low, mean.high) == pytest.approx((0.65, 0.65 - margin, 0.65 + margin), abs=1e-6)
+    assert str(mean) == "0.650 [0.523, 0.777]"
+    assert features.mean_similarity([torch.tensor([0.9, 1.0])]).high == 1.0
+    two = features.mean_similarity([values, values - 0.2])
+    assert (two.value, two.seeds) == (pytest.approx(0.55), 2)
+    assert two.high - two.low > mean.high - mean.low
+
+
+@pytest.fixture(scope="module")
+def pupils(tmp_path_factory):
+    """A PeerAiD run, a run with a fixed teacher in the peer's place, and that teacher."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
+        teacher = runs.ensure(tiny_spec("TRADES", epochs=1)).snapshot()
+        by_teacher = runs.ensure(tiny_spec("PeerAiD-fixed", teachers=(teacher.as_teacher(),)))
+        yield runs.ensure(tiny_spec("PeerAiD")), by_teacher, teacher
+
+
+def test_guides_of_snapshots_are_measured_on_the_images_they_are_judged_on(pupils, digits):
+    run = pupils[0]
+    peer, student = run.snapshot("peer"), run.snapshot()
+    attack = attacks.PGD(0.2, 0.1, 2)
+    measured = features.guidance({"peer": [peer]}, {"peer": [student]}, digits, attack, n=20)
+    split = digits.test.take(slice(0, 20))
+    for quantity, asked in {
+        "f(x)": ([peer], None, None),
+        "f(x*_f)": ([peer], attack, None),
+        "f(x*_S)": ([peer], attack, student),
+        "S(x*_S)": ([student], attack, None),
+    }.items():
+        judges, by, attacked = asked
+        (correct,) = runs.correct_predictions(judges, split, by, attacked)
+        assert measured["peer", quantity] == evaluation.proportion(correct)
+    fresh = features.similarities(peer.load(), student.load(), split.images, split.labels, attack)
+    again = features.guidance({"peer": [peer]}, {"peer": [student]}, digits, attack, n=20)
+    for name, cosines in zip(features.COSINES, fresh, strict=True):
+        assert torch.equal(again.measured["peer"][name][0], cosines), "what is kept is what was measured"
+    assert list(measured.table().quantity) == [*features.ACCURACIES, *features.COSINES]
+    with pytest.raises(ValueError, match="One student a guide is needed"):
+        features.guidance({"peer": [peer]}, {"peer": []}, digits, attack)
+    with pytest.raises(ValueError, match="test images must be at least 2"):
+        features.guidance({"peer": [peer]}, {"peer": [student]}, digits, attack, n=1)
+
+
+def made_up(peer, teacher, natural, n=400):
+    """Guides that are right on the first so many images, and whose cosines scatter a little about a mean."""
+    noise = torch.linspace(-0.02, 0.02, n)
+
+    def quantities(accuracies, cosines):
+        right = zip(features.ACCURACIES, accuracies, strict=True)
+        close = zip(features.COSINES, cosines, strict=True)
+        return {
+            **{name: [torch.arange(n) < share * n] for name, share in right},
+            **{name: [value + noise] for name, value in close},
+        }
+
+    guides = {"peer": peer, "teacher": teacher, "natural": natural}
+    return features.Guidance({name: quantities(*values) for name, values in guides.items()}, 10)
+
+
+PAPERS = made_up(
+    ((0.76, 0.0, 0.69, 0.30), (0.95, 0.37, 0.35)),
+    ((0.57, 0.24, 0.39, 0.24), (0.96, 0.97, 0.96)),
+    ((0.75, 0.0, 0.43, 0.14), (0.80, 0.47, 0.41)),
+)
+
+
+def test_table_2s_claims_on_guides_with_a_known_answer():
+    def verdicts(measured):
+        return [claim.verdict for claim in peeraid_tutoring.table_2_claims(measured)]
+
+    assert verdicts(PAPERS) == [claims.HOLDS] * 7
+    swapped = made_up(
+        ((0.7, 0.5, 0.3, 0.2), (0.5, 0.6, 0.7)),
+        ((0.7, 0.2, 0.5, 0.4), (0.9, 0.9, 0.9)),
+        ((0.7, 0.0, 0.4, 0.3), (0.8, 0.4, 0.4)),
+    )
+    assert verdicts(swapped) == [claims.FAILS] * 7
+    same = ((0.5, 0.1, 0.5, 0.5), (0.8, 0.8, 0.8))
+    assert verdicts(made_up(same, same, same)) == [claims.OPEN] * 7
+
+
+def test_the_papers_table_2_stands_beside_ours_number_by_number():
+    table = peeraid_tutoring.beside_table_2(PAPERS.table())
+    assert len(table) == 21
+    assert table.paper.notna().all()
+    gap = (table.value - table.paper).abs()
+    assert gap.max() < 0.011, "made up from the paper's own numbers"
+    of_peer = table[table.guide == "peer"].set_index("quantity").paper
+    assert of_peer["S(x*_S)"] == pytest.approx(0.2969)
+    assert of_peer["cos(f(x*_S), f(x*_f))"] == 0.37
+
+
+def test_the_guides_legend_lies_between_the_panels_and_the_caption():
+    table = peeraid_tutoring.beside_table_2(PAPERS.table())
+    figure = figures.guides_compared(table, peeraid_tutoring.TABLE_2, "paper: CIFAR-100, ResNet-18")
+    label, legend, caption = saved_extents(
+        figure, figure.axes[1], SimpleNamespace(get_legend=lambda: figure.legends[0])
+    )
+    assert label.y0 >= legend.y1
+    assert legend.y0 >= caption.y1
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == list(peeraid_tutoring.TABLE_2.values())
+
+
+def test_each_network_is_followed_on_its_own_students_examples(pupils, digits):
+    by_peer, by_teacher, teacher = pupils
+    attack = attacks.PGD(0.2, 0.1, 2)
+    curves = peer_tutoring([by_peer], [by_teacher], [teacher], digits, attack, n=20)
+    splits = {"test": digits.test, "train": digits.split_validation(128, 32)[0]}
+    for images, panel in curves.panels.items():
+        split = splits[images].take(slice(0, 20))
+        for epoch in (1, 2):
+            taught, alone = by_peer.snapshot("student", epoch), by_teacher.snapshot("student", epoch)
+            peer = by_peer.snapshot("peer", epoch)
+            judged = {
+                ("student", BY_PEER): (taught, taught),
+                ("peer", BY_PEER): (peer, taught),
+                ("student", BY_TEACHER): (alone, alone),
+                ("teacher", BY_TEACHER): (teacher, alone),
+            }
+            for part, (judge, attacked) in judged.items():
+                (correct,) = runs.correct_predictions([judge], split, attack, attacked)
+                assert torch.equal(panel[part].correct[0][epoch], correct)
+    table = curves.table()
+    assert len(table) == 2 * 4 * 2
+    assert set(table.images) == {"test", "train"}
+
+
+def test_pupils_and_guides_that_do_not_belong_together_are_refused(pupils, digits):
+    by_peer, by_teacher, teacher = pupils
+    with pytest.raises(ValueError, match=r"a seed are needed, not seeds \[0\] and \[\]"):
+        peer_tutoring([by_peer], [], [], digits, attacks.FGSM(0.1))
+    with pytest.raises(ValueError, match="must come with the one fixed teacher that taught it"):
+        peer_tutoring([by_peer], [by_teacher], [by_peer.snapshot()], digits, attacks.FGSM(0.1))
+    with pytest.raises(ValueError, match="must come with the one fixed teacher that taught it"):
+        peer_tutoring([by_peer], [by_peer], [teacher], digits, attacks.FGSM(0.1))
+
+
+def four_curves(*by_epoch, n=200):
+    return {
+        part: Curve(*part, {0: {e: torch.arange(n) < share * n for e, share in enumerate(shares, 1)}})
+        for part, shares in zip(CURVES, by_epoch, strict=True)
+    }
+
+
+def test_figure_3s_claims_on_curves_with_a_known_answer():
+    def verdicts(test, train):
+        curves = PeerTutoring({"test": four_curves(*test), "train": four_curves(*train)})
+        return [claim.verdict for claim in peeraid_tutoring.figure_3_claims(curves)]
+
+    up, down, flat = [0.1, 0.2, 0.3, 0.5, 0.7], [0.6, 0.5, 0.4, 0.3, 0.2], [0.4] * 5
+    assert verdicts((up, up, flat, down), (up, up, flat, down)) == [claims.HOLDS] * 7
+    assert verdicts((down, down, flat, up), (down, down, flat, up)) == [claims.FAILS] * 7
+    assert verdicts([flat] * 4, [flat] * 4) == [claims.OPEN] * 7
+
+
+def test_figure_3_has_a_panel_each_for_test_and_training_images():
+    flat = [0.4] * 3
+    curves = PeerTutoring({"test": four_curves(*[flat] * 4), "train": four_curves(*[flat] * 4)})
+    labels = {part: f"line {i}" for i, part in enumerate(CURVES)}
+    figure = figures.peer_tutoring(curves.table(), labels)
+    assert [axes.get_ylabel()[:5] for axes in figure.axes] == ["Test ", "Train"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(labels.values())
+    dashed = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
+    assert [dashed[label] for label in labels.values()] == ["-", "-", "--", "--"]
