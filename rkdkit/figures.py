@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
@@ -227,3 +229,34 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
     style()
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     return figure, axes
+
+
+def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str, str]) -> Figure:
+    """Draw mean entropy over epochs with its interval as a band, one line a network; dashed: what it teaches.
+
+    Parameters
+    ----------
+    table : as `EntropyCurves.table`: network, epoch, entropy_nats, low, high.
+    num_classes : guessing has an entropy of ln(num_classes).
+    taught_by : the students and the network that teaches each; a student is drawn in its teacher's colour.
+    """
+    figure, axes = new_figure()
+    colours = {"Natural": COLOURS["natural"], "PGD-AT": COLOURS["teacher"]}
+    for network in dict.fromkeys(table.network):
+        part, teacher = table[table.network == network], taught_by.get(network)
+        colour = colours[teacher or network]
+        label = f"{network}: student of {teacher}" if teacher else f"{network}, the teacher"
+        line, marker = ("-", "o") if teacher else ("--", "^")
+        axes.plot(part.epoch, part.entropy_nats, line, marker=marker, ms=4, color=colour, label=label, clip_on=False)
+        axes.fill_between(part.epoch, part.low, part.high, color=colour, alpha=0.15, lw=0)
+    guessing = math.log(num_classes)
+    axes.set(xlabel="Epochs of each network's own training", ylabel="Mean entropy of the answer (nats)")
+    axes.set_ylim(0, 1.12 * guessing)
+    axes.axhline(guessing, color="0.5", lw=1, ls=":")
+    axes.annotate(
+        f"guessing: ln {num_classes}", (0, guessing), (4, 3), ("axes fraction", "data"), "offset points", color="0.35"
+    )
+    axes.grid(axis="y", alpha=0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    return figure

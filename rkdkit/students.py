@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rkdkit import methods, runs
+from rkdkit import checks, methods, runs
 from rkdkit.profiles import Setup
 from rkdkit.runs import Run, Snapshot
-from rkdkit.spec import AVERAGED, Teacher
+from rkdkit.spec import AVERAGED, RunSpec, Teacher
 
 NATURAL = "Natural"
 
@@ -89,3 +89,39 @@ def choose(setup: Setup, run: Run) -> Snapshot:
     attack = setup.profile.selection_attack if methods.get(run.spec.method).attacks else None
     role = AVERAGED if AVERAGED in run.record["snapshots"] else "student"
     return runs.select(run, setup.profile.select_on, attack, role=role, n=setup.n_test, store=setup.store)
+
+
+def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: float = 1.0) -> list[RunSpec]:
+    """Return RKD's students of a fixed teacher, one run a seed: AKD, or AKD+ where labels are mixed in.
+
+    Parameters
+    ----------
+    setup : what a notebook was asked for.
+    teacher_method : how the teacher is trained, at the profile's scale.
+    mixing : the share of the teacher's answers, RKD's alpha, in [0, 1]; the labels have the rest.
+    stopped : after what share of its epochs the teacher's training is stopped, in [0, 1]: its nearest snapshot.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such method.
+    ValueError
+        If a share is out of its range.
+    """
+    checks.number("early_stop, the share of a teacher's epochs,", stopped, 0, 1)
+    method, settings = ("AKD", {}) if mixing == 1 else ("AKD+", {"mixing": mixing})
+    guides = setup.specs(teacher_method, student=setup.profile.teacher_network)
+    return [
+        setup.profile.spec(
+            method,
+            guide.seed,
+            settings=tuple(settings.items()),
+            teachers=(Teacher(run=guide, epoch=_epoch_near(guide, stopped)),),
+        )
+        for guide in guides
+    ]
+
+
+def _epoch_near(spec: RunSpec, share: float) -> int:
+    kept = [epoch for epoch in range(1, spec.epochs + 1) if spec.has_snapshot(epoch)]
+    return min(kept, key=lambda epoch: abs(epoch - share * spec.epochs))
