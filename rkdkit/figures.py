@@ -1,6 +1,7 @@
 """Saving an exhibit as picture, numbers and provenance; the look they share."""
 
 import io
+import itertools
 import json
 import math
 import time
@@ -12,9 +13,12 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
@@ -260,3 +264,58 @@ def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
     return figure
+
+
+_BY_DIFFICULTY = {
+    "cosine": ("Cosine similarity of\nstudent and teacher", (-0.03, 1.03)),
+    "p_T,K": ("Teacher: $p_{T,K}$", (-0.03, 1.03)),
+    "p_S,K - p_T,K": ("Student by AKD:\n$p_{S,K} - p_{T,K}$", (-1.03, 1.03)),
+}
+
+
+def trajectories_by_difficulty(table: pd.DataFrame) -> Figure:
+    """Draw a column a teacher and kind of images: similarity, the teacher, AKD's gain, and all students' smoothed gain.
+
+    Parameters
+    ----------
+    table : as `Trajectories.table`: teacher, images, quantity, student, value, smoothed, easiest image first.
+    """
+    style()
+    columns = list(table.groupby(["teacher", "images"], sort=False))
+    figure, panels = plt.subplots(
+        len(_BY_DIFFICULTY) + 1, len(columns), figsize=(2.6 * len(columns), 9.5), sharex=True, sharey="row",
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    lines: dict[str, Artist] = {}
+    for column, ((teacher, images), part) in zip(panels.T, columns, strict=True):
+        column[0].set_title(f"{teacher} teacher,\n{images} images")
+        for panel, (quantity, (label, limits)) in zip(column, _BY_DIFFICULTY.items(), strict=False):
+            one = part[(part.quantity == quantity) & part.student.isin(["", "AKD"])]
+            colour = COLOURS["student"]
+            if quantity == "p_T,K":
+                colour = COLOURS["natural" if teacher == "Natural" else "teacher"]
+            panel.plot(_percent(one), one.value, ".", ms=3, color="0.7")
+            panel.plot(_percent(one), one.smoothed, color=colour, lw=2)
+            panel.set(ylim=limits)
+            panels[list(_BY_DIFFICULTY).index(quantity), 0].set_ylabel(label)
+        gains = part[part.quantity == "p_S,K - p_T,K"].groupby("student", sort=False)
+        for (student, one), (line, colour) in zip(gains, itertools.cycle(_STUDENT_LINES), strict=False):
+            (lines[str(student)],) = column[-1].plot(_percent(one), one.smoothed, line, color=colour, lw=1.8)
+        column[-1].set_xlabel("Test images, easiest\nto hardest (%)")
+        for panel in column[2:]:
+            panel.axhline(0, color="0.5", lw=0.8, ls=":")
+    panels[-1, 0].set_ylabel("All students, smoothed:\n$p_{S,K} - p_{T,K}$")
+    # an anchor of its own: matplotlib's "outside" moves onto the caption when the saved picture is cropped
+    figure.legend(lines.values(), lines, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, frameon=False)
+    return figure
+
+
+_STUDENT_LINES = [
+    ("-", COLOURS["student"]),
+    ("--", "0.2"),
+    *itertools.product(("-.", ":"), (_PALETTE[i] for i in (9, 5, 4, 6))),
+]
+
+
+def _percent(part: pd.DataFrame) -> Tensor:
+    return torch.linspace(0, 100, len(part))

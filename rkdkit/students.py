@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rkdkit import checks, methods, runs
+from rkdkit.analysis.trajectories import Family
 from rkdkit.profiles import Setup
 from rkdkit.runs import Run, Snapshot
 from rkdkit.spec import AVERAGED, RunSpec, Teacher
@@ -120,6 +121,43 @@ def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: f
         )
         for guide in guides
     ]
+
+
+def families(
+    setup: Setup, teacher_methods: Sequence[str], mixing: Sequence[float], early_stop: float
+) -> dict[str, Family]:
+    """Train fixed teachers and RKD's students of each, or find them trained.
+
+    Parameters
+    ----------
+    setup : what a notebook was asked for.
+    teacher_methods : how the teachers are trained.
+    mixing : the shares of the teacher's answers to try, as in :func:`akd_specs`; at least one.
+    early_stop : the share of its epochs after which a teacher that is stopped early teaches.
+
+    Raises
+    ------
+    UnknownNameError
+        If a method is not known.
+    ValueError
+        If a share is out of its range, or none is given to try.
+    """
+    if not isinstance(mixing, Sequence) or not mixing:
+        raise ValueError(f"mixing must list one share of the teacher's answers at least, as in [0.3], not {mixing!r}.")
+    groups = [
+        [
+            setup.specs(teacher, student=setup.profile.teacher_network),
+            akd_specs(setup, teacher),
+            akd_specs(setup, teacher, stopped=early_stop),
+            *(akd_specs(setup, teacher, alpha) for alpha in mixing),
+        ]
+        for teacher in teacher_methods
+    ]
+    trained = iter(runs.ensure_all(*(specs for group in groups for specs in group), store=setup.store))
+    return {
+        teacher: Family(next(trained), next(trained), next(trained), {alpha: next(trained) for alpha in mixing})
+        for teacher in teacher_methods
+    }
 
 
 def _epoch_near(spec: RunSpec, share: float) -> int:
