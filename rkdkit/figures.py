@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from rkdkit.analysis.sample_difficulty import Ranking
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
 from rkdkit.profiles import Setup
@@ -319,3 +320,27 @@ _STUDENT_LINES = [
 
 def _percent(part: pd.DataFrame) -> Tensor:
     return torch.linspace(0, 100, len(part))
+
+
+def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
+    """Draw each class's easiest images on the left and its hardest on the right, with their scores.
+
+    Parameters
+    ----------
+    ranked : the images and their difficulty.
+    n : how many of each, drawn in two rows, the most extreme first.
+    """
+    style()
+    wide = math.ceil(n / 2)
+    figure = plt.figure(figsize=(1.3 * wide, 2.2 * len(ranked.classes)), layout="constrained")
+    score = torch.stack(list(ranked.difficulty)).mean(0)
+    for label, blocks in enumerate(figure.subfigures(len(ranked.classes), 2, squeeze=False, wspace=0.05)):
+        for block, which, chosen in zip(blocks, ("easiest", "hardest"), ranked.extremes(label, n), strict=True):
+            block.suptitle(f"{ranked.classes[label]}: {which} to learn", fontsize="medium")
+            for place, panel in enumerate(block.subplots(2, wide).flat):
+                panel.set_axis_off()
+                if place < n:
+                    image = ranked.split.images[chosen[place]].permute(1, 2, 0)
+                    panel.imshow(image, cmap="gray", vmin=0, vmax=255)
+                    panel.set_title(f"{score[chosen[place]]:.2f}", fontsize=7, pad=2)
+    return figure
