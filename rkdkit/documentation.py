@@ -34,7 +34,8 @@ _TAIL = """\
 Where a method names no settings of its own paper, the `paper` profile trains it as PeerAiD does: 300 epochs, batches of
 128, lr 0.1 times 0.1 at epochs 214, 259 and 284, weight decay 2e-4, SGD with momentum 0.9, PGD-10. Methods that replay
 each batch m times are trained for 1/m of their epochs. The settings above are defaults: `RunSpec.settings` and a
-profile's `settings` change them.
+profile's `settings` change them. Milestones are epochs at whose start the rate drops, counted from 0 as PyTorch does;
+what is known here of ARD, RSLAD and CAT does not say from where they count.
 
 ## A method of your own
 

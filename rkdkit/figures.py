@@ -86,7 +86,7 @@ def save(
     made_with = environment(device)
     devices = sorted({trained["device"] for run in runs for trained in run.record["environments"]})
     caption = (
-        f"{setup}; epochs chosen on {_CHOSEN_ON[setup.profile.select_on]}.\n{note} {setup.dataset.source}.\n"
+        f"{setup}; epochs chosen on {_CHOSEN_ON[setup.profile.select_on]}.\n{note} Data: {setup.dataset.source}.\n"
         f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}; trained on {' and '.join(devices)}."
     )
     picture = _captioned_png(figure, caption, name)
@@ -184,12 +184,13 @@ METRICS = {"clean": "Clean", "fgsm": "FGSM", "pgd-20": "PGD-20", "autoattack": "
 """What a metric is called in figures; others keep their name."""
 
 
-def accuracy_by_method(table: pd.DataFrame, their_label: str, width: float = 9.0) -> Figure:
+def accuracy_by_method(table: pd.DataFrame, title: str, their_label: str, width: float = 9.0) -> Figure:
     """Draw a panel a metric and a row a method: our accuracy with its interval, and the paper's number beside it.
 
     Parameters
     ----------
     table : method, metric, accuracy, low, high and paper, as fractions.
+    title : of the figure.
     their_label : what the legend calls the paper's numbers.
     width : of the figure, in inches; the height follows from the number of methods.
     """
@@ -198,6 +199,7 @@ def accuracy_by_method(table: pd.DataFrame, their_label: str, width: float = 9.0
     figure, panels = plt.subplots(
         1, len(metrics), figsize=(width, 0.9 + 0.32 * len(methods)), sharey=True, layout="constrained", squeeze=False
     )
+    figure.suptitle(title)
     rows = range(len(methods))
     for panel, metric in zip(panels[0], metrics, strict=True):
         part = table[table.metric == metric].set_index("method").loc[methods]
@@ -210,8 +212,13 @@ def accuracy_by_method(table: pd.DataFrame, their_label: str, width: float = 9.0
         panel.grid(axis="x", alpha=0.3)
     panels[0][0].set_yticks(rows, methods)
     panels[0][0].invert_yaxis()
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    # The legend is anchored to an axes, since a figure's moves when the saved picture is cropped; it is wider than its
+    # axes, so it comes after the layout, which would widen them.
+    figure.canvas.draw()
+    figure.set_layout_engine("none")
+    middle = panels[0][len(metrics) // 2]
+    below = -0.7 / (middle.get_position().height * figure.get_figheight())  # inches, as a share of the axes' height
+    middle.legend(loc="upper center", bbox_to_anchor=(-0.1, below), ncols=2, frameon=False)
     return figure
 
 

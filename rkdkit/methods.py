@@ -385,8 +385,8 @@ METHODS: dict[str, Method] = {
         maximises=(Maximised("KL", "S(x)", "S(x~)", start="gaussian"),),
         minimises=(Term("CE", "y", "S(x)"), Term("KL", "S(x)", "S(x*)", weight="beta")),
         settings={"beta": 6.0, "kl_reduction": "batchmean"},
-        differences="ARD's tables use a TRADES whose beta (1/lambda there) they do not state; public re-runs with beta "
-        "6 are less accurate and more robust.",
+        differences="The KL's gradient reaches S(x), too, as in the released code. ARD's tables use a TRADES whose "
+        "beta (1/lambda there) they do not state; public re-runs with beta 6 are less accurate and more robust.",
     ),
     "KD": Method(
         title="KD",
@@ -508,6 +508,8 @@ METHODS: dict[str, Method] = {
         ),
         settings={"own": 1 / 20, "beta": 6.0, "kl_reduction": "batchmean"},
         recipe={"epochs": 200, "weight_decay": 5e-4, "milestones": (100, 150), "schedule": "multistep"},
+        differences="Inside the student's TRADES and the peer's ALP, S(x) and P(x) are no constants; what they teach "
+        "each other is. Where the learning rate drops is not known here: 100 and 150 of 200 epochs.",
     ),
     # The released code takes the KL's element-wise mean, and its weights are tuned for that. The student's soft label
     # is a constant nowhere: neither eq. 3 nor the code detaches it in the peer's loss, nor S(x) in eq. 4.
