@@ -1,7 +1,7 @@
 """Accuracy under attack, with intervals. Always float32: a final model's robustness is not measured in less."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -174,25 +174,48 @@ def logits(
         with exact_arithmetic():
             images = attack.examples(attacked, _as_float(images), labels, torch.Generator())
         attack = None
-    device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
-    noise = generator(seed, 0, "evaluation")
     answers = []
-    for start in range(0, len(images), batch_size):
-        x = _as_float(images[start : start + batch_size].to(device)).contiguous(memory_format=torch.channels_last)
-        y = labels[start : start + batch_size].to(device)
-        with exact_arithmetic():
-            if attack is not None:
-                with torch.enable_grad():
-                    x = attack.examples(attacked, x, y, noise)
-            of_batch = []
-            for judge in judges:
-                with attacks.attacked(judge):
-                    of_batch.append(judge(x).float())
+    for x, _ in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
+        of_batch = []
+        for judge in judges:
+            with exact_arithmetic(), attacks.attacked(judge):
+                of_batch.append(judge(x).float())
         answers.append(torch.stack(of_batch))
     found = torch.cat(answers, dim=1).cpu()
     if not found.isfinite().all():
         raise ValueError("A network answered NaN or infinite logits: it cannot be judged.")
     return found
+
+
+@torch.no_grad()
+def perturbed(
+    attacked: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images that networks are judged on, a batch after the other, on the attacked network's device.
+
+    Parameters
+    ----------
+    attacked, images, labels, attack, seed, batch_size : as :func:`correct_predictions`, checked there.
+
+    Yields
+    ------
+    (n, C, H, W) float32 in [0, 1], and (n,) int64 labels, n at most `batch_size`.
+    """
+    device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
+    noise = generator(seed, 0, "evaluation")
+    for start in range(0, len(images), batch_size):
+        x = _as_float(images[start : start + batch_size].to(device)).contiguous(memory_format=torch.channels_last)
+        y = labels[start : start + batch_size].to(device)
+        if attack is not None:
+            with exact_arithmetic(), torch.enable_grad():
+                x = attack.examples(attacked, x, y, noise)
+        yield x, y
 
 
 def _check(attacked: nn.Module, images: Tensor, labels: Tensor) -> None:

@@ -212,14 +212,29 @@ def accuracy_by_method(table: pd.DataFrame, title: str, their_label: str, width:
         panel.grid(axis="x", alpha=0.3)
     panels[0][0].set_yticks(rows, methods)
     panels[0][0].invert_yaxis()
-    # The legend is anchored to an axes, since a figure's moves when the saved picture is cropped; it is wider than its
-    # axes, so it comes after the layout, which would widen them.
+    _legend_below(panels[0][len(metrics) // 2], -0.1, 0.7, ncols=2)
+    return figure
+
+
+def _legend_below(panel: Axes, middle: float, inches: float, **legend: Any) -> None:
+    """Put one legend for all panels below a panel, when everything else is drawn.
+
+    It is anchored to an axes, since a figure's moves when the saved picture is cropped; it is wider than its axes, so
+    it comes after the layout, which would widen them.
+
+    Parameters
+    ----------
+    panel : of the lowest row.
+    middle : of the legend, as a share of the panel's width.
+    inches : how far it is below the panel.
+    legend : as `Axes.legend`.
+    """
+    figure = panel.get_figure(root=True)
+    assert figure is not None
     figure.canvas.draw()
     figure.set_layout_engine("none")
-    middle = panels[0][len(metrics) // 2]
-    below = -0.7 / (middle.get_position().height * figure.get_figheight())  # inches, as a share of the axes' height
-    middle.legend(loc="upper center", bbox_to_anchor=(-0.1, below), ncols=2, frameon=False)
-    return figure
+    below = -inches / (panel.get_position().height * figure.get_figheight())
+    panel.legend(**legend, loc="upper center", bbox_to_anchor=(middle, below), frameon=False)
 
 
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
@@ -281,12 +296,13 @@ _BY_DIFFICULTY = {
 }
 
 
-def trajectories_by_difficulty(table: pd.DataFrame) -> Figure:
+def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
     """Draw a column a teacher and kind of images: similarity, the teacher, AKD's gain, and all students' smoothed gain.
 
     Parameters
     ----------
     table : as `Trajectories.table`: teacher, images, quantity, student, value, smoothed, easiest image first.
+    title : of the figure.
     """
     style()
     columns = list(table.groupby(["teacher", "images"], sort=False))
@@ -294,6 +310,7 @@ def trajectories_by_difficulty(table: pd.DataFrame) -> Figure:
         len(_BY_DIFFICULTY) + 1, len(columns), figsize=(2.6 * len(columns), 9.5), sharex=True, sharey="row",
         layout="constrained", squeeze=False,
     )  # fmt: skip
+    figure.suptitle(title)
     lines: dict[str, Artist] = {}
     for column, ((teacher, images), part) in zip(panels.T, columns, strict=True):
         column[0].set_title(f"{teacher} teacher,\n{images} images")
@@ -313,8 +330,7 @@ def trajectories_by_difficulty(table: pd.DataFrame) -> Figure:
         for panel in column[2:]:
             panel.axhline(0, color="0.5", lw=0.8, ls=":")
     panels[-1, 0].set_ylabel("All students, smoothed:\n$p_{S,K} - p_{T,K}$")
-    # an anchor of its own: matplotlib's "outside" moves onto the caption when the saved picture is cropped
-    figure.legend(lines.values(), lines, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, frameon=False)
+    _legend_below(panels[-1, len(columns) // 2], -0.1, 0.6, handles=list(lines.values()), labels=list(lines), ncols=4)
     return figure
 
 

@@ -243,12 +243,14 @@ def trajectories(
             )
 
         def whole(run: Run, by: attacks.Attack | None) -> Tensor:
+            found = trajectory(run, split, by, store=store)
             bar.update()
-            return trajectory(run, split, by, store=store)
+            return found
 
         def final(run: Run, by: attacks.Attack | None) -> Tensor:
+            loss = per_image("cross entropy", run.snapshot(), split, by, store=store)
             bar.update()
-            return (-per_image("cross entropy", run.snapshot(), split, by, store=store)).exp()
+            return (-loss).exp()
 
         measured = {
             teacher: {"natural": answers(family, None), "adversarial": answers(family, attack)}
