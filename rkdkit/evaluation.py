@@ -1,13 +1,13 @@
 """Accuracy under attack, with intervals. Always float32: a final model's robustness is not measured in less."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, autoattack, checks, data
+from rkdkit import attacks, autoattack, checks, data, losses
 from rkdkit.determinism import exact_arithmetic, generator
 
 CONFIDENCE = 0.95
@@ -108,7 +108,6 @@ def evaluate(
     )
 
 
-@torch.no_grad()
 def correct_predictions(
     judges: Sequence[nn.Module],
     images: Tensor,
@@ -140,30 +139,58 @@ def correct_predictions(
     ValueError
         If images are NaN or outside [0, 1], labels do not fit, or a network answers NaN or infinite logits.
     """
-    checks.images(images)
     attacked = judges[0] if attacked is None else attacked
-    checks.labels(labels, len(images), getattr(attacked, "num_classes", torch.iinfo(torch.int64).max))
+    if isinstance(attack, autoattack.Packaged) and list(judges) == [attacked]:
+        # its batches are its own: it is handed all images at once, and judges as it goes
+        _check(attacked, images, labels)
+        return attack.correct(attacked, _as_float(images), labels)[None]
+    answers = logits(judges, images, labels, attack, attacked, seed=seed, batch_size=batch_size)
+    return answers.argmax(2) == labels.cpu()
+
+
+@torch.no_grad()
+def logits(
+    judges: Sequence[nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack | None = None,
+    attacked: nn.Module | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Tensor:
+    """Return what each of several networks answers, all on the same adversarial examples.
+
+    Parameters
+    ----------
+    judges, images, labels, attack, attacked, seed, batch_size : as :func:`correct_predictions`.
+
+    Returns
+    -------
+    (len(judges), N, classes) float32 on the CPU.
+
+    Raises
+    ------
+    ValueError
+        As :func:`correct_predictions`.
+    """
+    attacked = judges[0] if attacked is None else attacked
+    _check(attacked, images, labels)
     if isinstance(attack, autoattack.Packaged):
-        # its batches are its own: it is handed all images at once
-        images = data.to_float(images) if images.dtype == torch.uint8 else images.float()
-        if list(judges) == [attacked]:
-            return attack.correct(attacked, images, labels)[None]
         with exact_arithmetic():
-            images = attack.examples(attacked, images, labels, torch.Generator())
+            images = attack.examples(attacked, _as_float(images), labels, torch.Generator())
         attack = None
-    verdicts, finite = [], []
-    for x, y in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
-        with exact_arithmetic():
-            predictions = []
-            for judge in judges:
-                with attacks.attacked(judge):
-                    logits = judge(x)
-                finite.append(logits.isfinite().all())
-                predictions.append(logits.argmax(1) == y)
-        verdicts.append(torch.stack(predictions))
-    if not torch.stack(finite).all():
+    answers = []
+    for x, _ in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
+        of_batch = []
+        for judge in judges:
+            with exact_arithmetic(), attacks.attacked(judge):
+                of_batch.append(judge(x).float())
+        answers.append(torch.stack(of_batch))
+    found = torch.cat(answers, dim=1).cpu()
+    if not found.isfinite().all():
         raise ValueError("A network answered NaN or infinite logits: it cannot be judged.")
-    return torch.cat(verdicts, dim=1).cpu()
+    return found
 
 
 @torch.no_grad()
@@ -189,14 +216,60 @@ def perturbed(
     device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
     noise = generator(seed, 0, "evaluation")
     for start in range(0, len(images), batch_size):
-        x = images[start : start + batch_size].to(device)
-        x = data.to_float(x) if x.dtype == torch.uint8 else x.float()
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = _as_float(images[start : start + batch_size].to(device)).contiguous(memory_format=torch.channels_last)
         y = labels[start : start + batch_size].to(device)
         if attack is not None:
             with exact_arithmetic(), torch.enable_grad():
                 x = attack.examples(attacked, x, y, noise)
         yield x, y
+
+
+def _check(attacked: nn.Module, images: Tensor, labels: Tensor) -> None:
+    checks.images(images)
+    checks.labels(labels, len(images), getattr(attacked, "num_classes", torch.iinfo(torch.int64).max))
+
+
+def _as_float(images: Tensor) -> Tensor:
+    return data.to_float(images) if images.dtype == torch.uint8 else images.float()
+
+
+QUANTITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross entropy": losses.cross_entropy,
+    "entropy": lambda answers, _: losses.soft_cross_entropy(answers, answers),
+}
+"""What :func:`per_image` measures, from logits (N, classes) and labels (N,), in nats."""
+
+
+def per_image(
+    quantity: str,
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack | None = None,
+    *,
+    seed: int = 0,
+) -> Tensor:
+    """Measure something of a network's answer to each image; `runs.per_image` does so for snapshots.
+
+    Parameters
+    ----------
+    quantity : "cross entropy" with the label, of which exp(-.) is the probability of the correct class; or "entropy"
+        of the answer, between 0 (certain) and ln(classes) (guessing).
+    network, images, labels, attack, seed : as :func:`correct_predictions`; the network itself is attacked.
+
+    Returns
+    -------
+    (N,) float32 on the CPU, in nats.
+
+    Raises
+    ------
+    UnknownNameError
+        If `quantity` is another.
+    ValueError
+        As :func:`correct_predictions`.
+    """
+    measure = QUANTITIES[checks.one_of("quantity", quantity, QUANTITIES)]
+    return measure(logits([network], images, labels, attack, seed=seed)[0], labels.cpu())
 
 
 def accuracy(

@@ -1,7 +1,9 @@
 """Saving an exhibit as picture, numbers and provenance; the look they share."""
 
 import io
+import itertools
 import json
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -12,14 +14,18 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from rkdkit.analysis.overview import PARTS
 from rkdkit.analysis.peer_tutoring import BY_PEER
+from rkdkit.analysis.sample_difficulty import Ranking
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
 from rkdkit.profiles import Setup
@@ -214,14 +220,29 @@ def accuracy_by_method(table: pd.DataFrame, title: str, their_label: str, width:
         panel.grid(axis="x", alpha=0.3)
     panels[0][0].set_yticks(rows, methods)
     panels[0][0].invert_yaxis()
-    # The legend is anchored to an axes, since a figure's moves when the saved picture is cropped; it is wider than its
-    # axes, so it comes after the layout, which would widen them.
+    _legend_below(panels[0][len(metrics) // 2], -0.1, 0.7, ncols=2)
+    return figure
+
+
+def _legend_below(panel: Axes, middle: float, inches: float, **legend: Any) -> None:
+    """Put one legend for all panels below a panel, when everything else is drawn.
+
+    It is anchored to an axes, since a figure's moves when the saved picture is cropped; it is wider than its axes, so
+    it comes after the layout, which would widen them.
+
+    Parameters
+    ----------
+    panel : of the lowest row.
+    middle : of the legend, as a share of the panel's width.
+    inches : how far it is below the panel.
+    legend : as `Axes.legend`.
+    """
+    figure = panel.get_figure(root=True)
+    assert figure is not None
     figure.canvas.draw()
     figure.set_layout_engine("none")
-    middle = panels[0][len(metrics) // 2]
-    below = -0.7 / (middle.get_position().height * figure.get_figheight())  # inches, as a share of the axes' height
-    middle.legend(loc="upper center", bbox_to_anchor=(-0.1, below), ncols=2, frameon=False)
-    return figure
+    below = -inches / (panel.get_position().height * figure.get_figheight())
+    panel.legend(**legend, loc="upper center", bbox_to_anchor=(middle, below), frameon=False)
 
 
 def _legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], ncols: int) -> None:
@@ -377,3 +398,114 @@ def _mathematics(text: str) -> str:
     """Return a point or quantity such as "S(x*)" or "cos(f(x), f(x*_S))" as a figure prints it."""
     written = text.replace("*", "^*").replace("x~", r"\tilde{x}").replace("cos", r"\cos")
     return "$" + re.sub(r"_([a-z]{2,})", r"_{\\mathrm{\1}}", written) + "$"
+
+
+def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str, str]) -> Figure:
+    """Draw mean entropy over epochs with its interval as a band, one line a network; dashed: what it teaches.
+
+    Parameters
+    ----------
+    table : as `EntropyCurves.table`: network, epoch, entropy_nats, low, high.
+    num_classes : guessing has an entropy of ln(num_classes).
+    taught_by : the students and the network that teaches each; a student is drawn in its teacher's colour.
+    """
+    figure, axes = new_figure()
+    colours = {"Natural": COLOURS["natural"], "PGD-AT": COLOURS["teacher"]}
+    for network in dict.fromkeys(table.network):
+        part, teacher = table[table.network == network], taught_by.get(network)
+        colour = colours[teacher or network]
+        label = f"{network}: student of {teacher}" if teacher else f"{network}, the teacher"
+        line, marker = ("-", "o") if teacher else ("--", "^")
+        axes.plot(part.epoch, part.entropy_nats, line, marker=marker, ms=4, color=colour, label=label, clip_on=False)
+        axes.fill_between(part.epoch, part.low, part.high, color=colour, alpha=0.15, lw=0)
+    guessing = math.log(num_classes)
+    axes.set(xlabel="Epochs of each network's own training", ylabel="Mean entropy of the answer (nats)")
+    axes.set_ylim(0, 1.12 * guessing)
+    axes.axhline(guessing, color="0.5", lw=1, ls=":")
+    axes.annotate(
+        f"guessing: ln {num_classes}", (0, guessing), (4, 3), ("axes fraction", "data"), "offset points", color="0.35"
+    )
+    axes.grid(axis="y", alpha=0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    return figure
+
+
+_BY_DIFFICULTY = {
+    "cosine": ("Cosine similarity of\nstudent and teacher", (-0.03, 1.03)),
+    "p_T,K": ("Teacher: $p_{T,K}$", (-0.03, 1.03)),
+    "p_S,K - p_T,K": ("Student by AKD:\n$p_{S,K} - p_{T,K}$", (-1.03, 1.03)),
+}
+
+
+def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
+    """Draw a column a teacher and kind of images: similarity, the teacher, AKD's gain, and all students' smoothed gain.
+
+    Parameters
+    ----------
+    table : as `Trajectories.table`: teacher, images, quantity, student, value, smoothed, easiest image first.
+    title : of the figure.
+    """
+    style()
+    columns = list(table.groupby(["teacher", "images"], sort=False))
+    figure, panels = plt.subplots(
+        len(_BY_DIFFICULTY) + 1, len(columns), figsize=(2.6 * len(columns), 9.5), sharex=True, sharey="row",
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    figure.suptitle(title)
+    lines: dict[str, Artist] = {}
+    for column, ((teacher, images), part) in zip(panels.T, columns, strict=True):
+        column[0].set_title(f"{teacher} teacher,\n{images} images")
+        for panel, (quantity, (label, limits)) in zip(column, _BY_DIFFICULTY.items(), strict=False):
+            one = part[(part.quantity == quantity) & part.student.isin(["", "AKD"])]
+            colour = COLOURS["student"]
+            if quantity == "p_T,K":
+                colour = COLOURS["natural" if teacher == "Natural" else "teacher"]
+            panel.plot(_percent(one), one.value, ".", ms=3, color="0.7")
+            panel.plot(_percent(one), one.smoothed, color=colour, lw=2)
+            panel.set(ylim=limits)
+            panels[list(_BY_DIFFICULTY).index(quantity), 0].set_ylabel(label)
+        gains = part[part.quantity == "p_S,K - p_T,K"].groupby("student", sort=False)
+        for (student, one), (line, colour) in zip(gains, itertools.cycle(_STUDENT_LINES), strict=False):
+            (lines[str(student)],) = column[-1].plot(_percent(one), one.smoothed, line, color=colour, lw=1.8)
+        column[-1].set_xlabel("Test images, easiest\nto hardest (%)")
+        for panel in column[2:]:
+            panel.axhline(0, color="0.5", lw=0.8, ls=":")
+    panels[-1, 0].set_ylabel("All students, smoothed:\n$p_{S,K} - p_{T,K}$")
+    _legend_below(panels[-1, len(columns) // 2], -0.1, 0.6, handles=list(lines.values()), labels=list(lines), ncols=4)
+    return figure
+
+
+_STUDENT_LINES = [
+    ("-", COLOURS["student"]),
+    ("--", "0.2"),
+    *itertools.product(("-.", ":"), (_PALETTE[i] for i in (9, 5, 4, 6))),
+]
+
+
+def _percent(part: pd.DataFrame) -> Tensor:
+    return torch.linspace(0, 100, len(part))
+
+
+def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
+    """Draw each class's easiest images on the left and its hardest on the right, with their scores.
+
+    Parameters
+    ----------
+    ranked : the images and their difficulty.
+    n : how many of each, drawn in two rows, the most extreme first.
+    """
+    style()
+    wide = math.ceil(n / 2)
+    figure = plt.figure(figsize=(1.3 * wide, 2.2 * len(ranked.classes)), layout="constrained")
+    score = torch.stack(list(ranked.difficulty)).mean(0)
+    for label, blocks in enumerate(figure.subfigures(len(ranked.classes), 2, squeeze=False, wspace=0.05)):
+        for block, which, chosen in zip(blocks, ("easiest", "hardest"), ranked.extremes(label, n), strict=True):
+            block.suptitle(f"{ranked.classes[label]}: {which} to learn", fontsize="medium")
+            for place, panel in enumerate(block.subplots(2, wide).flat):
+                panel.set_axis_off()
+                if place < n:
+                    image = ranked.split.images[chosen[place]].permute(1, 2, 0)
+                    panel.imshow(image, cmap="gray", vmin=0, vmax=255)
+                    panel.set_title(f"{score[chosen[place]]:.2f}", fontsize=7, pad=2)
+    return figure

@@ -334,9 +334,11 @@ def with_label_mixing(method: Method, source: str, **changes: Any) -> Method:
     )
 
 
+RKD_TEACHER = {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9, "attack_steps": 7}
+"""How RKD trains every fixed teacher, whatever its method (its appendix A); fields of a profile."""
+
 _ON_LABELS = Maximised("CE", "y", "S(x~)")
 _RKD_STUDENT = {"epochs": 100, "batch_size": 256, "lr": 0.21, "schedule": "onecycle", "attack_steps": 7}
-_RKD_TEACHER = {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9, "attack_steps": 7}
 _ELEMENT_MEAN = (
     "The paper's KL is a sum over classes, the released code's a mean over batch and classes, 1/C of it, and its "
     "weights are tuned for that: kl_reduction 'mean' is the code's, 'batchmean' the paper's."
@@ -364,7 +366,7 @@ METHODS: dict[str, Method] = {
         source="RKD section 3.4 and Table 4: PGD-AT at 2/255 where 8/255 is tested",
         maximises=(_ON_LABELS,),
         minimises=(Term("CE", "y", "S(x*)"),),
-        recipe=_RKD_TEACHER,
+        recipe=RKD_TEACHER,
         differences="RKD section 3 trains in batches of 256, its appendix A teachers in batches of 128; here it is "
         "128. The step is not stated; here it stays 2/255. No released code.",
         eps_factor=0.25,
@@ -374,7 +376,7 @@ METHODS: dict[str, Method] = {
         source="Wong et al. 2020",
         maximises=(_ON_LABELS,),
         minimises=(Term("CE", "y", "S(x*)"),),
-        recipe={k: v for k, v in _RKD_TEACHER.items() if k != "attack_steps"},
+        recipe={k: v for k, v in RKD_TEACHER.items() if k != "attack_steps"},
         one_step=1.25,
     ),
     "Free-AT": Method(

@@ -166,6 +166,39 @@ PROFILES: dict[str, Profile] = {
 }  # fmt: skip
 """smoke: CI, seconds. quick: the effect, on a laptop in minutes. small: photographs. paper: PeerAiD section 4.1."""
 
+_TWO_CLASSES: dict[str, dict[str, Any]] = {
+    # at the ten digits' radius of 0.25 adversarial training on these two alone does not get beyond guessing
+    "digits": {"dataset": "digits:3,8", "eps": 0.15},
+    "cifar10": {"dataset": "cifar10:airplane,automobile"},
+}
+
+
+def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
+    """Return the fields in which an exhibit of RKD's appendix C to E differs from a profile; for :func:`setup`.
+
+    Fixed teachers are at their last epoch unless they are stopped early on purpose, so no images choose it.
+    At paper scale they are trained as the paper's appendix A says; its students have recipes of their own.
+
+    Parameters
+    ----------
+    profile : the name of a profile.
+    two_classes : whether on two classes only, with none of their images held out (RKD section C.2): planes and cars,
+        or of the digits two that look alike.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such profile.
+    """
+    base = PROFILES[checks.one_of("profile", profile, PROFILES)]
+    fields: dict[str, Any] = {"select_on": "last"}
+    if base.recipes:
+        fields |= methods.RKD_TEACHER
+    if two_classes:
+        fields |= {**_TWO_CLASSES[base.dataset], "n_train": None, "n_val": 0, "n_test": None}
+    return fields
+
+
 NOTEBOOK_PARAMETERS = ("profile", "seed", "n_seeds", "output_dir")
 
 
@@ -240,7 +273,7 @@ class Setup:
         )
 
 
-def setup(namespace: Mapping[str, Any], **exhibit: Any) -> Setup:
+def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: Any) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
 
     Call it as ``setup(globals())`` right after the parameters cell. Besides `profile`, `seed`, `n_seeds` and
@@ -250,6 +283,7 @@ def setup(namespace: Mapping[str, Any], **exhibit: Any) -> Setup:
     Parameters
     ----------
     namespace : the notebook's globals.
+    further : other names that its parameters cell may set: those that the exhibit itself reads.
     exhibit : fields of :class:`Profile` in which the exhibit differs from the others: `teacher_method="TRADES"`.
 
     Raises
@@ -265,7 +299,7 @@ def setup(namespace: Mapping[str, Any], **exhibit: Any) -> Setup:
     given = _parameters(namespace)
     fields = [f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed")]
     for name in given:
-        checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *fields))
+        checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *further, *fields))
     base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
     overrides = {name: value for name, value in given.items() if name in fields and value is not None}
     for name in overrides.keys() & {"eps", "step_size"}:

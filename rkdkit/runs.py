@@ -288,6 +288,44 @@ def correct_predictions(
     return torch.from_numpy(np.stack(rows)).bool()
 
 
+def per_image(
+    quantity: str,
+    snapshot: Snapshot,
+    split: data.Split,
+    attack: attacks.Attack | None = None,
+    *,
+    store: Store | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Measure something of a snapshot's answer to each image; every answer is kept in the store.
+
+    Parameters
+    ----------
+    quantity, attack : as :func:`evaluation.per_image`.
+    snapshot : of a run; it is attacked itself.
+    split : the images and labels.
+    store, device : as :func:`ensure`.
+
+    Returns
+    -------
+    (len(split),) float32, in nats.
+
+    Raises
+    ------
+    UnknownNameError
+        If `quantity` is not known.
+    """
+    checks.one_of("quantity", quantity, evaluation.QUANTITIES)
+    store = store or Store()
+    question = {**_question(snapshot, split, attack, snapshot), "question": quantity}
+    answer = store.read_answer(question)
+    if answer is None:
+        values = evaluation.per_image(quantity, snapshot.load(device), split.images, split.labels, attack)
+        answer = values.numpy().astype("<f4").tobytes().hex()
+        store.write_answer(question, answer, environment(torch.device(device or default_device())))
+    return torch.from_numpy(np.frombuffer(bytes.fromhex(answer), "<f4").astype(np.float32))
+
+
 def evaluate(
     snapshot: Snapshot,
     split: data.Split,

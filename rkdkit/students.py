@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rkdkit import methods, runs
+from rkdkit import checks, methods, runs
+from rkdkit.analysis.trajectories import Family
 from rkdkit.profiles import Setup
 from rkdkit.runs import Run, Snapshot
-from rkdkit.spec import AVERAGED, Teacher
+from rkdkit.spec import AVERAGED, RunSpec, Teacher
 
 NATURAL = "Natural"
 
@@ -90,3 +91,76 @@ def choose(setup: Setup, run: Run) -> Snapshot:
     attack = setup.profile.selection_attack if methods.get(run.spec.method).attacks else None
     role = AVERAGED if AVERAGED in run.record["snapshots"] else "student"
     return runs.select(run, setup.profile.select_on, attack, role=role, n=setup.n_test, store=setup.store)
+
+
+def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: float = 1.0) -> list[RunSpec]:
+    """Return RKD's students of a fixed teacher, one run a seed: AKD, or AKD+ where labels are mixed in.
+
+    Parameters
+    ----------
+    setup : what a notebook was asked for.
+    teacher_method : how the teacher is trained, at the profile's scale.
+    mixing : the share of the teacher's answers, RKD's alpha, in [0, 1]; the labels have the rest.
+    stopped : after what share of its epochs the teacher's training is stopped, in [0, 1]: its nearest snapshot.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such method.
+    ValueError
+        If a share is out of its range.
+    """
+    checks.number("early_stop, the share of a teacher's epochs,", stopped, 0, 1)
+    method, settings = ("AKD", {}) if mixing == 1 else ("AKD+", {"mixing": mixing})
+    guides = setup.specs(teacher_method, student=setup.profile.teacher_network)
+    return [
+        setup.profile.spec(
+            method,
+            guide.seed,
+            settings=tuple(settings.items()),
+            teachers=(Teacher(run=guide, epoch=_epoch_near(guide, stopped)),),
+        )
+        for guide in guides
+    ]
+
+
+def families(
+    setup: Setup, teacher_methods: Sequence[str], mixing: Sequence[float], early_stop: float
+) -> dict[str, Family]:
+    """Train fixed teachers and RKD's students of each, or find them trained.
+
+    Parameters
+    ----------
+    setup : what a notebook was asked for.
+    teacher_methods : how the teachers are trained.
+    mixing : the shares of the teacher's answers to try, as in :func:`akd_specs`; at least one.
+    early_stop : the share of its epochs after which a teacher that is stopped early teaches.
+
+    Raises
+    ------
+    UnknownNameError
+        If a method is not known.
+    ValueError
+        If a share is out of its range, or none is given to try.
+    """
+    if not isinstance(mixing, Sequence) or not mixing:
+        raise ValueError(f"mixing must list one share of the teacher's answers at least, as in [0.3], not {mixing!r}.")
+    groups = [
+        [
+            setup.specs(teacher, student=setup.profile.teacher_network),
+            akd_specs(setup, teacher),
+            akd_specs(setup, teacher, stopped=early_stop),
+            *(akd_specs(setup, teacher, alpha) for alpha in mixing),
+        ]
+        for teacher in teacher_methods
+    ]
+    trained = iter(runs.ensure_all(*(specs for group in groups for specs in group), store=setup.store))
+    return {
+        teacher: Family(next(trained), next(trained), next(trained), {alpha: next(trained) for alpha in mixing})
+        for teacher in teacher_methods
+    }
+
+
+def _epoch_near(spec: RunSpec, share: float) -> int:
+    kept = [epoch for epoch in range(1, spec.epochs + 1) if spec.has_snapshot(epoch)]
+    return min(kept, key=lambda epoch: abs(epoch - share * spec.epochs))
