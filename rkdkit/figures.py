@@ -12,10 +12,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
+from rkdkit.analysis.gradients import MEASURES, SemanticGradients
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
+from rkdkit.evaluation import Estimate
 from rkdkit.profiles import Setup
 from rkdkit.progress import say
 from rkdkit.provenance import environment
@@ -227,3 +229,46 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
     style()
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     return figure, axes
+
+
+def semantic_gradients(measured: SemanticGradients, names: Mapping[str, str], width: float = 9.0) -> Figure:
+    """Draw a row of images, below it a row of gradients a network, and beside them what was measured of all images.
+
+    Parameters
+    ----------
+    measured : as `gradients.semantic_gradients`.
+    names : what to call each network, in the order of the rows.
+    width : of the figure, in inches.
+    """
+    style()
+    k, rows = len(measured.images), len(names) + 1
+    figure = plt.figure(figsize=(width, 0.6 + rows * 0.62 * width / k), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(0.68, 0.32)).flat
+    panels = left.subplots(rows, k, squeeze=False)
+    for column, (image, label) in enumerate(zip(measured.images, measured.classes, strict=True)):
+        panels[0, column].imshow(image.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
+        panels[0, column].set_title(label)
+        for row, network in enumerate(names, start=1):
+            panels[row, column].imshow(measured.pictures[network][column].numpy(), cmap="gray", vmin=0, vmax=1)
+    for panel, label in zip(panels[:, 0], ("image", *names.values()), strict=True):
+        panel.set_ylabel(label, rotation=0, ha="right", va="center")
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    _means_by_network(measured, names, right)
+    return figure
+
+
+def _means_by_network(measured: SemanticGradients, names: Mapping[str, str], part: SubFigure) -> None:
+    for panel, (measure, title) in zip(part.subplots(len(MEASURES), 1), MEASURES.items(), strict=True):
+        for row, network in enumerate(names):
+            _dot(panel, row, measured.mean(network, measure), COLOURS[network])
+        panel.set_yticks(range(len(names)), list(names.values()))
+        panel.set(xlim=(0, 1.02), ylim=(len(names) - 0.5, -0.5))
+        panel.set_xlabel(title, fontsize="small")
+        panel.grid(axis="x", alpha=0.3)
+
+
+def _dot(panel: Axes, row: int, estimate: Estimate, colour: Any, **look: Any) -> None:
+    errors = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+    panel.errorbar(estimate.value, row, xerr=errors, fmt="o", ms=5, color=colour, **look)

@@ -1,0 +1,41 @@
+"""What PeerAiD says of its Figures 4 to 6: loss landscapes, features and input gradients."""
+
+from rkdkit.analysis.gradients import MEASURES, SemanticGradients
+from rkdkit.claims import Claim, Quantity
+
+
+def figure_6_claims(measured: SemanticGradients) -> list[Claim]:
+    """Check what the paper says of its Figure 6 (section 4.10), which prints no number.
+
+    "Spread across broad regions" here means a low Gini index; "semantic", alignment with the image; "a similar pattern
+    to the student", that the peer's map is more like the student's than the natural network's is.
+
+    Parameters
+    ----------
+    measured : of the networks "student", "peer" and "natural".
+    """
+    return [
+        _more(
+            measured,
+            "The natural network's gradient is spread over more of the image than the student's.",
+            ("student", "natural"),
+            "gini",
+        ),
+        _more(
+            measured,
+            "The student's gradient follows what is in the image, more than the natural network's.",
+            ("student", "natural"),
+            "alignment",
+        ),
+        _more(
+            measured,
+            "The peer's gradient has a pattern similar to the student's, though the peer is not robust itself.",
+            ("peer", "natural"),
+            "similarity",
+        ),
+    ]
+
+
+def _more(measured: SemanticGradients, text: str, networks: tuple[str, str], measure: str) -> Claim:
+    first, second = (Quantity(f"{name}: {MEASURES[measure]}", measured.mean(name, measure)) for name in networks)
+    return Claim(text, "PeerAiD, Figure 6 and section 4.10", first, second, measured.minus(*networks, measure))
