@@ -9,12 +9,14 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from rkdkit.analysis.gradients import MEASURES, SemanticGradients
+from rkdkit.analysis.landscape import Landscape
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
 from rkdkit.evaluation import Estimate
@@ -25,7 +27,9 @@ from rkdkit.runs import Run, Snapshot, default_device
 from rkdkit.store import write_atomically
 
 _PALETTE = sns.color_palette("colorblind")
-COLOURS = {"teacher": _PALETTE[0], "peer": _PALETTE[1], "student": _PALETTE[2], "natural": _PALETTE[3]}
+COLOURS = {
+    "teacher": _PALETTE[0], "peer": _PALETTE[1], "student": _PALETTE[2], "natural": _PALETTE[3], "TRADES": _PALETTE[4]
+}  # fmt: skip
 """The same network has the same colour in every exhibit."""
 
 
@@ -272,3 +276,46 @@ def _means_by_network(measured: SemanticGradients, names: Mapping[str, str], par
 def _dot(panel: Axes, row: int, estimate: Estimate, colour: Any, **look: Any) -> None:
     errors = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
     panel.errorbar(estimate.value, row, xerr=errors, fmt="o", ms=5, color=colour, **look)
+
+
+def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]], width: float = 9.0) -> Figure:
+    """Draw a surface a network, below them the profiles, and how far the loss rises on average.
+
+    Parameters
+    ----------
+    measured : as `landscape.landscapes`.
+    lines : by network, its key in `COLOURS` and its line style, in the order of drawing.
+    width : of the figure, in inches.
+    """
+    style()
+    figure = plt.figure(figsize=(width, 0.72 * width), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(0.52, 0.48)).flat
+    _surfaces(measured, upper)
+    profile, rise = lower.subplots(1, 2, width_ratios=(0.6, 0.4))
+    table = measured.table()
+    for row, (network, (colour, line)) in enumerate(lines.items()):
+        part = table[(table.network == network) & (table.part == "profile")]
+        profile.plot(part["first"], part.loss, line, color=COLOURS[colour], label=network)
+        profile.fill_between(part["first"], part.low, part.high, color=COLOURS[colour], alpha=0.12, lw=0)
+        _dot(rise, row, measured.rise(network), COLOURS[colour], mfc=COLOURS[colour] if line == "-" else "white")
+    profile.set(xlabel="Offset along the direction (filter norms)", ylabel="Adversarial loss (nats)", ylim=(0, None))
+    profile.set_xticks(np.linspace(measured.offsets[0], measured.offsets[-1], 7))
+    profile.grid(axis="y", alpha=0.3)
+    rise.set_yticks(range(len(lines)), list(lines))
+    rise.set(xlabel="Mean rise over the profile (nats)", ylim=(len(lines) - 0.5, -0.5))
+    rise.set_xlim(left=min(0, rise.get_xlim()[0]))
+    rise.grid(axis="x", alpha=0.3)
+    lower.legend(*profile.get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), frameon=False)
+    return figure
+
+
+def _surfaces(measured: Landscape, part: SubFigure) -> None:
+    first, second = np.meshgrid(measured.grid, measured.grid, indexing="ij")
+    top = max(float(surface.max()) for surface in measured.surfaces.values())
+    panels = part.subplots(1, len(measured.surfaces), subplot_kw={"projection": "3d"}, squeeze=False)
+    for panel, (network, surface) in zip(panels[0], measured.surfaces.items(), strict=True):
+        panel.plot_surface(first, second, surface.numpy(), cmap="viridis", vmin=0, vmax=top, lw=0, rstride=1, cstride=1)
+        ends = (-measured.grid[-1], 0, measured.grid[-1])
+        panel.set(title=network, zlim=(0, top), xticks=ends, yticks=ends, xlabel="first", ylabel="second")
+        panel.tick_params(labelsize="x-small")
+    part.supylabel("Adversarial loss (nats)", fontsize="small")

@@ -1,7 +1,33 @@
 """What PeerAiD says of its Figures 4 to 6: loss landscapes, features and input gradients."""
 
 from rkdkit.analysis.gradients import MEASURES, SemanticGradients
+from rkdkit.analysis.landscape import Landscape
 from rkdkit.claims import Claim, Quantity
+
+NOT_AVERAGED = "PeerAiD, not averaged"
+"""PeerAiD's student itself, where "PeerAiD" is the average of its weights."""
+
+
+def figure_4_claims(measured: Landscape) -> list[Claim]:
+    """Check what the paper says of its Figure 4 (section 4.8), which prints no number.
+
+    "Sharper" here means that the adversarial loss rises more on average between -0.75 and 0.75 filter norms.
+
+    Parameters
+    ----------
+    measured : of the networks "PGD-AT", "TRADES", "PeerAiD" and `NOT_AVERAGED`.
+    """
+    return [
+        Claim(
+            f"The loss landscape of {other} is sharper than that of {own}.",
+            "PeerAiD, Figure 4 and section 4.8",
+            Quantity(f"{other}, mean rise of the adversarial loss", measured.rise(other)),
+            Quantity(f"{own}, mean rise of the adversarial loss", measured.rise(own)),
+            measured.rise_minus(other, own),
+        )
+        for own in ("PeerAiD", NOT_AVERAGED)
+        for other in ("PGD-AT", "TRADES")
+    ]
 
 
 def figure_6_claims(measured: SemanticGradients) -> list[Claim]:
