@@ -1,6 +1,7 @@
 """Saving an exhibit as picture, numbers and provenance; the look they share."""
 
 import io
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from rkdkit.analysis.embedding import EXAMPLES, Embedding
 from rkdkit.analysis.gradients import MEASURES, SemanticGradients
 from rkdkit.analysis.landscape import Landscape
 from rkdkit.attacks import Attack
@@ -319,3 +321,36 @@ def _surfaces(measured: Landscape, part: SubFigure) -> None:
         panel.set(title=network, zlim=(0, top), xticks=ends, yticks=ends, xlabel="first", ylabel="second")
         panel.tick_params(labelsize="x-small")
     part.supylabel("Adversarial loss (nats)", fontsize="small")
+
+
+def embeddings(measured: Embedding, titles: Mapping[str, str], width: float = 9.0) -> Figure:
+    """Draw a t-SNE a network, natural images as dots and x*_S as crosses, and the silhouettes below it.
+
+    Parameters
+    ----------
+    measured : as `embedding.embed`.
+    titles : what to call each network, in the order of the panels.
+    width : of the figure, in inches.
+    """
+    style()
+    figure = plt.figure(figsize=(width, width / len(titles) + 1.5), layout="constrained")
+    (part,) = figure.subfigures(
+        squeeze=False
+    ).flat  # a legend outside a whole figure moves when the saved picture is cropped
+    panels = part.subplots(1, len(titles), squeeze=False)
+    names = {"natural": "natural images", "student": "$x^*_S$"}
+    markers, points = {"natural": "o", "student": "x"}, measured.points
+    apart = (_PALETTE[9], "0.25", *_PALETTE[5:9])  # colours that stand for no network
+    colours = dict(zip(sorted(set(points["class"])), apart, strict=False))
+    for panel, (network, title) in zip(panels[0], titles.items(), strict=True):
+        for name, examples in itertools.product(colours, EXAMPLES):
+            own = (points["class"] == name) & (points.examples == examples) & (points.network == network)
+            panel.scatter(
+                points.x[own], points.y[own], s=14, marker=markers[examples], color=colours[name], alpha=0.8, lw=0.9,
+                label=f"{name}, {names[examples]}",
+            )  # fmt: skip
+        scores = "\n".join(f"{names[e]}: {measured.silhouette(network, e)}" for e in EXAMPLES)
+        panel.set(title=title, xticks=[], yticks=[], xlabel=f"silhouette of\n{scores}")
+    handles = panels[0, 0].get_legend_handles_labels()
+    part.legend(*handles, loc="outside lower center", ncols=len(colours), frameon=False)
+    return figure

@@ -1,5 +1,6 @@
 """What PeerAiD says of its Figures 4 to 6: loss landscapes, features and input gradients."""
 
+from rkdkit.analysis.embedding import EXAMPLES, Embedding
 from rkdkit.analysis.gradients import MEASURES, SemanticGradients
 from rkdkit.analysis.landscape import Landscape
 from rkdkit.claims import Claim, Quantity
@@ -27,6 +28,29 @@ def figure_4_claims(measured: Landscape) -> list[Claim]:
         )
         for own in ("PeerAiD", NOT_AVERAGED)
         for other in ("PGD-AT", "TRADES")
+    ]
+
+
+def figure_5_claims(measured: Embedding) -> list[Claim]:
+    """Check what the paper says of its Figure 5 (section 4.9), which prints no number.
+
+    "Separates" here means a higher mean silhouette in the penultimate features themselves, not in their t-SNE.
+
+    Parameters
+    ----------
+    measured : of the network "peer" and fixed teachers by other names.
+    """
+    return [
+        Claim(
+            f"The peer separates the classes of {EXAMPLES[examples]} better than the fixed teacher ({teacher}).",
+            "PeerAiD, Figure 5 and section 4.9",
+            Quantity(f"peer, silhouette of {EXAMPLES[examples]}", measured.silhouette("peer", examples)),
+            Quantity(f"{teacher}, silhouette of {EXAMPLES[examples]}", measured.silhouette(teacher, examples)),
+            measured.minus("peer", teacher, examples),
+        )
+        for teacher in measured.scores
+        if teacher != "peer"
+        for examples in EXAMPLES
     ]
 
 
