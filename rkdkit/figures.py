@@ -12,22 +12,27 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from rkdkit.analysis.embedding import EXAMPLES, Embedding
+from rkdkit.analysis.gradients import MEASURES, SemanticGradients
+from rkdkit.analysis.landscape import Landscape
 from rkdkit.analysis.overview import PARTS
 from rkdkit.analysis.peer_tutoring import BY_PEER
 from rkdkit.analysis.sample_difficulty import Ranking
 from rkdkit.attacks import Attack
 from rkdkit.claims import Claim
+from rkdkit.evaluation import Estimate
 from rkdkit.profiles import Setup
 from rkdkit.progress import say
 from rkdkit.provenance import environment
@@ -35,7 +40,9 @@ from rkdkit.runs import Run, Snapshot, default_device
 from rkdkit.store import write_atomically
 
 _PALETTE = sns.color_palette("colorblind")
-COLOURS = {"teacher": _PALETTE[0], "peer": _PALETTE[1], "student": _PALETTE[2], "natural": _PALETTE[3]}
+COLOURS = {
+    "teacher": _PALETTE[0], "peer": _PALETTE[1], "student": _PALETTE[2], "natural": _PALETTE[3], "TRADES": _PALETTE[4]
+}  # fmt: skip
 """The same network has the same colour in every exhibit."""
 
 
@@ -245,7 +252,7 @@ def _legend_below(panel: Axes, middle: float, inches: float, **legend: Any) -> N
     panel.legend(**legend, loc="upper center", bbox_to_anchor=(middle, below), frameon=False)
 
 
-def _legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], ncols: int) -> None:
+def _figure_legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], ncols: int) -> None:
     """Put one legend for all panels below a figure."""
     # an anchor of its own: matplotlib's "outside" moves onto the caption when the saved picture is cropped
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=ncols, frameon=False)
@@ -300,7 +307,7 @@ def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: 
     panels[1].set(xlabel="Cosine of the guide's penultimate features")
     handles, labels = panels[0].get_legend_handles_labels()
     handles += panels[0].plot([], [], "D", ms=5, mfc="none", color="0.35")
-    _legend_below(figure, handles, [*labels, their_label], ncols=len(handles))
+    _figure_legend(figure, handles, [*labels, their_label], ncols=len(handles))
     return figure
 
 
@@ -320,7 +327,7 @@ def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Fi
         axes.get_legend().remove()
         accuracy_axis(axes, f"{str(images).capitalize()} robust accuracy on $x^*_S$")
         axes.set_xlabel("Epochs of the students and the peer")
-    _legend_below(figure, handles, texts, ncols=2)
+    _figure_legend(figure, handles, texts, ncols=2)
     return figure
 
 
@@ -508,4 +515,122 @@ def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
                     image = ranked.split.images[chosen[place]].permute(1, 2, 0)
                     panel.imshow(image, cmap="gray", vmin=0, vmax=255)
                     panel.set_title(f"{score[chosen[place]]:.2f}", fontsize=7, pad=2)
+
+
+def semantic_gradients(measured: SemanticGradients, names: Mapping[str, str], width: float = 9.0) -> Figure:
+    """Draw a row of images, below it a row of gradients a network, and beside them what was measured of all images.
+
+    Parameters
+    ----------
+    measured : as `gradients.semantic_gradients`.
+    names : what to call each network, in the order of the rows.
+    width : of the figure, in inches.
+    """
+    style()
+    k, rows = len(measured.images), len(names) + 1
+    figure = plt.figure(figsize=(width, 0.6 + rows * 0.62 * width / k), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(0.68, 0.32)).flat
+    panels = left.subplots(rows, k, squeeze=False)
+    for column, (image, label) in enumerate(zip(measured.images, measured.classes, strict=True)):
+        panels[0, column].imshow(image.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
+        panels[0, column].set_title(label)
+        for row, network in enumerate(names, start=1):
+            panels[row, column].imshow(measured.pictures[network][column].numpy(), cmap="gray", vmin=0, vmax=1)
+    for panel, label in zip(panels[:, 0], ("image", *names.values()), strict=True):
+        panel.set_ylabel(label, rotation=0, ha="right", va="center")
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    _means_by_network(measured, names, right)
+    return figure
+
+
+def _means_by_network(measured: SemanticGradients, names: Mapping[str, str], part: SubFigure) -> None:
+    for panel, (measure, title) in zip(part.subplots(len(MEASURES), 1), MEASURES.items(), strict=True):
+        for row, network in enumerate(names):
+            _dot(panel, row, measured.mean(network, measure), COLOURS[network])
+        panel.set_yticks(range(len(names)), list(names.values()))
+        panel.set(xlim=(0, 1.02), ylim=(len(names) - 0.5, -0.5))
+        panel.set_xlabel(title, fontsize="small")
+        panel.grid(axis="x", alpha=0.3)
+
+
+def _dot(panel: Axes, row: int, estimate: Estimate, colour: Any, **look: Any) -> None:
+    errors = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+    panel.errorbar(estimate.value, row, xerr=errors, fmt="o", ms=5, color=colour, **look)
+
+
+def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]], width: float = 9.0) -> Figure:
+    """Draw a surface a network, below them the profiles, and how far the loss rises on average.
+
+    Parameters
+    ----------
+    measured : as `landscape.landscapes`.
+    lines : by network, its key in `COLOURS` and its line style, in the order of drawing.
+    width : of the figure, in inches.
+    """
+    style()
+    figure = plt.figure(figsize=(width, 0.72 * width), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(0.52, 0.48)).flat
+    _surfaces(measured, upper)
+    profile, rise = lower.subplots(1, 2, width_ratios=(0.6, 0.4))
+    table = measured.table()
+    for row, (network, (colour, line)) in enumerate(lines.items()):
+        part = table[(table.network == network) & (table.part == "profile")]
+        profile.plot(part["first"], part.loss, line, color=COLOURS[colour], label=network)
+        profile.fill_between(part["first"], part.low, part.high, color=COLOURS[colour], alpha=0.12, lw=0)
+        _dot(rise, row, measured.rise(network), COLOURS[colour], mfc=COLOURS[colour] if line == "-" else "white")
+    profile.set(xlabel="Offset along the direction (filter norms)", ylabel="Adversarial loss (nats)", ylim=(0, None))
+    profile.set_xticks(np.linspace(measured.offsets[0], measured.offsets[-1], 7))
+    profile.grid(axis="y", alpha=0.3)
+    rise.set_yticks(range(len(lines)), list(lines))
+    rise.set(xlabel="Mean rise over the profile (nats)", ylim=(len(lines) - 0.5, -0.5))
+    rise.set_xlim(left=min(0, rise.get_xlim()[0]))
+    rise.grid(axis="x", alpha=0.3)
+    lower.legend(*profile.get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), frameon=False)
+    return figure
+
+
+def _surfaces(measured: Landscape, part: SubFigure) -> None:
+    first, second = np.meshgrid(measured.grid, measured.grid, indexing="ij")
+    top = max(float(surface.max()) for surface in measured.surfaces.values())
+    panels = part.subplots(1, len(measured.surfaces), subplot_kw={"projection": "3d"}, squeeze=False)
+    for panel, (network, surface) in zip(panels[0], measured.surfaces.items(), strict=True):
+        panel.plot_surface(first, second, surface.numpy(), cmap="viridis", vmin=0, vmax=top, lw=0, rstride=1, cstride=1)
+        ends = (-measured.grid[-1], 0, measured.grid[-1])
+        panel.set(title=network, zlim=(0, top), xticks=ends, yticks=ends, xlabel="first", ylabel="second")
+        panel.tick_params(labelsize="x-small")
+    part.supylabel("Adversarial loss (nats)", fontsize="small")
+
+
+def embeddings(measured: Embedding, titles: Mapping[str, str], width: float = 9.0) -> Figure:
+    """Draw a t-SNE a network, natural images as dots and x*_S as crosses, and the silhouettes below it.
+
+    Parameters
+    ----------
+    measured : as `embedding.embed`.
+    titles : what to call each network, in the order of the panels.
+    width : of the figure, in inches.
+    """
+    style()
+    figure = plt.figure(figsize=(width, width / len(titles) + 1.5), layout="constrained")
+    (part,) = figure.subfigures(
+        squeeze=False
+    ).flat  # a legend outside a whole figure moves when the saved picture is cropped
+    panels = part.subplots(1, len(titles), squeeze=False)
+    names = {"natural": "natural images", "student": "$x^*_S$"}
+    markers, points = {"natural": "o", "student": "x"}, measured.points
+    apart = (_PALETTE[9], "0.25", *_PALETTE[5:9])  # colours that stand for no network
+    colours = dict(zip(sorted(set(points["class"])), apart, strict=False))
+    for panel, (network, title) in zip(panels[0], titles.items(), strict=True):
+        for name, examples in itertools.product(colours, EXAMPLES):
+            own = (points["class"] == name) & (points.examples == examples) & (points.network == network)
+            panel.scatter(
+                points.x[own], points.y[own], s=14, marker=markers[examples], color=colours[name], alpha=0.8, lw=0.9,
+                label=f"{name}, {names[examples]}",
+            )  # fmt: skip
+        scores = "\n".join(f"{names[e]}: {measured.silhouette(network, e)}" for e in EXAMPLES)
+        panel.set(title=title, xticks=[], yticks=[], xlabel=f"silhouette of\n{scores}")
+    handles = panels[0, 0].get_legend_handles_labels()
+    part.legend(*handles, loc="outside lower center", ncols=len(colours), frameon=False)
     return figure
