@@ -173,39 +173,57 @@ def _named(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-METRICS = {"clean": "Clean", "fgsm": "FGSM", "pgd-20": "PGD-20", "autoattack": "AutoAttack"}
-"""What a metric is called in figures; others keep their name."""
+METRICS = {
+    "clean": "Clean",
+    "fgsm": "FGSM",
+    "pgd-10": "PGD-10",
+    "pgd-20": "PGD-20",
+    "pgd-1000": "PGD-1000",
+    "square": "Square (black box)",
+    "unbounded": "PGD-1000, any radius",
+    "autoattack": "AutoAttack",
+}
+"""What a metric is called in figures; others keep their name, as do methods."""
 
 
-def accuracy_by_method(table: pd.DataFrame, their_label: str, width: float = 9.0) -> Figure:
+def accuracy_by_method(
+    table: pd.DataFrame, their_label: str, width: float = 9.0, row: str = "method", panel_of: str = "metric"
+) -> Figure:
     """Draw a panel a metric and a row a method: our accuracy with its interval, and the paper's number beside it.
 
     Parameters
     ----------
     table : method, metric, accuracy, low, high and paper, as fractions.
     their_label : what the legend calls the paper's numbers.
-    width : of the figure, in inches; the height follows from the number of methods.
+    width : of the figure, in inches; the height follows from the number of rows.
+    row, panel_of : the columns of `table` that say in which row and panel a number stands.
     """
     style()
-    methods, metrics = list(dict.fromkeys(table.method)), list(dict.fromkeys(table.metric))
+    names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
     figure, panels = plt.subplots(
-        1, len(metrics), figsize=(width, 0.9 + 0.32 * len(methods)), sharey=True, layout="constrained", squeeze=False
+        1, len(titles), figsize=(width, 1.4 + 0.28 * len(names)), sharey=True, layout="constrained", squeeze=False
     )
-    rows = range(len(methods))
-    for panel, metric in zip(panels[0], metrics, strict=True):
-        part = table[table.metric == metric].set_index("method").loc[methods]
+    rows = range(len(names))
+    for panel, title in zip(panels[0], titles, strict=True):
+        part = table[table[panel_of] == title].set_index(row).loc[names]
         value = 100 * part.accuracy
         errors = [value - 100 * part.low, 100 * part.high - value]
         panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_PALETTE[0], label="here, with 95 % interval")
         panel.plot(100 * part.paper, rows, "D", ms=5, mfc="none", color=_PALETTE[1], label=their_label, clip_on=False)
         number = f"first {part.n.iloc[0]:,} images" if part.n.iloc[0] < table.n.max() else f"{part.n.iloc[0]:,} images"
-        panel.set(title=METRICS.get(metric, metric), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
+        panel.set(title=_metric_name(title), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
         panel.grid(axis="x", alpha=0.3)
-    panels[0][0].set_yticks(rows, methods)
+    panels[0][0].set_yticks(rows, [_metric_name(name) for name in names])
     panels[0][0].invert_yaxis()
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _metric_name(name: str) -> str:
+    """Return what a metric, which may be transferred "from" a network, is called in figures."""
+    metric, transferred, network = name.partition(" from ")
+    return METRICS.get(metric, metric) + transferred + network
 
 
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
@@ -215,9 +233,13 @@ def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
     note = figure.text(0.5, lowest / figure.get_figheight(), caption, ha="center", va="top", fontsize=7, color="0.35")
     layout = figure.get_layout_engine()
     figure.set_layout_engine("none")  # what is drawn stays where it is, the caption takes no room from it
+    for legend in figure.legends:  # by the transform, not the figure's box, which the crop changes
+        legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Title": title, "Description": caption})
     note.remove()
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor(None)
     figure.set_layout_engine(layout)
     return picture.getvalue()
 

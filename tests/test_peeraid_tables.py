@@ -1,0 +1,80 @@
+"""PeerAiD's Tables 3 to 7: the attacks and networks they ask for, and claims judged rightly."""
+
+import pandas as pd
+import pytest
+import torch
+from test_evaluation import Threshold
+from test_students import made_up
+
+from rkdkit import attacks, autoattack, claims, evaluation, figures
+from rkdkit.analysis.obfuscation import obfuscation_attacks
+from rkdkit.papers import peeraid_obfuscation
+from rkdkit.papers.reported import beside
+
+
+def test_an_unbounded_attack_fools_what_a_bounded_one_cannot():
+    by = obfuscation_attacks(attacks.PGD(0.1, 0.025, 20))
+    assert list(by) == ["fgsm", "pgd-10", "pgd-20", "pgd-1000", "square", "unbounded"]
+    assert by["unbounded"].eps == 1
+    assert by["square"] == autoattack.Square(0.1)
+    images, labels = torch.full((2, 1, 2, 2), 0.9), torch.tensor([1, 1])
+    for metric, right in [("pgd-10", 1), ("pgd-1000", 1), ("unbounded", 0)]:
+        assert evaluation.accuracy(Threshold(), images, labels, by[metric]).value == right
+
+
+def test_an_attack_of_ten_steps_is_not_measured_twice():
+    assert list(obfuscation_attacks(attacks.PGD(0.1, 0.025, 10))) == [
+        "fgsm",
+        "pgd-10",
+        "pgd-1000",
+        "square",
+        "unbounded",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "failing"),
+    [({}, None), ({"pgd-1000": 0.3}, 0), ({"unbounded": 0.3}, 1), ({"fgsm": 0.4}, 2), ({"square": 0.3}, 3)],
+)
+def test_table_7s_claims_find_what_each_test_looks_for(changed, failing):
+    robust = {"fgsm": 0.6, "pgd-10": 0.5, "pgd-20": 0.5, "pgd-1000": 0.49, "square": 0.6, "unbounded": 0.0}
+    checked = peeraid_obfuscation.table_7_claims(made_up({"PeerAiD": {**robust, **changed}}))
+    assert [claim.verdict == claims.FAILS for claim in checked] == [i == failing for i in range(4)]
+    assert all(claim.verdict == claims.HOLDS for i, claim in enumerate(checked) if i != failing)
+    similar = checked[0]
+    assert similar.difference.value == pytest.approx(similar.higher.estimate.value - similar.lower.estimate.value)
+
+
+def test_a_methods_accuracies_by_two_attacks_are_compared_image_by_image():
+    measured = made_up({"PeerAiD": {"fgsm": 0.6, "pgd-20": 0.5}})
+    seed = measured.evaluations["PeerAiD"][0].correct
+    assert measured.between("PeerAiD", "fgsm", "pgd-20") == evaluation.over_seeds(
+        [evaluation.paired_difference(seed["fgsm"], seed["pgd-20"])], bounds=(-1, 1)
+    )
+
+
+def test_table_7_has_the_papers_other_numbers_of_peeraid_beside():
+    ours = pd.DataFrame({"method": "PeerAiD", "metric": ["fgsm", "pgd-1000", "square"]})
+    both = beside(ours, peeraid_obfuscation.table_7(), "cifar10", "resnet18/4")
+    assert both.paper.iloc[:2].tolist() == pytest.approx([0.6128, 0.5394])
+    assert pd.isna(both.paper.iloc[2])
+
+
+def test_a_tables_legend_and_caption_cover_nothing():
+    rows = [("PeerAiD", metric, 0.5, 0.4, 0.6, 0.5, 9) for metric in ("fgsm", "pgd-20 from resnet34")]
+    table = pd.DataFrame(rows, columns=["method", "metric", "accuracy", "low", "high", "paper", "n"])
+    figure = figures.accuracy_by_method(table, "paper", row="metric", panel_of="method")
+    (panel,) = figure.axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["FGSM", "PGD-20 from resnet34"]
+    pictured = []
+    draw = type(figure).draw
+
+    def drawing(self, renderer):
+        draw(self, renderer)
+        pictured[:] = [b.get_window_extent(renderer) for b in (panel.xaxis.label, *self.legends, *self.texts)]
+
+    figure.draw = drawing.__get__(figure)
+    figures._captioned_png(figure, "one line\nand another\nand a third", "title")
+    label, legend, caption = pictured
+    assert label.y0 >= legend.y1
+    assert legend.y0 >= caption.y1
