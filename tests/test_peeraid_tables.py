@@ -4,11 +4,13 @@ import pandas as pd
 import pytest
 import torch
 from test_evaluation import Threshold
-from test_students import made_up
+from test_notebooks import setup
+from test_students import TINY, made_up
 
-from rkdkit import attacks, autoattack, claims, evaluation, figures
+from rkdkit import attacks, autoattack, claims, data, evaluation, figures, runs, students
 from rkdkit.analysis.obfuscation import obfuscation_attacks
-from rkdkit.papers import peeraid_obfuscation
+from rkdkit.analysis.transfer import transfer
+from rkdkit.papers import peeraid_obfuscation, peeraid_transfer
 from rkdkit.papers.reported import beside
 
 
@@ -78,3 +80,36 @@ def test_a_tables_legend_and_caption_cover_nothing():
     label, legend, caption = pictured
     assert label.y0 >= legend.y1
     assert legend.y0 >= caption.y1
+
+
+def test_transferred_examples_are_the_surrogates_and_the_same_for_all_methods(store):
+    asked = setup(**TINY)
+    methods = students.train(asked, ["PGD-AT", "PeerAiD"], epochs=1, swa_start=0).chosen
+    surrogate = students.train(asked, ["PGD-AT"], epochs=1, student=asked.profile.as_wide("mobilenetv2")).chosen
+    assert surrogate["PGD-AT"][0].architecture == "mobilenetv2/16"
+    by = {metric: asked.test_attacks()[metric] for metric in ("fgsm", "pgd-20")}
+    both = {"mobilenetv2": surrogate["PGD-AT"], "itself": methods["PGD-AT"]}
+    measured = transfer(methods, both, asked.dataset, by, n=20, store=store)
+    assert measured.metrics == tuple(f"{metric} from {name}" for name in both for metric in by)
+    some = asked.dataset.test.take(slice(0, 20))
+    examples = by["fgsm"](surrogate["PGD-AT"][0].load("cpu"), data.to_float(some.images), some.labels)
+    for method, (snapshot,) in methods.items():
+        right = snapshot.load("cpu")(examples).argmax(1) == some.labels
+        assert torch.equal(measured.evaluations[method][0].correct["fgsm from mobilenetv2"], right)
+    white_box = runs.correct_predictions([methods["PGD-AT"][0]], some, by["pgd-20"], store=store)
+    assert torch.equal(measured.evaluations["PGD-AT"][0].correct["pgd-20 from itself"], white_box[0])
+    assert set(measured.table().metric) == set(measured.metrics)
+    with pytest.raises(ValueError, match="equally many seeds"):
+        transfer(methods, {"none": []}, asked.dataset, by, store=store)
+
+
+def test_table_6_is_read_by_surrogate_and_its_claims_look_at_each():
+    ours = pd.DataFrame({"method": "PeerAiD", "metric": ["fgsm from resnet34", "pgd-20 from mobilenetv2"]})
+    both = beside(ours, peeraid_transfer.table_6(), "digits", "resnet18/4")
+    assert both.paper.tolist() == pytest.approx([0.4423, 0.4073])
+    assert both.paper_dataset[0] == "cifar100"
+    metrics = [f"{metric} from {name}" for name in peeraid_transfer.SURROGATES for metric in ("fgsm", "pgd-20")]
+    others = {method: dict.fromkeys(metrics, 0.4) for method in peeraid_transfer.TABLE_6}
+    first = made_up({**others, "PeerAiD": {**dict.fromkeys(metrics, 0.5), metrics[3]: 0.3}})
+    verdicts = [claim.verdict for claim in peeraid_transfer.table_6_claims(first)]
+    assert verdicts == [claims.HOLDS] * 3 + [claims.FAILS]
