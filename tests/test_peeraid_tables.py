@@ -10,7 +10,7 @@ from test_students import TINY, made_up
 from rkdkit import attacks, autoattack, claims, data, evaluation, figures, runs, students
 from rkdkit.analysis.obfuscation import obfuscation_attacks
 from rkdkit.analysis.transfer import transfer
-from rkdkit.papers import peeraid_obfuscation, peeraid_transfer
+from rkdkit.papers import peeraid_averaging, peeraid_obfuscation, peeraid_transfer
 from rkdkit.papers.reported import beside
 
 
@@ -113,3 +113,42 @@ def test_table_6_is_read_by_surrogate_and_its_claims_look_at_each():
     first = made_up({**others, "PeerAiD": {**dict.fromkeys(metrics, 0.5), metrics[3]: 0.3}})
     verdicts = [claim.verdict for claim in peeraid_transfer.table_6_claims(first)]
     assert verdicts == [claims.HOLDS] * 3 + [claims.FAILS]
+
+
+def test_averages_come_from_the_same_training_and_start_where_the_rate_drops(store):
+    asked = setup(**TINY)
+    trained = students.train(asked, ["PGD-AT", "PeerAiD"], average=True)
+    chosen = students.with_and_without_averages(asked, trained)
+    assert list(chosen) == ["PGD-AT", "PGD-AT + SWA", "PeerAiD", "PeerAiD + SWA"]
+    for name, (snapshot,) in chosen.items():
+        assert snapshot.role == ("student_averaged" if "SWA" in name else "student")
+    assert chosen["PGD-AT"][0].spec == chosen["PGD-AT + SWA"][0].spec == trained.runs["PGD-AT"][0].spec
+    assert trained.runs["PeerAiD"][0].spec == asked.profile.spec("PeerAiD"), "shared with the other exhibits"
+    plain = runs.ensure(asked.profile.spec("PGD-AT"), store)
+    digests = [run.snapshot("student", 2).digest for run in (plain, trained.runs["PGD-AT"][0])]
+    assert digests[0] == digests[1], "averaging leaves the training as it is"
+    dropping = setup(**{**TINY, "swa_start": None, "epochs": 3}, schedule="multistep", milestones=(1,))
+    (run,) = students.train(dropping, ["PGD-AT"], average=True).runs["PGD-AT"]
+    assert run.spec.swa_start == 1
+    with pytest.raises(ValueError, match="set swa_start"):
+        students.train(setup(**{**TINY, "swa_start": "none"}), ["PGD-AT"], average=True)
+
+
+def test_table_3_has_the_baselines_without_averages_from_table_1():
+    theirs = peeraid_averaging.table_3()
+    assert not theirs.duplicated(["dataset", "network", "method", "metric"]).any()
+    ours = pd.DataFrame({"method": ["CAT", "CAT + SWA", "PeerAiD", "PeerAiD + SWA"], "metric": "autoattack"})
+    both = beside(ours, theirs, "digits", "resnet18/4")
+    assert both.paper.tolist() == pytest.approx([0.1519, 0.1453, 0.2, 0.2167])
+
+
+def test_table_3s_claims_compare_each_method_with_its_own_average():
+    metrics = ("clean", "pgd-20", "autoattack")
+    measured = {
+        f"{method}{suffix}": dict.fromkeys(metrics, 0.3 + 0.1 * (suffix != ""))
+        for method in peeraid_averaging.TABLE_3
+        for suffix in ("", " + SWA")
+    }
+    measured["PeerAiD"] = {"clean": 0.5, "pgd-20": 0.3, "autoattack": 0.35}
+    verdicts = [claim.verdict for claim in peeraid_averaging.table_3_claims(made_up(measured))]
+    assert verdicts == [claims.HOLDS, claims.FAILS, *[claims.HOLDS] * 6, claims.FAILS]
