@@ -1,5 +1,7 @@
 """PeerAiD's Tables 3 to 7: the attacks and networks they ask for, and claims judged rightly."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 import torch
@@ -7,11 +9,12 @@ from test_evaluation import Threshold
 from test_notebooks import setup
 from test_students import TINY, made_up
 
-from rkdkit import attacks, autoattack, claims, data, evaluation, figures, runs, students
+from rkdkit import attacks, autoattack, claims, data, evaluation, figures, models, profiles, runs, students
 from rkdkit.analysis.obfuscation import obfuscation_attacks
 from rkdkit.analysis.transfer import transfer
-from rkdkit.papers import peeraid_averaging, peeraid_obfuscation, peeraid_transfer
+from rkdkit.papers import peeraid_averaging, peeraid_guides, peeraid_obfuscation, peeraid_transfer
 from rkdkit.papers.reported import beside
+from rkdkit.spec import Teacher
 
 
 def test_an_unbounded_attack_fools_what_a_bounded_one_cannot():
@@ -152,3 +155,44 @@ def test_table_3s_claims_compare_each_method_with_its_own_average():
     measured["PeerAiD"] = {"clean": 0.5, "pgd-20": 0.3, "autoattack": 0.35}
     verdicts = [claim.verdict for claim in peeraid_averaging.table_3_claims(made_up(measured))]
     assert verdicts == [claims.HOLDS, claims.FAILS, *[claims.HOLDS] * 6, claims.FAILS]
+
+
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_guides_are_larger_than_their_students_at_every_profile(name):
+    scale = dataclasses.replace(profiles.PROFILES[name], **peeraid_guides.DIFFERS[name])
+    small, large = (models.build(of, 10, [0.5], [0.5]) for of in (scale.student, scale.peer))
+    assert scale.peer == scale.teacher_network
+    assert sum(p.numel() for p in large.parameters()) > 2 * sum(p.numel() for p in small.parameters())
+    assert scale.spec("PeerAiD").peer == scale.peer
+
+
+def test_an_exhibits_networks_at_a_profile_give_way_to_the_notebooks():
+    namespace = {"profile": "smoke", "student": None, "peer": "resnet18/2"}
+    asked = profiles.setup(namespace, **peeraid_guides.DIFFERS["smoke"])
+    networks = (asked.profile.student, asked.profile.teacher, asked.profile.peer)
+    assert networks == ("resnet18/16", "resnet18/8", "resnet18/2")
+    assert asked.overrides == {"peer": "resnet18/2"}
+    mobile = asked.changed(student=asked.profile.as_wide("mobilenetv2"), teacher=None, peer=None)
+    assert mobile.specs("PeerAiD")[0].peer == "mobilenetv2/16"
+
+
+def test_rows_of_tables_4_and_5_name_student_and_guide():
+    scale = profiles.PROFILES["smoke"]
+    teacher = Teacher(run=scale.spec("TRADES", student="resnet18/8"))
+    specs = {"RSLAD": scale.spec("RSLAD", teachers=(teacher,)), "PeerAiD": scale.spec("PeerAiD", peer="resnet18/8")}
+    networks = {method: [runs.Snapshot(spec, "student", 1, "", None)] for method, spec in specs.items()}
+    measured = made_up({method: {"clean": 0.5, "autoattack": 0.25} for method in specs})
+    table = peeraid_guides.tables_4_and_5(measured, measured, networks, networks)
+    assert set(table.row) == {"RSLAD, resnet18/16 by resnet18/8", "PeerAiD, resnet18/16 by resnet18/8"}
+    paper = table.set_index(["table", "method", "metric"]).paper
+    assert paper["Table 4", "PeerAiD", "autoattack"] == pytest.approx(0.2699)
+    assert paper["Table 5", "RSLAD", "clean"] == pytest.approx(0.7991)
+
+
+def test_tables_4_and_5s_claims_compare_with_all_that_were_trained():
+    behind = {method: {"clean": 0.4, "autoattack": 0.2} for method in peeraid_guides.TABLE_4}
+    ahead = {"PeerAiD": {"clean": 0.3, "autoattack": 0.4}}
+    two = made_up({"RSLAD": {"clean": 0.4, "autoattack": 0.5}, **ahead})
+    checked = peeraid_guides.table_4_and_5_claims(made_up({**behind, **ahead}), two)
+    assert [claim.verdict for claim in checked] == [claims.HOLDS, claims.FAILS, claims.FAILS]
+    assert checked[2].text.endswith("compared with RSLAD.")
