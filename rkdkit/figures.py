@@ -195,11 +195,22 @@ def _named(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-METRICS = {"clean": "Clean", "fgsm": "FGSM", "pgd-20": "PGD-20", "autoattack": "AutoAttack"}
+METRICS = {
+    "clean": "Clean",
+    "fgsm": "FGSM",
+    "pgd-10": "PGD-10",
+    "pgd-20": "PGD-20",
+    "pgd-1000": "PGD-1000",
+    "square": "Square (black box)",
+    "unbounded": "PGD-1000, any radius",
+    "autoattack": "AutoAttack",
+}
 """What a metric is called in figures; others keep their name."""
 
 
-def accuracy_by_method(table: pd.DataFrame, title: str, their_label: str, width: float = 9.0) -> Figure:
+def accuracy_by_method(
+    table: pd.DataFrame, title: str, their_label: str, width: float = 9.0, row: str = "method", panel_of: str = "metric"
+) -> Figure:
     """Draw a panel a metric and a row a method: our accuracy with its interval, and the paper's number beside it.
 
     Parameters
@@ -207,27 +218,28 @@ def accuracy_by_method(table: pd.DataFrame, title: str, their_label: str, width:
     table : method, metric, accuracy, low, high and paper, as fractions.
     title : of the figure.
     their_label : what the legend calls the paper's numbers.
-    width : of the figure, in inches; the height follows from the number of methods.
+    width : of the figure, in inches; the height follows from the number of rows.
+    row, panel_of : the columns of `table` that say in which row and panel a number stands.
     """
     style()
-    methods, metrics = list(dict.fromkeys(table.method)), list(dict.fromkeys(table.metric))
+    names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
     figure, panels = plt.subplots(
-        1, len(metrics), figsize=(width, 0.9 + 0.32 * len(methods)), sharey=True, layout="constrained", squeeze=False
+        1, len(titles), figsize=(width, 1.4 + 0.28 * len(names)), sharey=True, layout="constrained", squeeze=False
     )
     figure.suptitle(title)
-    rows = range(len(methods))
-    for panel, metric in zip(panels[0], metrics, strict=True):
-        part = table[table.metric == metric].set_index("method").loc[methods]
+    rows = range(len(names))
+    for panel, heading in zip(panels[0], titles, strict=True):
+        part = table[table[panel_of] == heading].set_index(row).loc[names]
         value = 100 * part.accuracy
         errors = [value - 100 * part.low, 100 * part.high - value]
         panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_PALETTE[0], label="here, with 95 % interval")
         panel.plot(100 * part.paper, rows, "D", ms=5, mfc="none", color=_PALETTE[1], label=their_label, clip_on=False)
         number = f"first {part.n.iloc[0]:,} images" if part.n.iloc[0] < table.n.max() else f"{part.n.iloc[0]:,} images"
-        panel.set(title=METRICS.get(metric, metric), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
+        panel.set(title=_metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
         panel.grid(axis="x", alpha=0.3)
-    panels[0][0].set_yticks(rows, methods)
+    panels[0][0].set_yticks(rows, [_metric_name(name) for name in names])
     panels[0][0].invert_yaxis()
-    _legend_below(panels[0][len(metrics) // 2], -0.1, 0.7, ncols=2)
+    _legend_below(panels[0][len(titles) // 2], -0.1, 0.7, ncols=2)
     return figure
 
 
@@ -252,10 +264,10 @@ def _legend_below(panel: Axes, middle: float, inches: float, **legend: Any) -> N
     panel.legend(**legend, loc="upper center", bbox_to_anchor=(middle, below), frameon=False)
 
 
-def _figure_legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], ncols: int) -> None:
-    """Put one legend for all panels below a figure."""
-    # an anchor of its own: matplotlib's "outside" moves onto the caption when the saved picture is cropped
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=ncols, frameon=False)
+def _metric_name(name: str) -> str:
+    """Return what a metric, which may be transferred "from" a network, is called in figures."""
+    metric, transferred, network = name.partition(" from ")
+    return METRICS.get(metric, metric) + transferred + network
 
 
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
@@ -277,6 +289,12 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
     style()
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     return figure, axes
+
+
+def _figure_legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], ncols: int) -> None:
+    """Put one legend for all panels below a figure."""
+    # an anchor of its own: matplotlib's "outside" moves onto the caption when the saved picture is cropped
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=ncols, frameon=False)
 
 
 def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: str) -> Figure:
@@ -332,7 +350,11 @@ def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Fi
 
 
 _LETTERS = {"S": "student", "P": "peer", "T": "teacher", "T_rob": "teacher", "T_nat": "natural"}
+
+
 _COLUMNS = {"maximise": (1.4, 6.2), "minimise": (6.35, 12.3)}  # inches, as is the height of a line
+
+
 _LINE = 0.29
 
 
@@ -515,6 +537,7 @@ def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
                     image = ranked.split.images[chosen[place]].permute(1, 2, 0)
                     panel.imshow(image, cmap="gray", vmin=0, vmax=255)
                     panel.set_title(f"{score[chosen[place]]:.2f}", fontsize=7, pad=2)
+    return figure
 
 
 def semantic_gradients(measured: SemanticGradients, names: Mapping[str, str], width: float = 9.0) -> Figure:

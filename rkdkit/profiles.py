@@ -116,6 +116,10 @@ class Profile:
         dataset, network = self.dataset.partition(":")[0], self.student.partition("/")[0]
         return {**row.recipe, **row.recipe_on.get(dataset, {}), **row.recipe_on.get(f"{dataset} {network}", {})}
 
+    def as_wide(self, architecture: str) -> str:
+        """Return another network with its width divided as the student's: "resnet34/4" beside "resnet18/4"."""
+        return architecture + "".join(self.student.partition("/")[1:])
+
     @property
     def source(self) -> data.Source:
         """What is known of the data before they are loaded."""
@@ -228,6 +232,10 @@ class Setup:
     def specs(self, method: str, **changes: Any) -> list[RunSpec]:
         """Return the runs of a method, one a seed, as :meth:`Profile.spec`."""
         return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
+
+    def changed(self, **fields: Any) -> "Setup":
+        """Return the same with other fields of the profile, on the same data."""
+        return dataclasses.replace(self, profile=dataclasses.replace(self.profile, **fields))
 
     @property
     def n_train(self) -> int:

@@ -8,8 +8,7 @@ from conftest import ROOT
 
 from rkdkit import methods, models
 from rkdkit.checks import UnknownNameError
-from rkdkit.papers.peeraid import beside_table_1
-from rkdkit.papers.reported import PAPERS, replications, reported
+from rkdkit.papers.reported import PAPERS, beside, replications, reported
 
 NUMBERS = {
     "peeraid": [216, 21, 36, 24, 24, 32, 18],
@@ -84,9 +83,16 @@ def test_what_a_replication_is_compared_with_is_what_the_paper_prints():
 
 def test_the_papers_numbers_stand_beside_ours():
     ours = pd.DataFrame({"method": ["PeerAiD", "Mine"], "metric": ["autoattack"] * 2, "accuracy": [0.4, 0.5]})
-    on_digits = beside_table_1(ours, "digits", "resnet18/4")
+    theirs = reported("peeraid", "Table 1")
+    on_digits = beside(ours, theirs, "digits", "resnet18/4")
     assert on_digits.paper.iloc[0] == pytest.approx(0.5257)
     assert pd.isna(on_digits.paper.iloc[1])
     assert set(zip(on_digits.paper_dataset, on_digits.paper_network, strict=True)) == {("cifar10", "resnet18")}
-    assert beside_table_1(ours, "cifar10:cat,dog", "resnet18").paper.isna().all()
-    assert beside_table_1(ours, "cifar100", "wrn-34-10").paper.iloc[0] == pytest.approx(0.3006)
+    assert beside(ours, theirs, "cifar10:cat,dog", "resnet18").paper.isna().all()
+    assert beside(ours, theirs, "cifar100", "wrn-34-10").paper.iloc[0] == pytest.approx(0.3006)
+
+
+def test_a_number_that_a_paper_has_twice_is_refused():
+    ours = pd.DataFrame({"method": ["PeerAiD"], "metric": ["clean"], "accuracy": [0.4]})
+    with pytest.raises(ValueError, match="many-to-one"):
+        beside(ours, reported("peeraid", "Table 3"), "tiny_imagenet", "resnet18")

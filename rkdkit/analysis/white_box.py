@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from torch import Tensor
 
 from rkdkit import attacks, data, evaluation, runs
 from rkdkit.progress import track
@@ -39,9 +40,12 @@ class WhiteBox:
         self, first: str, second: str, metric: str, confidence: float = evaluation.CONFIDENCE
     ) -> evaluation.Estimate:
         """Paired difference of two methods by a metric, over all seeds."""
-        pairs = zip(self.evaluations[first], self.evaluations[second], strict=True)
-        differences = [evaluation.paired_difference(a.correct[metric], b.correct[metric], confidence) for a, b in pairs]
-        return evaluation.over_seeds(differences, bounds=(-1.0, 1.0), confidence=confidence)
+        seeds = zip(self.evaluations[first], self.evaluations[second], strict=True)
+        return _difference([(a.correct[metric], b.correct[metric]) for a, b in seeds], confidence)
+
+    def between(self, method: str, first: str, second: str) -> evaluation.Estimate:
+        """Paired difference of a method's accuracies by two metrics of the same images, over all seeds."""
+        return _difference([(seed.correct[first], seed.correct[second]) for seed in self.evaluations[method]])
 
     def table(self) -> pd.DataFrame:
         """Return the numbers: method, metric, accuracy and its interval as fractions, n, seeds, attack."""
@@ -85,6 +89,13 @@ def white_box(
     for method, snapshot in track(pairs, desc=f"Accuracy: {', '.join(by)}", unit="network"):
         evaluations[method].append(runs.evaluate(snapshot, dataset.test, by, n=n, store=store))
     return WhiteBox(evaluations, by, len(dataset.classes))
+
+
+def _difference(
+    pairs: Sequence[tuple[Tensor, Tensor]], confidence: float = evaluation.CONFIDENCE
+) -> evaluation.Estimate:
+    differences = [evaluation.paired_difference(first, second, confidence) for first, second in pairs]
+    return evaluation.over_seeds(differences, bounds=(-1.0, 1.0), confidence=confidence)
 
 
 def _named(attack: attacks.Attack | None) -> str:

@@ -1,14 +1,12 @@
 """Jung, Jang, Song and Lee: PeerAiD, CVPR 2024."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-
-import pandas as pd
 
 from rkdkit import evaluation
 from rkdkit.analysis.tutoring import TutoringCurves
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity
-from rkdkit.papers.reported import reported
 
 TABLE_1 = ("Natural", "PGD-AT", "TRADES", "AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
 """The methods of the paper's Table 1, in its order."""
@@ -49,35 +47,10 @@ def figure_1_claims(curves: TutoringCurves) -> list[Claim]:
     ]
 
 
-def beside_table_1(ours: pd.DataFrame, dataset: str, network: str) -> pd.DataFrame:
-    """Put the numbers of the paper's Table 1 beside ours.
-
-    Parameters
-    ----------
-    ours : as `WhiteBox.table`.
-    dataset, network : ours. Where the paper has no such data or network, its numbers are those of CIFAR-10 and
-        ResNet-18; the columns paper_dataset and paper_network say which. Some classes of a dataset have none.
-
-    Returns
-    -------
-    `ours` with the columns paper (a fraction; NaN: not in the paper), paper_dataset and paper_network.
-    """
-    theirs = reported("peeraid", "Table 1")
-    network, subset = network.partition("/")[0], ":" in dataset
-    dataset = dataset if dataset in set(theirs.dataset) else "cifar10"
-    network = network if network in set(theirs.network) else "resnet18"
-    part = theirs[(theirs.dataset == dataset) & (theirs.network == network) & (not subset)]
-    values = (part.set_index(["method", "metric"]).value / 100).rename("paper")
-    beside = ours.join(values, on=["method", "metric"])
-    return beside.assign(paper_dataset=dataset, paper_network=network)
-
-
 def table_1_claims(measured: WhiteBox) -> list[Claim]:
     """Check what the paper says of its Table 1 (section 4.2).
 
-    PeerAiD is compared with each of the others. It is first where every difference's 95 % interval is above 0; it is
-    not where the interval of one, made to hold for all at once (Bonferroni), is below. The claim shows the difference
-    that decides.
+    PeerAiD is compared with each of the others as :func:`highest` does.
     """
     return [
         _peeraid_is_first(measured, "autoattack", "AutoAttack accuracy", ""),
@@ -86,23 +59,43 @@ def table_1_claims(measured: WhiteBox) -> list[Claim]:
     ]
 
 
-def _peeraid_is_first(measured: WhiteBox, metric: str, words: str, addition: str) -> Claim:
-    others = [method for method in DISTILLATION if method != "PeerAiD"]
+def highest(
+    measured: WhiteBox, method: str, others: Sequence[str], metric: str, words: str, text: str, source: str
+) -> Claim:
+    """Check that a method has the highest accuracy of several by a metric.
+
+    It is compared with each of the others. It is first where every difference's 95 % interval is above 0; it is not
+    where the interval of one, made to hold for all at once (Bonferroni), is below. The claim shows the difference that
+    decides.
+
+    Parameters
+    ----------
+    measured : has all of them.
+    method, others : who is said to be first, and among whom.
+    metric, words : what was measured, and what to call it.
+    text, source : the claim, and where it stands.
+    """
     confidence = evaluation.CONFIDENCE
-    differences = {other: measured.minus("PeerAiD", other, metric) for other in others}
+    differences = {other: measured.minus(method, other, metric) for other in others}
     if any(difference.low <= 0 for difference in differences.values()):
         confidence = 1 - (1 - confidence) / len(others)
-        differences = {other: measured.minus("PeerAiD", other, metric, confidence) for other in others}
+        differences = {other: measured.minus(method, other, metric, confidence) for other in others}
     below = [other for other in others if differences[other].high < 0]
     rival = min(below or others, key=lambda other: differences[other].high if below else differences[other].low)
     return Claim(
-        f"PeerAiD has the highest {words} of the adversarial distillation methods{addition}.",
-        "PeerAiD, Table 1 and section 4.2",
-        Quantity(f"PeerAiD, {words}", measured.accuracy("PeerAiD", metric)),
+        text,
+        source,
+        Quantity(f"{method}, {words}", measured.accuracy(method, metric)),
         Quantity(f"{rival}, {words}", measured.accuracy(rival, metric)),
         differences[rival],
         confidence,
     )
+
+
+def _peeraid_is_first(measured: WhiteBox, metric: str, words: str, addition: str) -> Claim:
+    others = [method for method in DISTILLATION if method != "PeerAiD"]
+    text = f"PeerAiD has the highest {words} of the adversarial distillation methods{addition}."
+    return highest(measured, "PeerAiD", others, metric, words, text, "PeerAiD, Table 1 and section 4.2")
 
 
 def _natural_training_is_not_robust(measured: WhiteBox) -> Claim:

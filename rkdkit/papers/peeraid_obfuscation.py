@@ -1,0 +1,63 @@
+"""PeerAiD, Table 7 and section 4.7: signs of obfuscated gradients."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from rkdkit.analysis.white_box import WhiteBox
+from rkdkit.claims import Claim, Quantity
+from rkdkit.papers.peeraid import below_guessing
+from rkdkit.papers.reported import reported
+
+SIMILAR = 0.05
+"""Accuracies that differ by less are called similar here; the paper gives no number, and has 0.48 to 1.6 points."""
+
+
+def table_7() -> pd.DataFrame:
+    """Return the paper's Table 7, as `reported`, with what its Table 1 has of PeerAiD."""
+    table_1 = reported("peeraid", "Table 1")
+    return pd.concat([reported("peeraid", "Table 7"), table_1[table_1.method == "PeerAiD"]])
+
+
+def table_7_claims(measured: WhiteBox, usual: str = "pgd-20") -> list[Claim]:
+    """Check the four signs by which the paper's section 4.7 rules out obfuscated gradients.
+
+    Parameters
+    ----------
+    measured : PeerAiD by the attacks of `obfuscation.obfuscation_attacks`.
+    usual : the metric of the attack that measures robust accuracy.
+    """
+
+    def under(metric: str, words: str) -> Quantity:
+        return Quantity(f"accuracy under {words}", measured.accuracy("PeerAiD", metric))
+
+    fall = measured.between("PeerAiD", "pgd-10", "pgd-1000")
+    one_step, usual_steps, thousand = under("fgsm", "FGSM"), under(usual, usual.upper()), under("pgd-1000", "PGD-1000")
+    return [
+        Claim(
+            f"A hundred times as many steps change little: PGD-1000 takes less than {100 * SIMILAR:g} points more.",
+            "PeerAiD, Table 7 and section 4.7",
+            Quantity("what counts as similar", replace(fall, value=SIMILAR, low=SIMILAR, high=SIMILAR)),
+            Quantity("accuracy under PGD-10 minus that under PGD-1000", fall),
+            replace(fall, value=SIMILAR - fall.value, low=SIMILAR - fall.high, high=SIMILAR - fall.low),
+        ),
+        Claim(
+            "The unbounded attack reaches 0 %: the accuracy is below guessing.",
+            "PeerAiD, Table 7 and section 4.7",
+            *below_guessing(under("unbounded", "the unbounded attack"), measured.num_classes),
+        ),
+        Claim(
+            f"One step is a weaker attack than {usual.upper()}.",
+            "PeerAiD, section 4.7",
+            one_step,
+            usual_steps,
+            measured.between("PeerAiD", "fgsm", usual),
+        ),
+        Claim(
+            "An attack that sees no gradients (Square) is weaker than one that does.",
+            "PeerAiD, section 4.7; Athalye et al. 2018, section 3.1",
+            under("square", "Square"),
+            thousand,
+            measured.between("PeerAiD", "square", "pgd-1000"),
+        ),
+    ]
