@@ -1,9 +1,7 @@
 """How a guide sees a student's adversarial examples: right or wrong, and how far from home (PeerAiD Table 2)."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from statistics import NormalDist
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rkdkit import attacks, checks, data, evaluation, models, runs
+from rkdkit.analysis import intervals
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.progress import track
 from rkdkit.provenance import environment
@@ -23,14 +22,6 @@ ACCURACIES = ("f(x)", "f(x*_f)", "f(x*_S)", "S(x*_S)")
 
 COSINES = ("cos(f(x), f(x*_S))", "cos(f(x*_S), f(x*_f))", "cos(f(x), f(x*_f))")
 """Of a guide's penultimate features at two kinds of images."""
-
-
-@dataclass(frozen=True)
-class Similarity(evaluation.Estimate):
-    """A mean cosine similarity, or a difference of two, with its interval; `value`, `low`, `high` are no shares."""
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,11 @@ class Guidance:
     def table(self) -> pd.DataFrame:
         """Return the numbers: guide, quantity, value and its interval (accuracies as fractions), n, seeds."""
         return pd.DataFrame(
-            {"guide": guide, "quantity": quantity, **asdict(self[guide, quantity])}
+            {
+                "guide": guide,
+                "quantity": quantity,
+                **{name: getattr(self[guide, quantity], name) for name in ("value", "low", "high", "n", "seeds")},
+            }
             for guide, quantities in self.measured.items()
             for quantity in quantities
         )
@@ -154,21 +149,15 @@ def similarities(
     return torch.cat(found, dim=1).clamp(-1, 1).cpu()
 
 
-def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-1.0, 1.0)) -> Similarity:
-    """Mean over images, with its 95 % interval by normal theory, then over seeds.
+def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-1.0, 1.0)) -> intervals.Measure:
+    """Mean over images with its 95 % interval, then over seeds.
 
     Parameters
     ----------
     of_seeds : (N,) cosines, or paired differences of cosines, one tensor a seed; N at least 2.
     bounds : where they lie; the interval stays within.
     """
-    z = NormalDist().inv_cdf((1 + evaluation.CONFIDENCE) / 2)
-    estimates = []
-    for values in of_seeds:
-        mean, n = values.double().mean().item(), len(values)
-        margin = z * values.double().std().item() / math.sqrt(n)
-        estimates.append(evaluation.Estimate(mean, mean - margin, mean + margin, n))
-    return Similarity(**asdict(evaluation.over_seeds(estimates, bounds)))
+    return intervals.over_seeds([intervals.mean(values.double()) for values in of_seeds], bounds)
 
 
 def _kept_similarities(

@@ -49,7 +49,7 @@ def mean(values: Tensor, unit: str = "", confidence: float = evaluation.CONFIDEN
     return Measure(value, value - half, value + half, n, unit=unit)
 
 
-def over_seeds(measures: Sequence[Measure]) -> Measure:
-    """As `evaluation.over_seeds`, for a quantity without bounds."""
-    combined = evaluation.over_seeds(measures, bounds=(-math.inf, math.inf))
+def over_seeds(measures: Sequence[Measure], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Measure:
+    """As `evaluation.over_seeds`, for a quantity that need not have bounds."""
+    combined = evaluation.over_seeds(measures, bounds)
     return Measure(**vars(combined), unit=measures[0].unit)
