@@ -1,9 +1,12 @@
 """The command line: `rkdkit list`, `rkdkit methods` and `rkdkit figures`."""
 
 import ast
+import json
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +76,7 @@ def figures(
     except ValueError as error:
         sys.exit(str(error))
     os.environ[progress.TEXT_ONLY] = "1"
+    began = time.time()
     for name in wanted:
         typer.echo(f"{name} ({profile})", err=True)
         output = paths.project_root() / "executed" / profile / f"{name}.ipynb"
@@ -97,6 +101,25 @@ def figures(
         except PapermillExecutionError as error:
             sys.exit(f"\n{name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {output})")
         typer.echo(f"{name}: done in {time.perf_counter() - started:.0f} s", err=True)
+    folder = profiles.output_folder(profile, parameters.get("output_dir"))
+    typer.echo(_summary([folder / f"{name}.json" for name in wanted], began), err=True)
+
+
+def _summary(files: Sequence[Path], began: float) -> str:
+    """Say what a run of several exhibits came to; `began` is its `time.time()`."""
+    from rkdkit import claims
+    from rkdkit.store import Store
+
+    exhibits = [json.loads(file.read_text()) for file in files]
+    asked = [run["id"] for exhibit in exhibits for run in exhibit["provenance"]["runs"]]
+    different, trained = set(asked), Store().trained_since(began)
+    found = Counter(claim["verdict"] for exhibit in exhibits for claim in exhibit["claims"])
+    return (
+        f"{len(exhibits)} exhibits in {(time.time() - began) / 60:.1f} minutes. Trained networks asked for: "
+        f"{len(asked)}; different ones: {len(different)}; trained now: {len(different & trained)}. Claims: "
+        + "; ".join(f"{verdict}: {found[verdict]}" for verdict in (claims.HOLDS, claims.FAILS, claims.OPEN))
+        + "."
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ _TAIL = """\
 | | papers | released codes | here |
 |---|---|---|---|
 | choosing the epoch | best PGD-10 accuracy, not said on which images | on the test images | on held-out images; `select_on` is "val", "test" or "last" |
-| averaged weights (SWA) | AKD2 and PeerAiD | from the first drop of the learning rate on, once an epoch | `swa_start`, for any method; batch-norm statistics re-estimated by one pass over the training images. `ema_decay` is an exponential moving average instead |
+| averaged weights (SWA) | AKD2 and PeerAiD | from the first drop of the learning rate on, once an epoch | the same, or from `swa_start` on, kept by every run beside its other weights; reported where the papers do; batch-norm statistics re-estimated by one pass over the training images. `ema_decay` is an exponential moving average instead |
 | teachers | PeerAiD: TRADES of the same network; RKD: early-stopped | | any run at any of its epochs, an ensemble of them, or any `torch.nn.Module` |
 | last batch of an epoch | not said | smaller than the others | the few images left over sit that epoch out |
 

@@ -46,7 +46,11 @@ COLOURS = {
 """The same network has the same colour in every exhibit."""
 
 
-_CHOSEN_ON = {"val": "held-out images", "test": "the test images", "last": "nothing: the last"}
+_CHOSEN_ON = {
+    "val": "epochs chosen on held-out images",
+    "test": "epochs chosen on the test images",
+    "last": "all networks at their last epoch",
+}
 
 
 def style() -> None:
@@ -101,7 +105,7 @@ def save(
     caption = f"{note}\n{by_whom}."
     if runs:
         caption = (
-            f"{setup}; epochs chosen on {_CHOSEN_ON[setup.profile.select_on]}.\n{note} Data: {setup.dataset.source}.\n"
+            f"{setup}; {_CHOSEN_ON[setup.profile.select_on]}.\n{note} Data: {setup.dataset.source}.\n"
             f"{by_whom}; trained on {' and '.join(devices)}."
         )
     picture = _captioned_png(figure, caption, name)

@@ -542,10 +542,10 @@ METHODS: dict[str, Method] = {
             "cifar100": {"g2": 1.0},
             "tiny_imagenet": {"l1": 0.035, "l2": 35.0, "l3": 20.0, "tau": 1.0, "g2": 100.0},
         },
-        recipe=_multistep(300, 214, 259, 284, batch_size=128, weight_decay=2e-4, swa_start=214),
+        recipe=_multistep(300, 214, 259, 284, batch_size=128, weight_decay=2e-4),
         recipe_on={
-            "tiny_imagenet": _multistep(200, 99, 149, batch_size=128, weight_decay=2e-4, swa_start=99),
-            "tiny_imagenet wrn-34-10": _multistep(100, 49, 79, batch_size=128, weight_decay=2e-4, swa_start=49),
+            "tiny_imagenet": _multistep(200, 99, 149, batch_size=128, weight_decay=2e-4),
+            "tiny_imagenet wrn-34-10": _multistep(100, 49, 79, batch_size=128, weight_decay=2e-4),
         },
         differences=f"{_ELEMENT_MEAN} The paper writes one temperature; the code has one for the peer (tau_p) and one "
         "for the student (tau). The peer's soft label is a constant for the student in both; the student's is "

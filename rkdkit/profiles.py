@@ -32,7 +32,8 @@ class Profile:
     recipes : whether each method is trained as its own paper does, where it says how: `methods.Method.recipe`.
     fixed : the fields that a recipe does not change, since a notebook set them itself.
     epochs, batch_size, lr, schedule, milestones, gamma, weight_decay, precision, snapshot_every : as `RunSpec`.
-    swa_start : as `RunSpec`, for the methods whose papers average weights; below 1, a share of the epochs.
+    swa_start : as `RunSpec`; below 1, a share of the epochs; None: no weights are averaged. Unless a notebook sets it,
+        a "multistep" run averages from its first milestone on (PeerAiD section 4.5).
     eps : l_inf radius in [0, 1] pixel units; None: the dataset's.
     step_size : None: eps / 4, as 2/255 is of 8/255.
     attack_steps : steps of the attack in training, and of the one that chooses epochs.
@@ -97,18 +98,21 @@ class Profile:
         values["step_size"] = values["eps"] / 4 if self.step_size is None else self.step_size
         values |= {name: value for name, value in self._recipe(row).items() if name not in self.fixed}
         values |= changes
-        start = values["swa_start"]
-        if not row.averages_weights and "swa_start" not in changes:
-            values["swa_start"] = None
-        elif start is not None and 0 < start < 1:
-            values["swa_start"] = int(start * values["epochs"])
         settings = {**self.settings.get(method, {}), **dict(changes.get("settings", ()))}
         values["settings"] = tuple(settings.items())
         if row.free and "epochs" not in changes:
             m = int(row.resolve(settings, self.dataset)["m"])
             values["epochs"] = max(values["epochs"] // m, 1)
             values["milestones"] = tuple(milestone // m for milestone in values["milestones"])
+        if "swa_start" not in changes:
+            values["swa_start"] = None if values.get("ema_decay") is not None else self._swa_start(values)
         return RunSpec(**values)
+
+    def _swa_start(self, values: Mapping[str, Any]) -> float | None:
+        if values["schedule"] == "multistep" and values["milestones"] and "swa_start" not in self.fixed:
+            return int(values["milestones"][0])
+        is_share = self.swa_start is not None and 0 < self.swa_start < 1
+        return int(self.swa_start * values["epochs"]) if is_share else self.swa_start
 
     def _recipe(self, row: methods.Method) -> dict[str, Any]:
         if not self.recipes:
@@ -164,7 +168,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             name="paper", dataset="cifar10", student="resnet18",
             n_train=None, n_val=1000, n_test=None, epochs=300, precision="bfloat16", snapshot_every=5,
-            schedule="multistep", milestones=(214, 259, 284), swa_start=214, recipes=True,
+            schedule="multistep", milestones=(214, 259, 284), swa_start=0.75, recipes=True,
         ),
     )
 }  # fmt: skip
@@ -338,8 +342,19 @@ def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: 
         if getattr(profile, name) is not None:
             checks.number(name, getattr(profile, name), 1, len(dataset.test))
     seeds = tuple(range(int(seed), int(seed + n_seeds)))
-    output_dir = paths.project_root() / (given.get("output_dir") or f"figures/{profile.name}")
+    output_dir = output_folder(profile.name, given.get("output_dir"))
     return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started)
+
+
+def output_folder(profile: str, output_dir: Any = None) -> Path:
+    """Return where an exhibit's files go: below the project, unless `output_dir` is absolute.
+
+    Parameters
+    ----------
+    profile : the profile's name.
+    output_dir : as a notebook's parameters say; None or "": figures/<profile>.
+    """
+    return paths.project_root() / (output_dir or f"figures/{profile}")
 
 
 def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:

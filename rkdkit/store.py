@@ -211,6 +211,11 @@ class Store:
         # some characters are no part of a name on some systems, and a list of classes can be long
         return RunFolder(self.root / "runs" / f"{re.sub('[^A-Za-z0-9+.-]', '_', name[:80])}-{spec.id}")
 
+    def trained_since(self, moment: float) -> set[str]:
+        """Return the ids of the runs that were trained on at or after a moment, as `time.time()` gives it."""
+        records = (self.root / "runs").glob("*/run.json")
+        return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment}
+
     def read_answer(self, question: dict[str, Any]) -> Any:
         """Return the stored answer to a question, or None.
 

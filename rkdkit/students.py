@@ -6,7 +6,7 @@ from typing import Any
 
 from rkdkit import checks, methods, runs
 from rkdkit.analysis.trajectories import Family
-from rkdkit.profiles import Profile, Setup
+from rkdkit.profiles import Setup
 from rkdkit.runs import Run, Snapshot
 from rkdkit.spec import AVERAGED, RunSpec, Teacher
 
@@ -38,9 +38,7 @@ class Students:
         return list({run.spec.id: run for run in (*self.teacher_runs, *of_methods)}.values())
 
 
-def train(
-    setup: Setup, names: Sequence[str], teacher_method: str | None = None, *, average: bool = False, **changes: Any
-) -> Students:
+def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None, **changes: Any) -> Students:
     """Train methods at an exhibit's scale, or find them trained.
 
     The fixed teachers are chosen at the epoch that `select_on` names; where a row asks for a natural teacher, it is a
@@ -51,8 +49,6 @@ def train(
     setup : what a notebook was asked for.
     names : rows of `methods.METHODS`.
     teacher_method : how their fixed teacher is trained; None: as the profile says.
-    average : whether every student's weights are averaged, not only those whose papers do so: from the first drop of
-        the learning rate on (PeerAiD section 4.5), or where there is none, from the profile's `swa_start`.
     changes : fields of `RunSpec` in which the students' runs differ from the profile's, their teachers' do not.
 
     Raises
@@ -60,16 +56,14 @@ def train(
     UnknownNameError
         If a method is not known.
     ValueError
-        If averages are asked for, and nothing says from when on.
+        If a field does not fit.
     """
     rows = {name: methods.get(name) for name in names}
     letters = sorted({letter for row in rows.values() for letter in row.guides})
     scale = setup.profile
-    asked: dict[str, dict[str, Any]] = {}
     for name, row in rows.items():  # a specification that does not fit is refused before any training
         absent = tuple(Teacher(module="to be trained", letter=letter) for letter in row.guides)
-        asked[name] = {**changes, **(_average(scale, scale.spec(name, teachers=absent, **changes)) if average else {})}
-        scale.spec(name, teachers=absent, **asked[name])
+        scale.spec(name, teachers=absent, **changes)
     robust = teacher_method or scale.teacher_method
     guide_specs = [
         setup.specs(NATURAL if letter == "T_nat" else robust, student=scale.teacher_network) for letter in letters
@@ -79,7 +73,7 @@ def train(
     specs = {
         name: [
             scale.spec(
-                name, seed, teachers=tuple(guides[letter][i].as_teacher(letter) for letter in row.guides), **asked[name]
+                name, seed, teachers=tuple(guides[letter][i].as_teacher(letter) for letter in row.guides), **changes
             )
             for i, seed in enumerate(setup.seeds)
         ]
@@ -120,10 +114,18 @@ def choose(setup: Setup, run: Run, role: str = "") -> Snapshot:
     ----------
     setup : says on which images to choose (`select_on`) and by which attack.
     run : a finished run.
-    role : which network; "": the averaged weights where there are some.
+    role : which network; "": the averaged weights where there are some and the method's papers report those (SWA), or
+        they were asked for (`ema_decay`).
+
+    Raises
+    ------
+    UnknownNameError
+        If the run has no such network.
     """
-    attack = setup.profile.selection_attack if methods.get(run.spec.method).attacks else None
-    role = role or (AVERAGED if AVERAGED in run.record["snapshots"] else "student")
+    row = methods.get(run.spec.method)
+    attack = setup.profile.selection_attack if row.attacks else None
+    reported = row.averages_weights or run.spec.ema_decay is not None
+    role = role or (AVERAGED if reported and AVERAGED in run.record["snapshots"] else "student")
     return runs.select(run, setup.profile.select_on, attack, role=role, n=setup.n_test, store=setup.store)
 
 
@@ -198,13 +200,3 @@ def families(
 def _epoch_near(spec: RunSpec, share: float) -> int:
     kept = [epoch for epoch in range(1, spec.epochs + 1) if spec.has_snapshot(epoch)]
     return min(kept, key=lambda epoch: abs(epoch - share * spec.epochs))
-
-
-def _average(scale: Profile, plain: RunSpec) -> dict[str, Any]:
-    """Return the fields by which a run's weights are averaged."""
-    if plain.swa_start is not None:
-        return {}
-    start = plain.milestones[0] if plain.milestones and "swa_start" not in scale.fixed else scale.swa_start
-    if start is None:
-        raise ValueError(f"Nothing says from which epoch on the weights of {plain} are averaged: set swa_start.")
-    return {"swa_start": start}

@@ -73,6 +73,7 @@ def test_three_classes_are_drawn_by_seed_and_named_ones_are_taken(digits):
     assert len({tuple(embedding.select(digits, seed=seed).classes) for seed in range(5)}) > 1
     named = embedding.select(digits, ["8", "3"], n=200)
     assert named.classes == {8: "8", 3: "3"}
+    assert embedding.select(digits, [8, 3]).classes == named.classes, "digits may be given as numbers"
     assert len(named.split) == int(torch.isin(digits.test.labels[:200], torch.tensor([3, 8])).sum())
 
 
@@ -83,6 +84,7 @@ def test_three_classes_are_drawn_by_seed_and_named_ones_are_taken(digits):
         ({"classes": ["3"]}, ValueError, "Two or more different classes"),
         ({"classes": ["3", "3"]}, ValueError, "Two or more different classes"),
         ({"classes": "38"}, ValueError, "Two or more different classes"),
+        ({"classes": 38}, ValueError, "are needed to be told apart, not 38"),
         ({"n": 20}, ValueError, r"There are \d test images of class '\d' among the first 20"),
         ({"n": 60, "perplexity": 40}, ValueError, "A perplexity of 40 needs more than 40 images"),
         ({"perplexity": 0.5}, ValueError, "perplexity must be at least 1"),

@@ -88,6 +88,20 @@ def test_from_the_notebooks_folder_it_finds_the_same_store_and_trains_nothing(sm
     assert not (checkout / "notebooks" / "store").exists()
 
 
+def test_the_command_line_says_what_was_asked_for_and_what_was_trained(smoke, checkout):
+    rkdkit = [sys.executable, "-c", "from rkdkit.cli import app; app()"]
+    command = [*rkdkit, "figures", "fig1_peer_vs_teacher", "--profile", "smoke", "-p", "output_dir"]
+    again = run([*command, "again"], checkout)
+    assert again.returncode == 0, again.stderr[-3000:]
+    (last,) = again.stderr.splitlines()[-1:]
+    assert last.startswith("1 exhibits in ")
+    assert "asked for: 2; different ones: 2; trained now: 0." in last
+    verdicts = [claim["verdict"] for claim in json.loads((smoke / "fig1_peer_vs_teacher.json").read_text())["claims"]]
+    assert f"Claims: holds: {verdicts.count('holds')}; " in last
+    trained = run([*command, "fewer", "-p", "epochs=1", "-p", "n_train=64"], checkout)
+    assert "asked for: 2; different ones: 2; trained now: 2." in trained.stderr
+
+
 def test_the_command_line_names_what_is_wrong_before_any_work(checkout):
     rkdkit = [sys.executable, "-c", "from rkdkit.cli import app; app()"]
     unknown = run([*rkdkit, "figures", "fig1_peer_vs_teacher", "--profile", "smoke", "-p", "epss=0.1"], checkout)

@@ -77,7 +77,9 @@ def test_a_table_may_have_its_metrics_in_rows():
 def test_transferred_examples_are_the_surrogates_and_the_same_for_all_methods(store):
     asked = setup(**TINY)
     methods = students.train(asked, ["PGD-AT", "PeerAiD"], epochs=1, swa_start=0).chosen
-    surrogate = students.train(asked, ["PGD-AT"], epochs=1, student=asked.profile.as_wide("mobilenetv2")).chosen
+    surrogate = students.train(
+        asked, ["PGD-AT"], epochs=1, swa_start=0, student=asked.profile.as_wide("mobilenetv2")
+    ).chosen
     assert surrogate["PGD-AT"][0].architecture == "mobilenetv2/16"
     by = {metric: asked.test_attacks()[metric] for metric in ("fgsm", "pgd-20")}
     both = {"mobilenetv2": surrogate["PGD-AT"], "itself": methods["PGD-AT"]}
@@ -109,21 +111,26 @@ def test_table_6_is_read_by_surrogate_and_its_claims_look_at_each():
 
 def test_averages_come_from_the_same_training_and_start_where_the_rate_drops(store):
     asked = setup(**TINY)
-    trained = students.train(asked, ["PGD-AT", "PeerAiD"], average=True)
+    trained = students.train(asked, ["PGD-AT", "PeerAiD"])
     chosen = students.with_and_without_averages(asked, trained)
     assert list(chosen) == ["PGD-AT", "PGD-AT + SWA", "PeerAiD", "PeerAiD + SWA"]
     for name, (snapshot,) in chosen.items():
         assert snapshot.role == ("student_averaged" if "SWA" in name else "student")
     assert chosen["PGD-AT"][0].spec == chosen["PGD-AT + SWA"][0].spec == trained.runs["PGD-AT"][0].spec
     assert trained.runs["PeerAiD"][0].spec == asked.profile.spec("PeerAiD"), "shared with the other exhibits"
-    plain = runs.ensure(asked.profile.spec("PGD-AT"), store)
+    plain = runs.ensure(asked.profile.spec("PGD-AT", swa_start=None), store)
     digests = [run.snapshot("student", 2).digest for run in (plain, trained.runs["PGD-AT"][0])]
     assert digests[0] == digests[1], "averaging leaves the training as it is"
-    dropping = setup(**{**TINY, "swa_start": None, "epochs": 3}, schedule="multistep", milestones=(1,))
-    (run,) = students.train(dropping, ["PGD-AT"], average=True).runs["PGD-AT"]
-    assert run.spec.swa_start == 1
-    with pytest.raises(ValueError, match="set swa_start"):
-        students.train(setup(**{**TINY, "swa_start": "none"}), ["PGD-AT"], average=True)
+
+
+def test_averaging_starts_where_the_rate_first_drops_unless_the_notebook_says_otherwise():
+    dropping = {"schedule": "multistep", "milestones": (5, 8), "epochs": 10, "swa_start": None}
+    assert setup(**{**TINY, **dropping}).profile.spec("PGD-AT").swa_start == 5
+    assert setup(**{**TINY, **dropping, "swa_start": 7}).profile.spec("PGD-AT").swa_start == 7
+    assert setup(**{**TINY, **dropping, "swa_start": 0.9}).profile.spec("PGD-AT").swa_start == 9
+    assert setup(**{**TINY, **dropping, "swa_start": "none"}).profile.spec("PGD-AT").swa_start is None
+    assert setup(**{**TINY, "swa_start": 0.5, "epochs": 10}).profile.spec("PGD-AT").swa_start == 5
+    assert setup(**TINY).profile.spec("PGD-AT", ema_decay=0.9).swa_start is None
 
 
 def test_table_3_has_the_baselines_without_averages_from_table_1():

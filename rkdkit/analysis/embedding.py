@@ -121,12 +121,13 @@ def select(
     if classes is None:
         drawn = torch.randperm(len(dataset.classes), generator=generator(seed, 0, "classes"))[:3].sort().values
         classes = [dataset.classes[i] for i in drawn]
-    labels = [dataset.classes.index(checks.one_of(f"class of {dataset.name}", c, dataset.classes)) for c in classes]
-    if isinstance(classes, str) or len(set(labels)) < max(len(labels), 2):
+    named = [] if isinstance(classes, str) or not isinstance(classes, Sequence) else [str(name) for name in classes]
+    labels = [dataset.classes.index(checks.one_of(f"class of {dataset.name}", c, dataset.classes)) for c in named]
+    if len(set(labels)) < max(len(labels), 2):
         raise ValueError(f"Two or more different classes are needed to be told apart, not {classes!r}.")
     among = dataset.test.take(slice(0, n))
     split = among.take(torch.isin(among.labels, torch.tensor(labels)))
-    for name, label in zip(classes, labels, strict=True):
+    for name, label in zip(named, labels, strict=True):
         count = int((split.labels == label).sum())
         if count < FEWEST:
             raise ValueError(
@@ -137,9 +138,9 @@ def select(
     if perplexity >= len(split):
         raise ValueError(
             f"A perplexity of {perplexity:g} needs more than {perplexity:g} images, and there are {len(split)} of "
-            f"{', '.join(classes)}: choose more classes or a lower perplexity, or set n_test higher."
+            f"{', '.join(named)}: choose more classes or a lower perplexity, or set n_test higher."
         )
-    return Selection(split, dict(zip(labels, classes, strict=True)), perplexity)
+    return Selection(split, dict(zip(labels, named, strict=True)), perplexity)
 
 
 def embed(
