@@ -115,7 +115,7 @@ def _summary(files: Sequence[Path], began: float) -> str:
     different, trained = set(asked), Store().trained_since(began)
     found = Counter(claim["verdict"] for exhibit in exhibits for claim in exhibit["claims"])
     return (
-        f"{len(exhibits)} exhibits in {(time.time() - began) / 60:.1f} minutes. Trained networks asked for: "
+        f"Exhibits: {len(exhibits)}, in {(time.time() - began) / 60:.1f} minutes. Trained networks asked for: "
         f"{len(asked)}; different ones: {len(different)}; trained now: {len(different & trained)}. Claims: "
         + "; ".join(f"{verdict}: {found[verdict]}" for verdict in (claims.HOLDS, claims.FAILS, claims.OPEN))
         + "."

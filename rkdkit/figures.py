@@ -49,7 +49,7 @@ COLOURS = {
 _CHOSEN_ON = {
     "val": "epochs chosen on held-out images",
     "test": "epochs chosen on the test images",
-    "last": "all networks at their last epoch",
+    "last": "where one epoch stands for a network, it is the last",
 }
 
 
@@ -225,47 +225,44 @@ def accuracy_by_method(
     width : of the figure, in inches; the height follows from the number of rows.
     row, panel_of : the columns of `table` that say in which row and panel a number stands.
     """
-    style()
     names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
-    figure, panels = plt.subplots(
-        1, len(titles), figsize=(width, 1.4 + 0.28 * len(names)), sharey=True, layout="constrained", squeeze=False
-    )
+    figure, part = _part(width, 1.8 + 0.28 * len(names))
+    panels = part.subplots(1, len(titles), sharey=True, squeeze=False)
     figure.suptitle(title)
     rows = range(len(names))
     for panel, heading in zip(panels[0], titles, strict=True):
-        part = table[table[panel_of] == heading].set_index(row).loc[names]
-        value = 100 * part.accuracy
-        errors = [value - 100 * part.low, 100 * part.high - value]
+        of_panel = table[table[panel_of] == heading].set_index(row).loc[names]
+        value = 100 * of_panel.accuracy
+        errors = [value - 100 * of_panel.low, 100 * of_panel.high - value]
         panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_PALETTE[0], label="here, with 95 % interval")
-        panel.plot(100 * part.paper, rows, "D", ms=5, mfc="none", color=_PALETTE[1], label=their_label, clip_on=False)
-        number = f"first {part.n.iloc[0]:,} images" if part.n.iloc[0] < table.n.max() else f"{part.n.iloc[0]:,} images"
+        panel.plot(
+            100 * of_panel.paper, rows, "D", ms=5, mfc="none", color=_PALETTE[1], label=their_label, clip_on=False
+        )
+        n = of_panel.n.iloc[0]
+        number = f"first {n:,} images" if n < table.n.max() else f"{n:,} images"
         panel.set(title=_metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
         panel.grid(axis="x", alpha=0.3)
     panels[0][0].set_yticks(rows, [_metric_name(name) for name in names])
     panels[0][0].invert_yaxis()
-    _legend_below(panels[0][len(titles) // 2], -0.1, 0.7, ncols=2)
+    _legend_below(part, panels[0, 0], ncols=2)
     return figure
 
 
-def _legend_below(panel: Axes, middle: float, inches: float, **legend: Any) -> None:
-    """Put one legend for all panels below a panel, when everything else is drawn.
+def _part(width: float, height: float) -> tuple[Figure, SubFigure]:
+    """Return a figure in the shared look and its one part; sizes in inches.
 
-    It is anchored to an axes, since a figure's moves when the saved picture is cropped; it is wider than its axes, so
-    it comes after the layout, which would widen them.
-
-    Parameters
-    ----------
-    panel : of the lowest row.
-    middle : of the legend, as a share of the panel's width.
-    inches : how far it is below the panel.
-    legend : as `Axes.legend`.
+    A legend "outside" a part gets room below its panels; one outside a whole figure moves onto the caption when the
+    saved picture is cropped.
     """
-    figure = panel.get_figure(root=True)
-    assert figure is not None
-    figure.canvas.draw()
-    figure.set_layout_engine("none")
-    below = -inches / (panel.get_position().height * figure.get_figheight())
-    panel.legend(**legend, loc="upper center", bbox_to_anchor=(middle, below), frameon=False)
+    style()
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    (part,) = figure.subfigures(squeeze=False).flat
+    return figure, part
+
+
+def _legend_below(part: SubFigure, panel: Axes, ncols: int) -> None:
+    """Put the legend of one panel below all."""
+    part.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=ncols, frameon=False)
 
 
 def _metric_name(name: str) -> str:
@@ -295,12 +292,6 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _figure_legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], ncols: int) -> None:
-    """Put one legend for all panels below a figure."""
-    # an anchor of its own: matplotlib's "outside" moves onto the caption when the saved picture is cropped
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=ncols, frameon=False)
-
-
 def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: str) -> Figure:
     """Draw a panel of accuracies and one of cosine similarities: ours with its interval, and the paper's beside it.
 
@@ -310,13 +301,13 @@ def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: 
     names : the legend's text by guide, in the order of drawing.
     their_label : what the legend calls the paper's numbers.
     """
-    style()
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    figure, part = _part(9, 4.1)
+    panels = part.subplots(1, 2)
     is_cosine = table.quantity.str.startswith("cos")
-    for panel, part, scale in zip(panels, (table[~is_cosine], table[is_cosine]), (100, 1), strict=True):
-        rows = list(dict.fromkeys(part.quantity))
+    for panel, numbers, scale in zip(panels, (table[~is_cosine], table[is_cosine]), (100, 1), strict=True):
+        rows = list(dict.fromkeys(numbers.quantity))
         for i, (guide, label) in enumerate(names.items()):
-            of_guide = part[part.guide == guide].set_index("quantity").loc[rows]
+            of_guide = numbers[numbers.guide == guide].set_index("quantity").loc[rows]
             y = [row + 0.22 * (i - (len(names) - 1) / 2) for row in range(len(rows))]
             errors = [scale * (of_guide.value - of_guide.low), scale * (of_guide.high - of_guide.value)]
             colour = COLOURS[guide]
@@ -327,9 +318,8 @@ def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: 
         panel.grid(axis="x", alpha=0.3)
     panels[0].set(xlim=(-3, 103), xlabel="Accuracy of guide f or student S (%)")
     panels[1].set(xlabel="Cosine of the guide's penultimate features")
-    handles, labels = panels[0].get_legend_handles_labels()
-    handles += panels[0].plot([], [], "D", ms=5, mfc="none", color="0.35")
-    _figure_legend(figure, handles, [*labels, their_label], ncols=len(handles))
+    panels[0].plot([], [], "D", ms=5, mfc="none", color="0.35", label=their_label)
+    _legend_below(part, panels[0], ncols=len(names) + 1)
     return figure
 
 
@@ -341,15 +331,13 @@ def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Fi
     table : as `PeerTutoring.table`.
     labels : as :func:`robust_accuracy_curves`.
     """
-    style()
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
-    for axes, (images, part) in zip(panels, table.groupby("images"), strict=True):
-        robust_accuracy_curves(part, axes, labels)
-        handles, texts = axes.get_legend_handles_labels()
+    figure, part = _part(9, 4.4)
+    for axes, (images, numbers) in zip(part.subplots(1, 2), table.groupby("images"), strict=True):
+        robust_accuracy_curves(numbers, axes, labels)
         axes.get_legend().remove()
         accuracy_axis(axes, f"{str(images).capitalize()} robust accuracy on $x^*_S$")
         axes.set_xlabel("Epochs of the students and the peer")
-    _figure_legend(figure, handles, texts, ncols=2)
+    _legend_below(part, axes, ncols=2)
     return figure
 
 
@@ -479,14 +467,10 @@ def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
     table : as `Trajectories.table`: teacher, images, quantity, student, value, smoothed, easiest image first.
     title : of the figure.
     """
-    style()
     columns = list(table.groupby(["teacher", "images"], sort=False))
-    figure, panels = plt.subplots(
-        len(_BY_DIFFICULTY) + 1, len(columns), figsize=(2.6 * len(columns), 9.5), sharex=True, sharey="row",
-        layout="constrained", squeeze=False,
-    )  # fmt: skip
+    figure, whole = _part(2.6 * len(columns), 9.8)
+    panels = whole.subplots(len(_BY_DIFFICULTY) + 1, len(columns), sharex=True, sharey="row", squeeze=False)
     figure.suptitle(title)
-    lines: dict[str, Artist] = {}
     for column, ((teacher, images), part) in zip(panels.T, columns, strict=True):
         column[0].set_title(f"{teacher} teacher,\n{images} images")
         for panel, (quantity, (label, limits)) in zip(column, _BY_DIFFICULTY.items(), strict=False):
@@ -500,12 +484,12 @@ def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
             panels[list(_BY_DIFFICULTY).index(quantity), 0].set_ylabel(label)
         gains = part[part.quantity == "p_S,K - p_T,K"].groupby("student", sort=False)
         for (student, one), (line, colour) in zip(gains, itertools.cycle(_STUDENT_LINES), strict=False):
-            (lines[str(student)],) = column[-1].plot(_percent(one), one.smoothed, line, color=colour, lw=1.8)
+            column[-1].plot(_percent(one), one.smoothed, line, color=colour, lw=1.8, label=student)
         column[-1].set_xlabel("Test images, easiest\nto hardest (%)")
         for panel in column[2:]:
             panel.axhline(0, color="0.5", lw=0.8, ls=":")
     panels[-1, 0].set_ylabel("All students, smoothed:\n$p_{S,K} - p_{T,K}$")
-    _legend_below(panels[-1, len(columns) // 2], -0.1, 0.6, handles=list(lines.values()), labels=list(lines), ncols=4)
+    _legend_below(whole, panels[-1, 0], ncols=4)
     return figure
 
 
@@ -614,7 +598,7 @@ def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]], w
     rise.set(xlabel="Mean rise over the profile (nats)", ylim=(len(lines) - 0.5, -0.5))
     rise.set_xlim(left=min(0, rise.get_xlim()[0]))
     rise.grid(axis="x", alpha=0.3)
-    lower.legend(*profile.get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), frameon=False)
+    _legend_below(lower, profile, ncols=len(lines))
     return figure
 
 
@@ -639,11 +623,7 @@ def embeddings(measured: Embedding, titles: Mapping[str, str], width: float = 9.
     titles : what to call each network, in the order of the panels.
     width : of the figure, in inches.
     """
-    style()
-    figure = plt.figure(figsize=(width, width / len(titles) + 1.5), layout="constrained")
-    (part,) = figure.subfigures(
-        squeeze=False
-    ).flat  # a legend outside a whole figure moves when the saved picture is cropped
+    figure, part = _part(width, width / len(titles) + 1.5)
     panels = part.subplots(1, len(titles), squeeze=False)
     names = {"natural": "natural images", "student": "$x^*_S$"}
     markers, points = {"natural": "o", "student": "x"}, measured.points
@@ -658,6 +638,5 @@ def embeddings(measured: Embedding, titles: Mapping[str, str], width: float = 9.
             )  # fmt: skip
         scores = "\n".join(f"{names[e]}: {measured.silhouette(network, e)}" for e in EXAMPLES)
         panel.set(title=title, xticks=[], yticks=[], xlabel=f"silhouette of\n{scores}")
-    handles = panels[0, 0].get_legend_handles_labels()
-    part.legend(*handles, loc="outside lower center", ncols=len(colours), frameon=False)
+    _legend_below(part, panels[0, 0], ncols=len(colours))
     return figure

@@ -94,7 +94,7 @@ def test_the_command_line_says_what_was_asked_for_and_what_was_trained(smoke, ch
     again = run([*command, "again"], checkout)
     assert again.returncode == 0, again.stderr[-3000:]
     (last,) = again.stderr.splitlines()[-1:]
-    assert last.startswith("1 exhibits in ")
+    assert last.startswith("Exhibits: 1, in ")
     assert "asked for: 2; different ones: 2; trained now: 0." in last
     verdicts = [claim["verdict"] for claim in json.loads((smoke / "fig1_peer_vs_teacher.json").read_text())["claims"]]
     assert f"Claims: holds: {verdicts.count('holds')}; " in last
