@@ -76,6 +76,7 @@ def save(
     note: str = "",
     networks: Sequence[Snapshot] = (),
     measured_by: Mapping[str, Attack | None] | None = None,
+    n: int | None = None,
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
 
@@ -91,6 +92,7 @@ def save(
     note : a sentence for the caption, about what this exhibit alone draws.
     networks : what was measured, where an epoch was chosen.
     measured_by : the attacks by metric, None for natural images; None: the profile's `test_attack` alone.
+    n : how many images were measured; None: the profile's test images.
 
     Raises
     ------
@@ -139,7 +141,7 @@ def save(
         "teachers": [_named(snapshot) for snapshot in teachers],
         "networks": [_named(snapshot) for snapshot in networks],
         "seeds": list(setup.seeds),
-        "n": setup.n_test,
+        "n": setup.n_test if n is None else n,
         "claims": [claim.to_json() for claim in claims],
         "provenance": provenance,
     }

@@ -285,7 +285,14 @@ class Setup:
         )
 
 
-def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: Any) -> Setup:
+def setup(
+    namespace: Mapping[str, Any],
+    further: Iterable[str] = (),
+    *,
+    fewest: int = 1,
+    without: Iterable[str] = (),
+    **exhibit: Any,
+) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
 
     Call it as ``setup(globals())`` right after the parameters cell. Besides `profile`, `seed`, `n_seeds` and
@@ -296,6 +303,8 @@ def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: 
     ----------
     namespace : the notebook's globals.
     further : other names that its parameters cell may set: those that the exhibit itself reads.
+    fewest : how many test images the exhibit needs at least.
+    without : fields of :class:`Profile` that the exhibit makes no use of, and that are not to be set.
     exhibit : fields of :class:`Profile` in which the exhibit differs from the others: `teacher_method="TRADES"`.
 
     Raises
@@ -310,6 +319,9 @@ def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: 
     started = time.perf_counter()
     given = _parameters(namespace)
     fields = [f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed")]
+    for name in without:
+        if given.get(name) is not None:
+            raise ValueError(f"This exhibit makes no use of {name}: leave it out.")
     for name in given:
         checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *further, *fields))
     base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
@@ -338,9 +350,9 @@ def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: 
         raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
     dataset = data.load(profile.dataset)
     dataset.split_validation(profile.n_train, profile.n_val)
-    for name in ("n_test", "n_autoattack"):
+    for name, low in (("n_test", fewest), ("n_autoattack", 1)):
         if getattr(profile, name) is not None:
-            checks.number(name, getattr(profile, name), 1, len(dataset.test))
+            checks.number(name, getattr(profile, name), low, len(dataset.test))
     seeds = tuple(range(int(seed), int(seed + n_seeds)))
     output_dir = output_folder(profile.name, given.get("output_dir"))
     return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started)

@@ -106,9 +106,9 @@ def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
 def picture(gradients: Tensor) -> Tensor:
     """Turn one network's gradients into pictures as the caption of PeerAiD's Figure 6 says.
 
-    Each image's gradient is clipped to 3 standard deviations of itself, the absolute values are summed over channels,
-    and the sum is scaled to [0, 1]. All of it image by image, where the caption leaves open whether all images of a
-    network went together: brightness tells pixels apart, not images and not networks.
+    The gradients are clipped to 3 standard deviations of all of them, the absolute values are summed over channels, and
+    the sums are scaled to [0, 1], all images of the network together. Brightness compares pixels and images of one
+    network, not of two.
 
     Parameters
     ----------
@@ -118,10 +118,9 @@ def picture(gradients: Tensor) -> Tensor:
     -------
     (N, H, W) in [0, 1].
     """
-    limit = 3 * gradients.std((1, 2, 3), keepdim=True)
+    limit = 3 * gradients.std()
     maps = gradients.clamp(-limit, limit).abs().sum(1)
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)
+    return (maps - maps.min()) / (maps.max() - maps.min()).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
 def gini(maps: Tensor) -> Tensor:
