@@ -238,8 +238,17 @@ class Setup:
         return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
 
     def changed(self, **fields: Any) -> "Setup":
-        """Return the same with other fields of the profile, on the same data."""
-        return dataclasses.replace(self, profile=dataclasses.replace(self.profile, **fields))
+        """Return the same with other fields of the profile, which a notebook has no say in.
+
+        Raises
+        ------
+        UnknownNameError, ValueError
+            If a field does not fit.
+        DataNotFoundError
+            If the data are not there.
+        """
+        profile = dataclasses.replace(self.profile, **fields)
+        return dataclasses.replace(self, profile=profile, dataset=data.load(profile.dataset))
 
     @property
     def n_train(self) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rkdkit import checks, methods, runs
 from rkdkit.analysis.trajectories import Family
@@ -22,13 +21,13 @@ class Students:
     runs : one a seed, by method.
     chosen : one a seed, by method: the epoch that `select_on` names, of the averaged weights where the method's papers
         report those.
-    teachers : every fixed teacher that guided one of them.
+    teachers : the fixed teachers that guided them, one a seed, by their letter in the methods' rows.
     teacher_runs : where those come from.
     """
 
     runs: dict[str, list[Run]]
     chosen: dict[str, list[Snapshot]]
-    teachers: list[Snapshot]
+    teachers: dict[str, list[Snapshot]]
     teacher_runs: list[Run]
 
     @property
@@ -38,7 +37,7 @@ class Students:
         return list({run.spec.id: run for run in (*self.teacher_runs, *of_methods)}.values())
 
 
-def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None, **changes: Any) -> Students:
+def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None, *, averages: bool = False) -> Students:
     """Train methods at an exhibit's scale, or find them trained.
 
     The fixed teachers are chosen at the epoch that `select_on` names; where a row asks for a natural teacher, it is a
@@ -49,21 +48,22 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     setup : what a notebook was asked for.
     names : rows of `methods.METHODS`.
     teacher_method : how their fixed teacher is trained; None: as the profile says.
-    changes : fields of `RunSpec` in which the students' runs differ from the profile's, their teachers' do not.
+    averages : whether every run is to average its weights, as :func:`with_and_without_averages` needs.
 
     Raises
     ------
     UnknownNameError
         If a method is not known.
     ValueError
-        If a field does not fit.
+        If a run would have no averages, and is to have some.
     """
     rows = {name: methods.get(name) for name in names}
     letters = sorted({letter for row in rows.values() for letter in row.guides})
     scale = setup.profile
     for name, row in rows.items():  # a specification that does not fit is refused before any training
         absent = tuple(Teacher(module="to be trained", letter=letter) for letter in row.guides)
-        scale.spec(name, teachers=absent, **changes)
+        if scale.spec(name, teachers=absent).swa_start is None and averages:
+            raise ValueError("No weights are averaged, and here they are to be compared: set swa_start to an epoch.")
     robust = teacher_method or scale.teacher_method
     guide_specs = [
         setup.specs(NATURAL if letter == "T_nat" else robust, student=scale.teacher_network) for letter in letters
@@ -72,19 +72,14 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     guides = {letter: [choose(setup, run) for run in of_seeds] for letter, of_seeds in guide_runs.items()}
     specs = {
         name: [
-            scale.spec(
-                name, seed, teachers=tuple(guides[letter][i].as_teacher(letter) for letter in row.guides), **changes
-            )
+            scale.spec(name, seed, teachers=tuple(guides[letter][i].as_teacher(letter) for letter in row.guides))
             for i, seed in enumerate(setup.seeds)
         ]
         for name, row in rows.items()
     }
     trained = dict(zip(specs, runs.ensure_all(*specs.values(), store=setup.store), strict=True))
     chosen = {name: [choose(setup, run) for run in of_seeds] for name, of_seeds in trained.items()}
-    teachers = {teacher.digest: teacher for of_seeds in guides.values() for teacher in of_seeds}
-    return Students(
-        trained, chosen, [*teachers.values()], [run for of_seeds in guide_runs.values() for run in of_seeds]
-    )
+    return Students(trained, chosen, guides, [run for of_seeds in guide_runs.values() for run in of_seeds])
 
 
 def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list[Snapshot]]:

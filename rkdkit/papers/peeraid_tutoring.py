@@ -122,7 +122,7 @@ def figure_3_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Cla
 
     Parameters
     ----------
-    curves : over two epochs or more.
+    curves : as measured; a claim that compares an epoch with itself, for want of others, is left out.
     drops : the epochs after which the learning rate drops: a run's `milestones`.
     """
     test, train = ([curves.panels[images][part] for part in CURVES] for images in ("test", "train"))
@@ -131,10 +131,10 @@ def figure_3_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Cla
     drop = drops[0] if drops else _FIRST_DROP * last
     dropped = next(epoch for epoch in peer.epochs if epoch > drop)
     when = "After the first drop of the learning rate" if drops else "After 71 % of the epochs (the paper's first drop)"
-    early = min(peer.epochs[1:], key=lambda epoch: abs(epoch - _EARLY * last))
+    early = min(peer.epochs[1:] or peer.epochs, key=lambda epoch: abs(epoch - _EARLY * last))
     before = max((epoch for epoch in peer.epochs if epoch <= drop), default=first)
     at_the_drop = "Right after the first drop of the learning rate, the peer's test accuracy on its student's jumps up."
-    return [
+    judged = [
         _course("The peer's test accuracy on its student's adversarial examples rises.", "peer", peer, first, last),
         _course("It jumps up early: within the first tenth of the epochs.", "peer", peer, first, early),
         *([_course(at_the_drop, "peer", peer, before, dropped)] if drops else []),
@@ -156,10 +156,13 @@ def figure_3_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Cla
         ),
         _course("The fixed teacher's falls on training images, too.", "teacher", train[3], last, first),
     ]
+    return [claim for claim in judged if claim is not None]
 
 
-def _course(text: str, name: str, curve: Curve, lower: int, higher: int) -> Claim:
-    """Return the claim that a curve is higher at one epoch than at another."""
+def _course(text: str, name: str, curve: Curve, lower: int, higher: int) -> Claim | None:
+    """Return the claim that a curve is higher at one epoch than at another; None: there are too few epochs to judge."""
+    if lower == higher:
+        return None
     return Claim(
         text,
         "PeerAiD, Figure 3 and section 4.3",
