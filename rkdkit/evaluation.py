@@ -30,6 +30,10 @@ class Estimate:
     n: int
     seeds: int = 1
 
+    def columns(self, name: str = "value") -> dict[str, float]:
+        """Return it as a row of a table of numbers: `name`, low, high, n and seeds."""
+        return {name: self.value, "low": self.low, "high": self.high, "n": self.n, "seeds": self.seeds}
+
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 

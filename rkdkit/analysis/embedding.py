@@ -91,8 +91,7 @@ class Embedding:
         rows = []
         for network, by_examples in self.scores.items():
             for examples in by_examples:
-                m = self.silhouette(network, examples)
-                score = {"silhouette": m.value, "low": m.low, "high": m.high, "n": m.n, "seeds": m.seeds}
+                score = self.silhouette(network, examples).columns("silhouette")
                 rows.append({"network": network, "examples": examples, "image": "all", "class": "all", **score})
         return pd.concat([pd.DataFrame(rows), self.points], ignore_index=True).astype({"n": "Int64", "seeds": "Int64"})
 

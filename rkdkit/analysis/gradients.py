@@ -61,8 +61,7 @@ class SemanticGradients:
         for network, by_measure in self.values.items():
             for measure, of_seeds in by_measure.items():
                 about = {"network": network, "measure": measure}
-                m = self.mean(network, measure)
-                whole = {"value": m.value, "low": m.low, "high": m.high, "n": m.n, "seeds": m.seeds}
+                whole = self.mean(network, measure).columns()
                 rows.append({**about, "image": "all", "class": "all", **whole})
                 for place, name in zip(self.shown.tolist(), self.classes, strict=True):
                     rows.append({**about, "image": place, "class": name, "value": float(of_seeds[0][place])})

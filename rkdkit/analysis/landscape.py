@@ -74,8 +74,8 @@ class Landscape:
         for network, of_seeds in self.profiles.items():
             for i, offset in enumerate(self.offsets):
                 there = _over_directions([profile[:, i] for profile in of_seeds])
-                rows.append({"part": "profile", "network": network, "first": offset, **_columns(there)})
-            rows.append({"part": "mean rise", "network": network, **_columns(self.rise(network))})
+                rows.append({"part": "profile", "network": network, "first": offset, **there.columns("loss")})
+            rows.append({"part": "mean rise", "network": network, **self.rise(network).columns("loss")})
         for network, surface in self.surfaces.items():
             for first, row in zip(self.grid, surface.tolist(), strict=True):
                 for second, loss in zip(self.grid, row, strict=True):
@@ -284,7 +284,3 @@ def _over_directions(of_seeds: Sequence[Tensor]) -> intervals.Measure:
     """Return the mean of (directions, N) values; directions count like seeds, for they are drawn like them."""
     per_seed = [intervals.over_seeds([intervals.mean(values, "nats") for values in each]) for each in of_seeds]
     return intervals.over_seeds([replace(measure, seeds=1) for measure in per_seed])
-
-
-def _columns(measure: intervals.Measure) -> dict[str, float]:
-    return {"loss": measure.value, "low": measure.low, "high": measure.high, "n": measure.n, "seeds": measure.seeds}
