@@ -16,6 +16,7 @@ from conftest import ROOT
 
 from rkdkit import claims, data, figures, profiles
 from rkdkit.checks import UnknownNameError
+from rkdkit.figures import saving
 from rkdkit.papers import peeraid
 from rkdkit.spec import RunSpec, Teacher
 
@@ -273,7 +274,7 @@ def saved_extents(figure, labelled, legend):
         pictured[:] = [box.get_window_extent(renderer) for box in boxes]
 
     figure.draw = drawing.__get__(figure)
-    figures._captioned_png(figure, "one line\nand another\nand a third", "title")
+    saving._captioned_png(figure, "one line\nand another\nand a third", "title")
     return pictured
 
 
