@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import torch
@@ -12,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from rkdkit.analysis.peer_tutoring import BY_PEER
-from rkdkit.figures.look import COLOURS, PALETTE, accuracy_axis, legend_below, new_figure, new_part
+from rkdkit.figures.look import COLOURS, PALETTE, accuracy_axis, legend_below, line_with_band, new_figure, new_part
 
 
 def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], str]) -> None:
@@ -24,27 +25,20 @@ def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[s
     axes : where.
     labels : the legend's text by (network, examples), in the order of drawing.
     """
-    for (network, examples), label in labels.items():
-        part = table[(table.network == network) & (table.examples == examples)]
-        colour = COLOURS[network]
-        marker, line = ("o", "-") if examples in ("student", BY_PEER) else ("^", "--")
-        axes.plot(
-            part.epoch,
-            100 * part.robust_accuracy,
-            line,
-            marker=marker,
-            ms=4,
-            color=colour,
-            label=label,
-            clip_on=False,
-            zorder=3,
-        )
-        axes.fill_between(part.epoch, 100 * part.low, 100 * part.high, color=colour, alpha=0.15, lw=0)
-    epochs = sorted(set(table.epoch), reverse=True)
-    axes.set_xticks(epochs[:: -(-len(epochs) // 10)])  # ten at the most, the last among them
+    _accuracies(table, axes, labels)
     # anchored to the axes, not the figure: a figure's legend moves when the saved picture is cropped
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
     accuracy_axis(axes, "Test robust accuracy")
+
+
+def _accuracies(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], str]) -> None:
+    for (network, examples), label in labels.items():
+        part = table[(table.network == network) & (table.examples == examples)]
+        line, marker = ("-", "o") if examples in ("student", BY_PEER) else ("--", "^")
+        look = {"marker": marker, "ms": 4, "label": label, "clip_on": False, "zorder": 3}
+        line_with_band(axes, part, "epoch", "robust_accuracy", line, COLOURS[network], scale=100, **look)
+    epochs = sorted(set(table.epoch), reverse=True)
+    axes.set_xticks(epochs[:: -(-len(epochs) // 10)])  # ten at the most, the last among them
 
 
 def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Figure:
@@ -57,32 +51,39 @@ def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Fi
     """
     figure, part = new_part(9, 4.4)
     for axes, (images, numbers) in zip(part.subplots(1, 2), table.groupby("images"), strict=True):
-        robust_accuracy_curves(numbers, axes, labels)
-        axes.get_legend().remove()
+        _accuracies(numbers, axes, labels)
         accuracy_axis(axes, f"{str(images).capitalize()} robust accuracy on $x^*_S$")
         axes.set_xlabel("Epochs of the students and the peer")
     legend_below(part, axes, ncols=2)
     return figure
 
 
+_PAIRS = (("-", "o"), ("--", "^"), ("-.", "s"), (":", "D"))
+
+
 def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str, str]) -> Figure:
-    """Draw mean entropy over epochs with its interval as a band, one line a network; dashed: what it teaches.
+    """Draw mean entropy over epochs with its interval as a band, one line a network.
+
+    A student and its teacher share the kind of line and of marker; the teacher's markers are open.
 
     Parameters
     ----------
     table : as `EntropyCurves.table`: network, epoch, entropy_nats, low, high.
     num_classes : guessing has an entropy of ln(num_classes).
-    taught_by : the students and the network that teaches each; a student is drawn in its teacher's colour.
+    taught_by : the students and the network that teaches each.
     """
     figure, axes = new_figure()
-    colours = {"Natural": COLOURS["natural"], "PGD-AT": COLOURS["teacher"]}
+    teachers = dict.fromkeys(taught_by.get(network, network) for network in table.network)
+    pairs = dict(zip(teachers, itertools.cycle(_PAIRS), strict=False))
     for network in dict.fromkeys(table.network):
         part, teacher = table[table.network == network], taught_by.get(network)
-        colour = colours[teacher or network]
-        label = f"{network}: student of {teacher}" if teacher else f"{network}, the teacher"
-        line, marker = ("-", "o") if teacher else ("--", "^")
-        axes.plot(part.epoch, part.entropy_nats, line, marker=marker, ms=4, color=colour, label=label, clip_on=False)
-        axes.fill_between(part.epoch, part.low, part.high, color=colour, alpha=0.15, lw=0)
+        line, marker = pairs[teacher or network]
+        look: dict[str, Any] = {"label": f"{network}: student of {teacher}"}
+        colour = COLOURS["student"]
+        if teacher is None:
+            look = {"label": f"{network}, the teacher", "mfc": "white"}
+            colour = COLOURS["natural" if network == "Natural" else "teacher"]
+        line_with_band(axes, part, "epoch", "entropy_nats", line, colour, marker=marker, ms=4, clip_on=False, **look)
     guessing = math.log(num_classes)
     axes.set(xlabel="Epochs of each network's own training", ylabel="Mean entropy of the answer (nats)")
     axes.set_ylim(0, 1.12 * guessing)
@@ -140,7 +141,7 @@ def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
 _STUDENT_LINES = [
     ("-", COLOURS["student"]),
     ("--", "0.2"),
-    *itertools.product(("-.", ":"), (PALETTE[i] for i in (9, 5, 4, 6))),
+    *itertools.product(("-.", ":"), (PALETTE[i] for i in (9, 5, 6, 7))),
 ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -15,7 +16,7 @@ PALETTE = sns.color_palette("colorblind")
 COLOURS = {
     "teacher": PALETTE[0], "peer": PALETTE[1], "student": PALETTE[2], "natural": PALETTE[3], "TRADES": PALETTE[4]
 }  # fmt: skip
-"""The same network has the same colour in every exhibit."""
+"""The same network has the same colour in every exhibit; "teacher" is a robust one that is fixed."""
 
 METRICS = {
     "clean": "Clean",
@@ -64,6 +65,14 @@ def new_part(width: float, height: float) -> tuple[Figure, SubFigure]:
 def legend_below(part: SubFigure, panel: Axes, ncols: int) -> None:
     """Put the legend of one panel below all."""
     part.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=ncols, frameon=False)
+
+
+def line_with_band(
+    axes: Axes, table: pd.DataFrame, x: str, y: str, line: str, colour: Any, scale: float = 1, **look: Any
+) -> None:
+    """Draw the columns `x` and `y` of a table as a line, and its interval from `low` to `high` as a band."""
+    axes.plot(table[x], scale * table[y], line, color=colour, **look)
+    axes.fill_between(table[x], scale * table.low, scale * table.high, color=colour, alpha=0.15, lw=0)
 
 
 def dot(panel: Axes, row: int, estimate: Estimate, colour: Any, **look: Any) -> None:

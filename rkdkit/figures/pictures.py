@@ -13,7 +13,7 @@ from rkdkit.analysis.embedding import EXAMPLES, Embedding
 from rkdkit.analysis.gradients import MEASURES, SemanticGradients
 from rkdkit.analysis.landscape import Landscape
 from rkdkit.analysis.sample_difficulty import Ranking
-from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, new_part, style
+from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_band, new_part, style
 
 
 def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
@@ -40,18 +40,17 @@ def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
     return figure
 
 
-def semantic_gradients(measured: SemanticGradients, names: Mapping[str, str], width: float = 9.0) -> Figure:
+def semantic_gradients(measured: SemanticGradients, names: Mapping[str, str]) -> Figure:
     """Draw a row of images, below it a row of gradients a network, and beside them what was measured of all images.
 
     Parameters
     ----------
     measured : as `gradients.semantic_gradients`.
     names : what to call each network, in the order of the rows.
-    width : of the figure, in inches.
     """
     style()
     k, rows = len(measured.images), len(names) + 1
-    figure = plt.figure(figsize=(width, 0.6 + rows * 0.62 * width / k), layout="constrained")
+    figure = plt.figure(figsize=(9, 0.6 + rows * 5.58 / k), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(0.68, 0.32)).flat
     panels = left.subplots(rows, k, squeeze=False)
     for column, (image, label) in enumerate(zip(measured.images, measured.classes, strict=True)):
@@ -78,25 +77,23 @@ def _means_by_network(measured: SemanticGradients, names: Mapping[str, str], par
         panel.grid(axis="x", alpha=0.3)
 
 
-def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]], width: float = 9.0) -> Figure:
+def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]]) -> Figure:
     """Draw a surface a network, below them the profiles, and how far the loss rises on average.
 
     Parameters
     ----------
     measured : as `landscape.landscapes`.
     lines : by network, its key in `COLOURS` and its line style, in the order of drawing.
-    width : of the figure, in inches.
     """
     style()
-    figure = plt.figure(figsize=(width, 0.72 * width), layout="constrained")
+    figure = plt.figure(figsize=(9, 6.5), layout="constrained")
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(0.52, 0.48)).flat
     _surfaces(measured, upper)
     profile, rise = lower.subplots(1, 2, width_ratios=(0.6, 0.4))
     table = measured.table()
     for row, (network, (colour, line)) in enumerate(lines.items()):
         part = table[(table.network == network) & (table.part == "profile")]
-        profile.plot(part["first"], part.loss, line, color=COLOURS[colour], label=network)
-        profile.fill_between(part["first"], part.low, part.high, color=COLOURS[colour], alpha=0.12, lw=0)
+        line_with_band(profile, part, "first", "loss", line, COLOURS[colour], label=network)
         dot(rise, row, measured.rise(network), COLOURS[colour], mfc=COLOURS[colour] if line == "-" else "white")
     profile.set(xlabel="Offset along the direction (filter norms)", ylabel="Adversarial loss (nats)", ylim=(0, None))
     profile.set_xticks(np.linspace(measured.offsets[0], measured.offsets[-1], 7))
@@ -121,21 +118,26 @@ def _surfaces(measured: Landscape, part: SubFigure) -> None:
     part.supylabel("Adversarial loss (nats)", fontsize="small")
 
 
-def embeddings(measured: Embedding, titles: Mapping[str, str], width: float = 9.0) -> Figure:
+def embeddings(measured: Embedding, titles: Mapping[str, str]) -> Figure:
     """Draw a t-SNE a network, natural images as dots and x*_S as crosses, and the silhouettes below it.
 
     Parameters
     ----------
     measured : as `embedding.embed`.
     titles : what to call each network, in the order of the panels.
-    width : of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there are more classes than colours that stand for no network: six.
     """
-    figure, part = new_part(width, width / len(titles) + 1.5)
+    figure, part = new_part(9, 9 / len(titles) + 1.5)
     panels = part.subplots(1, len(titles), squeeze=False)
     names = {"natural": "natural images", "student": "$x^*_S$"}
     markers, points = {"natural": "o", "student": "x"}, measured.points
     apart = (PALETTE[9], "0.25", *PALETTE[5:9])  # colours that stand for no network
-    colours = dict(zip(sorted(set(points["class"])), apart, strict=False))
+    classes = sorted(set(points["class"]))
+    colours = dict(zip(classes, apart[: len(classes)], strict=True))
     for panel, (network, title) in zip(panels[0], titles.items(), strict=True):
         for name, examples in itertools.product(colours, EXAMPLES):
             own = (points["class"] == name) & (points.examples == examples) & (points.network == network)
@@ -145,5 +147,5 @@ def embeddings(measured: Embedding, titles: Mapping[str, str], width: float = 9.
             )  # fmt: skip
         scores = "\n".join(f"{names[e]}: {measured.silhouette(network, e)}" for e in EXAMPLES)
         panel.set(title=title, xticks=[], yticks=[], xlabel=f"silhouette of\n{scores}")
-    legend_below(part, panels[0, 0], ncols=len(colours))
+    legend_below(part, panels[0, 0], ncols=min(len(colours), 3))
     return figure

@@ -5,22 +5,32 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rkdkit.figures.look import COLOURS, PALETTE, legend_below, mathematics, metric_name, new_part
+from rkdkit.figures.look import COLOURS, legend_below, mathematics, metric_name, new_part
+
+_HERE, _PAPER = "0.15", "0.45"  # rows are methods, so that a network's colour would say the wrong thing
 
 
 def accuracy_by_method(
-    table: pd.DataFrame, title: str, their_label: str, width: float = 9.0, row: str = "method", panel_of: str = "metric"
+    table: pd.DataFrame,
+    title: str,
+    their_label: str | None = None,
+    width: float = 9.0,
+    row: str = "method",
+    panel_of: str = "metric",
 ) -> Figure:
     """Draw a panel a metric and a row a method: our accuracy with its interval, and the paper's number beside it.
 
     Parameters
     ----------
-    table : method, metric, accuracy, low, high and paper, as fractions.
+    table : method, metric, n, and accuracy, low, high and paper as fractions.
     title : of the figure.
-    their_label : what the legend calls the paper's numbers.
+    their_label : what the legend calls the paper's numbers; None: by the table's paper_dataset and paper_network, as
+        `reported.beside` adds them.
     width : of the figure, in inches; the height follows from the number of rows.
     row, panel_of : the columns of `table` that say in which row and panel a number stands.
     """
+    if their_label is None:
+        their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
     names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
     figure, part = new_part(width, 1.8 + 0.28 * len(names))
     panels = part.subplots(1, len(titles), sharey=True, squeeze=False)
@@ -30,10 +40,8 @@ def accuracy_by_method(
         of_panel = table[table[panel_of] == heading].set_index(row).loc[names]
         value = 100 * of_panel.accuracy
         errors = [value - 100 * of_panel.low, 100 * of_panel.high - value]
-        panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=PALETTE[0], label="here, with 95 % interval")
-        panel.plot(
-            100 * of_panel.paper, rows, "D", ms=5, mfc="none", color=PALETTE[1], label=their_label, clip_on=False
-        )
+        panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
+        panel.plot(100 * of_panel.paper, rows, "D", ms=5, mfc="none", color=_PAPER, label=their_label, clip_on=False)
         n = of_panel.n.iloc[0]
         number = f"first {n:,} images" if n < table.n.max() else f"{n:,} images"
         panel.set(title=metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
@@ -70,6 +78,6 @@ def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: 
         panel.grid(axis="x", alpha=0.3)
     panels[0].set(xlim=(-3, 103), xlabel="Accuracy of guide f or student S (%)")
     panels[1].set(xlabel="Cosine of the guide's penultimate features")
-    panels[0].plot([], [], "D", ms=5, mfc="none", color="0.35", label=their_label)
+    panels[0].plot([], [], "D", ms=5, mfc="none", color=_PAPER, label=their_label)
     legend_below(part, panels[0], ncols=len(names) + 1)
     return figure
