@@ -1,12 +1,11 @@
 """Guides and their students: features with known cosines, and the paper's claims on made-up answers."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import tiny_spec
-from test_notebooks import saved_extents
+from test_figures import saved_extents
 
 from rkdkit import attacks, claims, evaluation, figures, models, runs
 from rkdkit.analysis import features
@@ -157,12 +156,11 @@ def test_the_papers_table_2_stands_beside_ours_number_by_number():
 def test_the_guides_legend_lies_between_the_panels_and_the_caption():
     table = peeraid_tutoring.beside_table_2(PAPERS.table())
     figure = figures.guides_compared(table, peeraid_tutoring.TABLE_2, "paper: CIFAR-100, ResNet-18")
-    label, legend, caption = saved_extents(
-        figure, figure.axes[1], SimpleNamespace(get_legend=lambda: figure.legends[0])
-    )
+    below = figure.subfigs[0].legends[0]
+    label, legend, caption = saved_extents(figure, figure.axes[1], below)
     assert label.y0 >= legend.y1
     assert legend.y0 >= caption.y1
-    assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == list(peeraid_tutoring.TABLE_2.values())
+    assert [text.get_text() for text in below.get_texts()][:3] == list(peeraid_tutoring.TABLE_2.values())
 
 
 def test_each_network_is_followed_on_its_own_students_examples(pupils, digits):
@@ -223,7 +221,7 @@ def test_figure_3_has_a_panel_each_for_test_and_training_images():
     labels = {part: f"line {i}" for i, part in enumerate(CURVES)}
     figure = figures.peer_tutoring(curves.table(), labels)
     assert [axes.get_ylabel()[:5] for axes in figure.axes] == ["Test ", "Train"]
-    (legend,) = figure.legends
+    (legend,) = figure.subfigs[0].legends
     assert [text.get_text() for text in legend.get_texts()] == list(labels.values())
     dashed = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
     assert [dashed[label] for label in labels.values()] == ["-", "-", "--", "--"]
