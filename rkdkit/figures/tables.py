@@ -1,6 +1,7 @@
 """A paper's table as a picture: our numbers with their intervals, and the paper's beside them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -8,6 +9,8 @@ from matplotlib.figure import Figure
 from rkdkit.figures.look import COLOURS, legend_below, mathematics, metric_name, new_part
 
 _HERE, _PAPER = "0.15", "0.45"  # rows are methods, so that a network's colour would say the wrong thing
+_THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none", "clip_on": False}
+"""How a paper's number is drawn, by `errorbar` although it has no interval: a legend puts what `plot` drew first."""
 
 
 def accuracy_by_method(
@@ -41,7 +44,7 @@ def accuracy_by_method(
         value = 100 * of_panel.accuracy
         errors = [value - 100 * of_panel.low, 100 * of_panel.high - value]
         panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
-        panel.plot(100 * of_panel.paper, rows, "D", ms=5, mfc="none", color=_PAPER, label=their_label, clip_on=False)
+        panel.errorbar(100 * of_panel.paper, rows, color=_PAPER, label=their_label, **_THEIRS)
         n = of_panel.n.iloc[0]
         number = f"first {n:,} images" if n < table.n.max() else f"{n:,} images"
         panel.set(title=metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
@@ -72,12 +75,12 @@ def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: 
             errors = [scale * (of_guide.value - of_guide.low), scale * (of_guide.high - of_guide.value)]
             colour = COLOURS[guide]
             panel.errorbar(scale * of_guide.value, y, xerr=errors, fmt="o", ms=5, color=colour, label=label)
-            panel.plot(scale * of_guide.paper, y, "D", ms=5, mfc="none", color=colour, clip_on=False)
+            panel.errorbar(scale * of_guide.paper, y, color=colour, **_THEIRS)
         panel.set_yticks(range(len(rows)), [mathematics(row) for row in rows])
         panel.invert_yaxis()
         panel.grid(axis="x", alpha=0.3)
     panels[0].set(xlim=(-3, 103), xlabel="Accuracy of guide f or student S (%)")
     panels[1].set(xlabel="Cosine of the guide's penultimate features")
-    panels[0].plot([], [], "D", ms=5, mfc="none", color=_PAPER, label=their_label)
+    panels[0].errorbar([], [], color=_PAPER, label=their_label, **_THEIRS)
     legend_below(part, panels[0], ncols=len(names) + 1)
     return figure
