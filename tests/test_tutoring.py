@@ -158,7 +158,7 @@ def test_the_guides_legend_lies_between_the_panels_and_the_caption():
     figure = figures.guides_compared(table, peeraid_tutoring.TABLE_2, "paper: CIFAR-100, ResNet-18")
     below = figure.subfigs[0].legends[0]
     label, legend, caption = saved_extents(figure, figure.axes[1], below)
-    assert label.y0 >= legend.y1
+    assert 0 <= label.y0 - legend.y1 < 50, "below the panels, without a gap"
     assert legend.y0 >= caption.y1
     assert [text.get_text() for text in below.get_texts()][:3] == list(peeraid_tutoring.TABLE_2.values())
 

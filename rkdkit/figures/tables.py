@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rkdkit.figures.look import COLOURS, legend_below, mathematics, metric_name, new_part
 
 _HERE, _PAPER = "0.15", "0.45"  # rows are methods, so that a network's colour would say the wrong thing
-_THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none", "clip_on": False}
+_THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none"}
 """How a paper's number is drawn, by `errorbar` although it has no interval: a legend puts what `plot` drew first."""
 
 
