@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from rkdkit import claims, data, figures, profiles
+from rkdkit import claims, data, profiles
 from rkdkit.checks import UnknownNameError
 from rkdkit.papers import peeraid
 from rkdkit.spec import RunSpec, Teacher
@@ -231,50 +231,6 @@ def test_a_profile_is_what_stands_in_the_table_unless_overridden():
     assert str(changed).startswith(
         "smoke profile (epochs, eps, settings, student changed): toy scale, digits, resnet18/8, eps 8/255"
     )
-
-
-def test_the_caption_and_the_legend_cover_nothing():
-    epochs = range(1, 4)
-    rows = [(n, e, k, 0.5, 0.4, 0.6) for n in ("teacher", "peer") for e in ("student", "own") for k in epochs]
-    table = pd.DataFrame(rows, columns=["network", "examples", "epoch", "robust_accuracy", "low", "high"])
-    figure, axes = figures.new_figure()
-    labels = {(n, e): f"a long label of {n} and {e}" for n, e, *_ in rows}
-    figures.robust_accuracy_curves(table, axes, labels)
-    axes.set_xlabel("Epochs")
-    label, legend, caption = saved_extents(figure, axes, axes.get_legend())
-    assert label.y0 >= legend.y1
-    assert legend.y0 >= caption.y1
-    assert not figure.texts, "the figure stays as it was"
-
-
-@pytest.mark.parametrize("n_methods", [2, 9, 19])
-def test_a_table_of_many_methods_or_few_has_its_legend_between_the_panels_and_the_caption(n_methods):
-    rows = [
-        (f"method {i}", metric, 0.5, 0.4, 0.6, 0.45, 64 if metric == "autoattack" else 497)
-        for i in range(n_methods)
-        for metric in ("clean", "fgsm", "pgd-20", "autoattack")
-    ]
-    table = pd.DataFrame(rows, columns=["method", "metric", "accuracy", "low", "high", "paper", "n"])
-    figure = figures.accuracy_by_method(table, "White box", "paper: cifar10, resnet18")
-    label, legend, caption = saved_extents(figure, figure.axes[3], figure.subfigs[0].legends[0])
-    assert label.y0 >= legend.y1
-    assert legend.y0 >= caption.y1
-    assert legend.y0 - caption.y1 < 100, "and no gap"
-
-
-def saved_extents(figure, labelled, legend):
-    """Where an axes' x label, a legend and the caption lie in the saved picture, in dots."""
-    pictured = []
-    draw = type(figure).draw
-
-    def drawing(self, renderer):
-        draw(self, renderer)
-        boxes = [labelled.xaxis.label, legend, *self.texts[-1:]]
-        pictured[:] = [box.get_window_extent(renderer) for box in boxes]
-
-    figure.draw = drawing.__get__(figure)
-    figures._captioned_png(figure, "one line\nand another\nand a third", "title")
-    return pictured
 
 
 @pytest.mark.parametrize("profile", profiles.PROFILES.values(), ids=lambda p: p.name)
