@@ -214,8 +214,9 @@ def families(
 def rankers(setup: Setup) -> list[Run]:
     """Train naturally once more for each seed, or find it trained: networks in no family, to rank images by.
 
-    RKD ranks by the natural teacher itself. What one training happened to find hard is less hard for any other, so that
-    each student of that teacher would seem to gain on hard images and to lose on easy ones.
+    RKD ranks by a naturally trained network and does not say that it is another than the natural teacher. But what one
+    training happened to find hard is less hard for any other: if that teacher ranked, any student of its would seem to
+    gain on hard images and to lose on easy ones.
     """
     specs = [setup.profile.spec(NATURAL, seed + 1000, student=setup.profile.teacher_network) for seed in setup.seeds]
     (trained,) = runs.ensure_all(specs, store=setup.store)
