@@ -190,8 +190,8 @@ def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
     Parameters
     ----------
     profile : the name of a profile.
-    two_classes : whether on two classes only, with none of their images held out (RKD section C.2): planes and cars,
-        or of the digits two that look alike.
+    two_classes : whether on two classes only, with none of their images held out and every epoch kept (RKD section
+        C.2): planes and cars, or of the digits two that look alike.
 
     Raises
     ------
@@ -203,7 +203,8 @@ def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
     if base.recipes:
         fields |= methods.RKD_TEACHER
     if two_classes:
-        fields |= {**_TWO_CLASSES[base.dataset], "n_train": None, "n_val": 0, "n_test": None}
+        # every epoch counts in S(x) and in a trajectory, the first ones most
+        fields |= {**_TWO_CLASSES[base.dataset], "n_train": None, "n_val": 0, "n_test": None, "snapshot_every": 1}
     return fields
 
 
@@ -328,11 +329,10 @@ def setup(
     started = time.perf_counter()
     given = _parameters(namespace)
     fields = [f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed")]
-    for name in without:
-        if given.get(name) is not None:
-            raise ValueError(f"This exhibit makes no use of {name}: leave it out.")
     for name in given:
         checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *further, *fields))
+        if name in without and given[name] is not None:
+            raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
     base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
     overrides = {name: value for name, value in given.items() if name in fields and value is not None}
     for name in overrides.keys() & {"eps", "step_size"}:

@@ -164,7 +164,7 @@ def families(
     ----------
     setup : what a notebook was asked for.
     teacher_methods : how the teachers are trained.
-    mixing : the shares of the teacher's answers to try, as in :func:`akd_specs`; at least one.
+    mixing : the shares of the teacher's answers to try, above 0 and below 1; at least one.
     early_stop : the share of its epochs after which a teacher that is stopped early teaches.
 
     Raises
@@ -172,10 +172,18 @@ def families(
     UnknownNameError
         If a method is not known.
     ValueError
-        If a share is out of its range, or none is given to try.
+        If a share is out of its range or comes twice, none is given to try, or the snapshot nearest to `early_stop` is
+        the teacher's last.
     """
     if not isinstance(mixing, Sequence) or not mixing:
         raise ValueError(f"mixing must list one share of the teacher's answers at least, as in [0.3], not {mixing!r}.")
+    for alpha in mixing:
+        checks.number("A share in mixing", alpha, 0, 1)
+    if not 0 < min(mixing) <= max(mixing) < 1 or len(set(mixing)) < len(mixing):
+        raise ValueError(
+            f"mixing must list different shares above 0 and below 1, not {mixing!r}: at 0 there is no teacher, and the "
+            "student that learns from the teacher alone is always there."
+        )
     groups = [
         [
             setup.specs(teacher, student=setup.profile.teacher_network),
@@ -185,11 +193,29 @@ def families(
         ]
         for teacher in teacher_methods
     ]
+    for (guide, *_), plain, early, *_ in groups:
+        if early == plain:
+            raise ValueError(
+                f"early_stop={early_stop:g} of {guide.epochs} epochs comes nearest to the last snapshot: nothing would "
+                "be stopped early. Set a lower early_stop, more epochs or a smaller snapshot_every."
+            )
     trained = iter(runs.ensure_all(*(specs for group in groups for specs in group), store=setup.store))
     return {
         teacher: Family(next(trained), next(trained), next(trained), {alpha: next(trained) for alpha in mixing})
         for teacher in teacher_methods
     }
+
+
+def rankers(setup: Setup) -> list[Run]:
+    """Train naturally once more for each seed, or find it trained: networks in no family, to rank images by.
+
+    RKD ranks by a naturally trained network and does not say that it is another than the natural teacher. But what one
+    training happened to find hard is less hard for any other: if that teacher ranked, any student of its would seem to
+    gain on hard images and to lose on easy ones.
+    """
+    specs = [setup.profile.spec(NATURAL, seed + 1000, student=setup.profile.teacher_network) for seed in setup.seeds]
+    (trained,) = runs.ensure_all(specs, store=setup.store)
+    return trained
 
 
 def _epoch_near(spec: RunSpec, share: float) -> int:
