@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
-EPS, STEP = 8 / 255, 2 / 255
+EPS, STEP, STEPS = 8 / 255, 2 / 255, 10
 
 
 class Step:
@@ -21,11 +21,10 @@ class Step:
     ----------
     method : "PGD-AT", "TRADES", "ARD" or "PeerAiD".
     student, guide : the networks; the guide is ARD's teacher or PeerAiD's peer.
-    steps : of the attack.
     """
 
-    def __init__(self, method: str, student: nn.Module, guide: nn.Module, steps: int = 10) -> None:
-        self.student, self.guide, self.steps = student, guide, steps
+    def __init__(self, method: str, student: nn.Module, guide: nn.Module) -> None:
+        self.student, self.guide = student, guide
         self._step: Callable[[Tensor, Tensor], Tensor] = {
             "PGD-AT": self._pgd_at,
             "TRADES": self._trades,
@@ -45,7 +44,7 @@ class Step:
 
     def _attack(self, x: Tensor, x_adv: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
         self.student.eval()
-        for _ in range(self.steps):
+        for _ in range(STEPS):
             x_adv = x_adv.detach().requires_grad_()
             objective(self.student(x_adv)).backward()
             x_adv = x_adv.detach() + STEP * x_adv.grad.sign()
