@@ -103,11 +103,12 @@ def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
 
 
 def picture(gradients: Tensor) -> Tensor:
-    """Turn one network's gradients into pictures as the caption of PeerAiD's Figure 6 says.
+    """Turn one network's gradients into pictures, after the caption of PeerAiD's Figure 6.
 
-    The gradients are clipped to 3 standard deviations of all of them, the absolute values are summed over channels, and
-    the sums are scaled to [0, 1], all images of the network together. Brightness compares pixels and images of one
-    network, not of two.
+    Each image's gradient is clipped to 3 standard deviations of itself, the absolute values are summed over channels,
+    and the sums are scaled to [0, 1]. The paper puts all images of a network on one scale (section 4.10). Here each is
+    on its own: the gradients of a network that is sure of some images differ by orders of magnitude between images,
+    and on one scale all but a few are black. So brightness compares pixels, neither images nor networks.
 
     Parameters
     ----------
@@ -117,9 +118,10 @@ def picture(gradients: Tensor) -> Tensor:
     -------
     (N, H, W) in [0, 1].
     """
-    limit = 3 * gradients.std()
+    limit = 3 * gradients.std((1, 2, 3), keepdim=True)
     maps = gradients.clamp(-limit, limit).abs().sum(1)
-    return (maps - maps.min()) / (maps.max() - maps.min()).clamp_min(torch.finfo(maps.dtype).tiny)
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
 def gini(maps: Tensor) -> Tensor:
