@@ -12,8 +12,10 @@ from rkdkit import attacks, autoattack, checks, data, losses, runtime
 from rkdkit.determinism import exact_arithmetic, generator
 
 CONFIDENCE = 0.95
+"""Of all intervals, unless one says otherwise."""
 
 BATCH_SIZE = 256
+"""Images at once, unless `runtime` says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rkdkit import attacks, autoattack, checks, data, evaluation, methods, paths
 from rkdkit.runs import SELECTIONS
-from rkdkit.spec import RunSpec
+from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
 
 
@@ -239,16 +239,17 @@ class Setup:
         return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
 
     def changed(self, **fields: Any) -> "Setup":
-        """Return the same with other fields of the profile, which a notebook has no say in.
+        """Return the same with other fields of the profile: those that the exhibit sets, not the notebook's user.
 
         Raises
         ------
         UnknownNameError, ValueError
-            If a field does not fit.
+            If a network, dataset or value does not fit.
         DataNotFoundError
             If the data are not there.
         """
         profile = dataclasses.replace(self.profile, **fields)
+        profile.spec("PeerAiD")
         return dataclasses.replace(self, profile=profile, dataset=data.load(profile.dataset))
 
     @property
@@ -301,6 +302,7 @@ def setup(
     *,
     fewest: int = 1,
     without: Iterable[str] = (),
+    trains: Iterable[str] = ("PeerAiD",),
     **exhibit: Any,
 ) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
@@ -315,6 +317,7 @@ def setup(
     further : other names that its parameters cell may set: those that the exhibit itself reads.
     fewest : how many test images the exhibit needs at least.
     without : fields of :class:`Profile` that the exhibit makes no use of, and that are not to be set.
+    trains : methods whose runs must be possible with these parameters.
     exhibit : fields of :class:`Profile` in which the exhibit differs from the others: `teacher_method="TRADES"`.
 
     Raises
@@ -353,15 +356,16 @@ def setup(
     for method in profile.settings:
         methods.get(method).resolve(profile.settings[method])
     # making a run checks every field
-    profile.spec("PeerAiD")
+    for method in trains:
+        profile.spec(method, teachers=tuple(Teacher(module="any", letter=g) for g in methods.get(method).guides))
     profile.spec(profile.teacher_method, student=profile.teacher_network)
     if profile.select_on == "val" and profile.n_val == 0:
         raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
     dataset = data.load(profile.dataset)
     dataset.split_validation(profile.n_train, profile.n_val)
     for name, low in (("n_test", fewest), ("n_autoattack", 1)):
-        if getattr(profile, name) is not None:
-            checks.number(name, getattr(profile, name), low, len(dataset.test))
+        asked = getattr(profile, name)
+        checks.number(name, len(dataset.test) if asked is None else asked, low, len(dataset.test))
     seeds = tuple(range(int(seed), int(seed + n_seeds)))
     output_dir = output_folder(profile.name, given.get("output_dir"))
     return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started)

@@ -18,7 +18,7 @@ from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import RunFolder, Store, StoreError
 
 EVALUATION_ENGINE = 1
-"""Raised whenever the same question would get another answer from the same network."""
+"""Raised whenever the same question would get another answer from the same network, beyond rounding."""
 
 SELECTIONS = ("val", "test", "last")
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rkdkit import checks, models
 
 COMPILE = ("auto", "on", "off")
+"""What `Settings.compile` may be."""
 
 LEAST_NETWORK = 10_000_000
 """From how many multiply-adds an image on "auto" compiles a network: a smaller one never pays for it."""

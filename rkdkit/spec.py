@@ -11,7 +11,7 @@ from typing import Any
 from rkdkit import checks, data, methods, models
 
 ENGINE = 1
-"""Raised whenever the same specification would train to another network; part of every id."""
+"""Raised whenever the same specification would train to another network, beyond rounding; part of every id."""
 
 AVERAGED = "student_averaged"
 """The role of the student's averaged weights, where a run averages them."""

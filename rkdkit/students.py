@@ -10,6 +10,7 @@ from rkdkit.runs import Run, Snapshot
 from rkdkit.spec import AVERAGED, RunSpec, Teacher
 
 NATURAL = "Natural"
+"""The method of natural teachers."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,22 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     trained = dict(zip(specs, runs.ensure_all(*specs.values(), store=setup.store), strict=True))
     chosen = {name: [choose(setup, run) for run in of_seeds] for name, of_seeds in trained.items()}
     return Students(trained, chosen, guides, [run for of_seeds in guide_runs.values() for run in of_seeds])
+
+
+def surrogates(setup: Setup, architectures: Sequence[str]) -> dict[str, Setup]:
+    """Return the exhibit with other students, to make examples on: by architecture, each as wide as the student is.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such architecture.
+    ValueError
+        If the student is one of them: its own examples are not transferred.
+    """
+    networks = {name: setup.profile.as_wide(name) for name in architectures}
+    if setup.profile.student in networks.values():
+        raise ValueError(f"The student {setup.profile.student} is a surrogate itself: choose another network for it.")
+    return {name: setup.changed(student=network) for name, network in networks.items()}
 
 
 def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list[Snapshot]]:
@@ -172,9 +189,14 @@ def families(
     UnknownNameError
         If a method is not known.
     ValueError
-        If a share is out of its range or comes twice, none is given to try, or the snapshot nearest to `early_stop` is
-        the teacher's last.
+        If the data have not two classes, a share is out of its range or comes twice, none is given to try, or the
+        snapshot nearest to `early_stop` is the teacher's last.
     """
+    if len(setup.dataset.classes) != 2:
+        raise ValueError(
+            f"RKD's trajectories are of two classes, and {setup.profile.dataset} has {len(setup.dataset.classes)}: "
+            "name two of them, as in 'digits:4,9'."
+        )
     if not isinstance(mixing, Sequence) or not mixing:
         raise ValueError(f"mixing must list one share of the teacher's answers at least, as in [0.3], not {mixing!r}.")
     for alpha in mixing:

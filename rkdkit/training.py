@@ -120,8 +120,9 @@ class Training:
         step_losses = torch.empty(self.batches_per_epoch, device=self.device)
         batches = self._batches(order)
         with exact_arithmetic(), ExitStack() as held:
-            for teacher in self._teachers:
-                held.enter_context(attacks.frozen(teacher))
+            with self._autocast():  # the weights are cast here, once for the whole epoch
+                for teacher in self._teachers:
+                    held.enter_context(attacks.frozen(teacher))
             for step, batch in enumerate(batches):
                 images = batch.images.contiguous(memory_format=torch.channels_last)
                 step_losses[step] = self._step(images, batch.labels, start)

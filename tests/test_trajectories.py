@@ -106,10 +106,10 @@ def test_label_mixing_is_judged_at_the_share_nearest_the_papers():
         return " ".join(verdicts(rkd_trajectories.trajectory_claims(Trajectories([HARDNESS], answered))))
 
     several, one = tried(0.1, 0.3, 0.9), tried(0.7)
-    assert "at alpha 0.3, make the student better than at 0.1" in several
+    assert "at alpha 0.3, make the student surer of the correct class than at 0.1" in several
     assert "At alpha 0.9, too, AKD's student is surer" in several
     assert "at alpha 0.1" not in several
-    assert "at alpha 0.7, make the student better" in one
+    assert "at alpha 0.7, make the student surer of the correct class" in one
     assert "better than at" not in one, "the paper says nothing of other shares"
     assert "too" not in one
 

@@ -16,6 +16,8 @@ from rkdkit.progress import track
 from rkdkit.runs import Snapshot, default_device
 
 STUDENT = "student"
+"""Whose maps the others' are compared with."""
+
 MEASURES = {
     "gini": "Concentration on few pixels (Gini index)",
     "alignment": "Alignment with the image (cosine)",

@@ -24,7 +24,7 @@ REACH = 0.75
 """How far the paper goes along a direction, in units of each filter's norm."""
 
 FEWEST = 32
-"""How many test images :func:`sizes` asks for: an interval needs two, and so does a sixteenth of them."""
+"""The fewest test images: a sixteenth of them, two at least, is what the surfaces are measured on."""
 
 Direction = dict[str, Tensor]
 """A step for every parameter of a network, by name."""

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure, SubFigure
 from rkdkit.evaluation import Estimate
 
 PALETTE = sns.color_palette("colorblind")
+"""The colours of all figures, told apart by the colour-blind, too."""
+
 COLOURS = {
     "teacher": PALETTE[0], "peer": PALETTE[1], "student": PALETTE[2], "natural": PALETTE[3], "TRADES": PALETTE[4]
 }  # fmt: skip

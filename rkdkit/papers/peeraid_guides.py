@@ -29,9 +29,15 @@ TABLE_5_DIFFERS = {"paper": {"dataset": "cifar10"}}
 _RUNNER_UP_AND_PEERAID = ("RSLAD", "PeerAiD")
 
 
-def table_5_methods(profile: str) -> tuple[str, ...]:
-    """Return the methods of Table 5: below the paper's scale, the two with its highest AutoAttack accuracy only."""
-    return DISTILLATION if profile == "paper" else _RUNNER_UP_AND_PEERAID
+def table_5_methods(profile: str, all_six: bool = False) -> tuple[str, ...]:
+    """Return the methods of Table 5: below the paper's scale, the two with its highest AutoAttack accuracy only.
+
+    Parameters
+    ----------
+    profile : the profile's name.
+    all_six : whether all are made at any scale.
+    """
+    return DISTILLATION if all_six or profile == "paper" else _RUNNER_UP_AND_PEERAID
 
 
 def tables_4_and_5(
@@ -49,15 +55,17 @@ def tables_4_and_5(
 
     Returns
     -------
-    As `reported.beside`, with the columns table, student, guide and row ("PeerAiD, resnet18/8 by resnet18/4").
+    As `reported.beside`, with the columns table, student, guide and row ("PeerAiD, resnet18/8 by resnet18/4", with the
+    data behind it where the tables differ in those).
     """
     parts = []
+    several = len({of_seeds[0].spec.dataset for of_seeds in (*of_larger.values(), *of_mobile.values())}) > 1
     for table, measured, chosen in (("Table 4", larger, of_larger), ("Table 5", mobile, of_mobile)):
         specs = {method: of_seeds[0].spec for method, of_seeds in chosen.items()}
         spec = next(iter(specs.values()))
         part = beside(measured.table(), reported("peeraid", table), spec.dataset, spec.student)
         guide = part.method.map({method: _guide(spec) for method, spec in specs.items()})
-        row = part.method + f", {spec.student} by " + guide
+        row = part.method + f", {spec.student} by " + guide + (f" on {spec.dataset}" if several else "")
         parts.append(part.assign(table=table, student=spec.student, guide=guide, row=row))
     return pd.concat(parts, ignore_index=True)
 

@@ -133,20 +133,43 @@ def figure_3_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Cla
     when = "After the first drop of the learning rate" if drops else "After 71 % of the epochs (the paper's first drop)"
     early = min(peer.epochs[1:] or peer.epochs, key=lambda epoch: abs(epoch - _EARLY * last))
     before = max((epoch for epoch in peer.epochs if epoch <= drop), default=first)
-    at_the_drop = "Right after the first drop of the learning rate, the peer's test accuracy on its student's jumps up."
+    at_the_drop = "Right after the first drop of the learning rate, the peer's test accuracy jumps up again."
     judged = [
         _course("The peer's test accuracy on its student's adversarial examples rises.", "peer", peer, first, last),
-        _course("It jumps up early: within the first tenth of the epochs.", "peer", peer, first, early),
+        _course(
+            f"The peer's test accuracy on its student's examples jumps up early: by epoch {early} of {last}.",
+            "peer",
+            peer,
+            first,
+            early,
+        ),
         *([_course(at_the_drop, "peer", peer, before, dropped)] if drops else []),
-        _course("The fixed teacher's test accuracy on its student's falls.", "teacher", teacher, last, first),
-        _apart("At the end, the peer is more accurate on its student's than the fixed teacher.", peer, teacher, last),
+        _course(
+            "The fixed teacher's test accuracy on its student's adversarial examples falls.",
+            "teacher",
+            teacher,
+            last,
+            first,
+        ),
+        _apart(
+            "At the end, the peer is more accurate on its student's adversarial examples than the fixed teacher is.",
+            peer,
+            teacher,
+            last,
+        ),
         _apart(
             "At the end, the student taught by the peer is more robust than the one taught by the fixed teacher.",
             by_peer,
             by_teacher,
             last,
         ),
-        _course("The peer's accuracy on its student's rises on training images, too.", "peer", train[1], first, last),
+        _course(
+            "On training images, too, the peer's accuracy on its student's adversarial examples rises.",
+            "peer",
+            train[1],
+            first,
+            last,
+        ),
         _course(
             f"{when}, the robust accuracy on training images of the student taught by the peer keeps rising.",
             "student of the peer",
@@ -154,7 +177,13 @@ def figure_3_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Cla
             dropped,
             last,
         ),
-        _course("The fixed teacher's falls on training images, too.", "teacher", train[3], last, first),
+        _course(
+            "On training images, too, the fixed teacher's accuracy on its student's adversarial examples falls.",
+            "teacher",
+            train[3],
+            last,
+            first,
+        ),
     ]
     return [claim for claim in judged if claim is not None]
 

@@ -9,9 +9,9 @@ from rkdkit.analysis.sample_difficulty import Ranking, blueness, busyness, light
 from rkdkit.claims import Claim, Quantity
 
 _LOOKS: dict[str, dict[str, Callable[[data.Split], Tensor]]] = {
-    "airplane": {"light": lightness, "blue": blueness, "simple": lambda split: 1 - busyness(split)},
+    "airplane": {"lighter": lightness, "bluer": blueness, "simpler": lambda split: 1 - busyness(split)},
     "automobile": {
-        "dark": lambda split: 1 - lightness(split), "red": lambda split: -blueness(split), "busy": busyness
+        "darker": lambda split: 1 - lightness(split), "redder": lambda split: -blueness(split), "busier": busyness
     },
 }  # fmt: skip
 """The colours and backgrounds by which the paper says that a network knows a class."""
@@ -27,9 +27,13 @@ def figures_8_and_9_claims(ranked: Ranking) -> list[Claim]:
     """
     found = []
     for label, name in enumerate(ranked.classes):
-        found.append(_easy_above_hard(ranked, label, "like their own class rather than another", likeness))
+        closer = "closer to their own class's mean image than to the nearest other's, compared with hard ones"
+        found.append(_easy_above_hard(ranked, label, closer, likeness))
         if ranked.split.images.shape[1] == 3:
-            found += [_easy_above_hard(ranked, label, word, of) for word, of in _LOOKS.get(name, {}).items()]
+            found += [
+                _easy_above_hard(ranked, label, f"{word} than hard ones", of)
+                for word, of in _LOOKS.get(name, {}).items()
+            ]
     return found
 
 
@@ -37,7 +41,7 @@ def _easy_above_hard(ranked: Ranking, label: int, word: str, of: Callable[[data.
     easy, hard, gap = ranked.easy_minus_hard(label, of(ranked.split))
     name = ranked.classes[label]
     return Claim(
-        f"The {name} images that are easy to learn look more {word} than the hard ones.",
+        f"Images of class {name} that are easy to learn are {word}.",
         "RKD, Figures 8 and 9, section D",
         Quantity(f"{name}, easiest third", easy),
         Quantity(f"{name}, hardest third", hard),

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from rkdkit.analysis.intervals import Measure
-from rkdkit.analysis.trajectories import BY_IMAGE, Answers, Trajectories, gap
-from rkdkit.claims import Claim, Quantity
+from rkdkit.analysis.trajectories import BY_IMAGE, Answers, Trajectories
+from rkdkit.claims import Claim, Quantity, below
 
 TEACHERS = ("PGD-AT", "Natural")
 """The methods of the two fixed teachers."""
@@ -26,15 +26,15 @@ ALL, EASY, HARD, REST = "all", "easiest third", "hardest third", "all but the ha
 COSINE, P_T, P_S, GAIN = "cosine", "p_T,K", "p_S,K", "p_S,K - p_T,K"
 EARLY, STOPPING = "p_S,K of the early teacher's student", "p_S,K gained by stopping early"
 MIXED, MIXING = "p_S,K with labels mixed in", "p_S,K gained by mixing labels in"
-RIGHT, RIGHT_MIXED = "share right", "share right with labels mixed in"
+RIGHT, RIGHT_MIXED = "accuracy", "accuracy with labels mixed in"
 
 _ALIKE = "Student and teacher develop more alike on easy images than on hard ones"
 _UNLIKE = "Student and teacher develop less alike under attack"
 _SURER = "AKD's student is surer of the correct class than its teacher"
 _UNSURE = "AKD's student is less sure of the correct class than its teacher"
-_BETTER = "Stopping the teacher early, at epoch {epoch}, makes the student better"
-_WORSE = "Stopping the teacher early, at epoch {epoch}, makes the student worse"
-_HELPS = "Labels mixed in, at alpha {alpha:g}, make the student better"
+_BETTER = "Stopping the teacher early, at epoch {epoch}, makes the student surer of the correct class"
+_WORSE = "Stopping the teacher early, at epoch {epoch}, makes the student less sure of the correct class"
+_HELPS = "Labels mixed in, at alpha {alpha:g}, make the student surer of the correct class"
 _MORE = "Labels mixed in, at alpha {alpha:g}, do more for hard images than for easy ones"
 
 _CORRECTS = "Labels mixed in, at alpha {alpha:g}, make the student right more often"
@@ -171,7 +171,11 @@ def _misclassified(measured: Trajectories, alpha: float) -> list[Claim]:
     by_share = {share: measured.mean(_right(student)) for share, student in {**few, 1.0: answers.plain}.items()}
     return [
         _below(
-            SLIGHT, "Figure 15", "AKD by itself corrects no misclassification", f"{RIGHT}, less teacher's", corrected
+            SLIGHT,
+            "Figure 15",
+            "AKD by itself corrects no misclassification",
+            f"{RIGHT}, student minus teacher",
+            corrected,
         ),
         *(
             _below(GUESSING, "Figure 17", f"At alpha {share:g} a student is not robust", RIGHT, right)
@@ -181,6 +185,6 @@ def _misclassified(measured: Trajectories, alpha: float) -> list[Claim]:
 
 
 def _below(limit: tuple[str, float], figure: str, text: str, name: str, found: Measure) -> Claim:
-    words, higher = _words(_Side(NATURAL, ATTACKED, ALL, RIGHT)), Measure(limit[1], limit[1], limit[1], 0)
+    words = _words(_Side(NATURAL, ATTACKED, ALL, RIGHT))
     lower = Quantity(f"{name} ({words})", found)
-    return Claim(f"{text} ({words}).", f"RKD, {figure}", Quantity(limit[0], higher), lower, gap(higher, found))
+    return Claim(f"{text} ({words}).", f"RKD, {figure}", *below(limit[1], limit[0], lower))

@@ -1,0 +1,120 @@
+"""Every notebook up to its first training, at every scale; and what each refuses before that."""
+
+import json
+
+import pytest
+import torch
+from conftest import ROOT
+
+from rkdkit import data, profiles, runs
+from rkdkit.splits import Dataset, Split
+
+NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+TRAINING = sorted(set(NOTEBOOKS) - {"fig2_method_overview"})
+
+
+class Reached(Exception):
+    """A notebook wants to train."""
+
+
+pytestmark = pytest.mark.usefixtures("store", "no_training")
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def ensure_all(*groups, **_):
+        raise Reached([spec for group in groups for spec in group])
+
+    monkeypatch.setattr(runs, "ensure_all", ensure_all)
+
+
+@pytest.fixture
+def made_up_photographs(monkeypatch):
+    """Photographs of noise in the place of every dataset that is not embedded."""
+    embedded = data.load
+
+    def load(name):
+        if name.startswith("digits"):
+            return embedded(name)
+        chosen = name.partition(":")[2]
+        classes = tuple(chosen.split(",")) if chosen else tuple(map(str, range(20)))
+        splits = (
+            Split(torch.zeros(n, 3, 8, 8, dtype=torch.uint8), torch.arange(n) % len(classes)) for n in (11_000, 1000)
+        )
+        return Dataset(name, *splits, classes, "made up")
+
+    monkeypatch.setattr(data, "load", load)
+
+
+def run_until_training(name, **parameters):
+    """Run a notebook's cells as papermill would, injected parameters behind its own."""
+    namespace = {"In": [""]}
+    injected = "# Parameters\n" + "".join(f"{key} = {value!r}\n" for key, value in parameters.items())
+    for cell in json.loads(NOTEBOOKS[name].read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            added = [injected] if "parameters" in cell["metadata"].get("tags", ()) else []
+            for source in ("".join(cell["source"]), *added):
+                namespace["In"].append(source)
+                exec(source, namespace)
+    raise AssertionError("it went through without any training")
+
+
+@pytest.mark.usefixtures("made_up_photographs")
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+@pytest.mark.parametrize("name", TRAINING)
+def test_every_exhibit_starts_to_train_at_every_scale(name, profile):
+    with pytest.raises(Reached) as reached:
+        run_until_training(name, profile=profile)
+    assert reached.value.args[0]
+
+
+@pytest.mark.usefixtures("made_up_photographs")
+@pytest.mark.parametrize("name", TRAINING)
+def test_every_exhibit_can_be_shortened_at_paper_scale(name):
+    with pytest.raises(Reached) as reached:
+        run_until_training(name, profile="paper", epochs=2, milestones=[1])
+    assert {spec.epochs for spec in reached.value.args[0]} == {2}
+
+
+@pytest.mark.usefixtures("made_up_photographs")
+@pytest.mark.parametrize("name", ["fig11_entropy", "fig12_trajectories", "fig13_sample_difficulty"])
+def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
+    with pytest.raises(Reached):
+        run_until_training(name, profile="paper", epochs=100)  # fewer than PeerAiD's milestones
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("fig1_peer_vs_teacher", {"select_on": "best"}, "Unknown selection 'best'"),
+        ("fig3_peer_tutoring", {"teacher_method": "TRADE"}, "Unknown method 'TRADE'"),
+        ("fig4_loss_landscape", {"n_test": 20}, "n_test must be between 32 and 497, not 20"),
+        ("fig4_loss_landscape", {"teacher_method": "TRADES"}, "does not use teacher_method"),
+        ("fig5_tsne", {"classes": ["3", "x"]}, "Unknown class of digits 'x'"),
+        ("fig5_tsne", {"classes": ["3", "8"], "n_test": 100}, "perplexity of 30 needs more than 30 images"),
+        ("fig5_tsne", {"classes": list("0123456")}, "Two to 6 different classes"),
+        ("fig6_semantic_gradients", {"n_test": 1}, "n_test must be between 2"),
+        ("fig6_semantic_gradients", {"select_on": "val"}, "does not use select_on"),
+        ("fig11_entropy", {"dataset": "digit"}, "Unknown dataset 'digit'"),
+        ("fig12_trajectories", {"dataset": "digits"}, "of two classes, and digits has 10"),
+        ("fig12_trajectories", {"dataset": "digits:3,x"}, "'x'"),
+        ("fig12_trajectories", {"mixing": [1.0]}, "above 0 and below 1"),
+        ("fig12_trajectories", {"mixing": 0.3}, "as in \\[0.3\\], not 0.3"),
+        ("fig12_trajectories", {"early_stop": 0.99}, "nearest to the last snapshot"),
+        ("fig12_trajectories", {"early_stop": 1.5}, "must be between 0 and 1, not 1.5"),
+        ("fig12_trajectories", {"n_test": 4}, "n_test must be between 6"),
+        ("fig13_sample_difficulty", {"part": "val"}, "Unknown part 'val'"),
+        ("fig13_sample_difficulty", {"n_images": 2.5}, "whole number"),
+        ("tab1_white_box", {"dataset": "digits:3,8"}, "at least 4 classes"),
+        ("tab1_white_box", {"n_autoattack": 0}, "n_autoattack must be between 1"),
+        ("tab2_peer_robustness", {"n_test": 1}, "n_test must be between 2"),
+        ("tab3_weight_averaging", {"swa_start": "none"}, "No weights are averaged"),
+        ("tab3_weight_averaging", {"swa_start": 3}, "swa_start of a run of 3 epochs must be between 0 and 2"),
+        ("tab4_teacher_architecture", {"peer": "resnet19"}, "Unknown model 'resnet19'"),
+        ("tab5_transfer_attacks", {"student": "resnet34/16"}, "is a surrogate itself"),
+        ("tab6_gradient_obfuscation", {"n_autoattack": 4}, "does not use n_autoattack"),
+    ],
+)
+def test_what_does_not_fit_an_exhibit_is_refused_before_it_trains(name, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        run_until_training(name, profile="smoke", **parameters)
