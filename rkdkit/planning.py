@@ -12,6 +12,7 @@ import io
 import itertools
 import statistics
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Line:
     amount : how much of it is to be done.
     work : in floating-point operations, two to a multiply-add, of convolutions and linear layers.
     memory : at the peak of a training step, in bytes; 0 where nothing is trained.
-    seconds : on this machine; None: not calibrated.
+    seconds : on this machine; 0 where it was not calibrated.
     at_most : whether it is an upper bound: an attack that leaves out images as soon as they are fooled.
     """
 
@@ -64,7 +65,7 @@ class Line:
     amount: str
     work: float
     memory: int = 0
-    seconds: float | None = None
+    seconds: float = 0.0
     at_most: bool = False
 
 
@@ -77,7 +78,7 @@ class Plan:
     trainings : every run, teachers first.
     measurements : what is not in the store yet.
     notes : what is not counted, and why.
-    device : where it was calibrated.
+    device : where it was calibrated; "": nowhere.
     memory_is : how the memory was found.
     """
 
@@ -107,40 +108,46 @@ class Plan:
             _sum("measuring", self.measurements),
             dataclasses.replace(_sum("all", [*self.trainings, *self.measurements]), memory=peak),
         ]
-        header = ["", "", "work", "memory", "time here", *([] if tflops is None else [f"at {tflops:g} TFLOP/s"])]
+        here, rate = ["time here"] if self.device else [], [] if tflops is None else [f"at {tflops:g} TFLOP/s"]
+        header = ["", "", "work", "memory", *here, *rate]
         groups = {"Training": self.trainings, "Measuring": self.measurements, "Total": totals}
-        rows: list[list[str]] = []
+        rows = [header]
         for title, lines in groups.items():
-            rows += [[title, *[""] * (len(header) - 1)], *(_row(line, tflops) for line in lines)]
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        text = [_aligned(row, widths) for row in (header, *rows)]
+            if lines:
+                rows += [[title, *[""] * (len(header) - 1)], *(self._row(line, tflops) for line in lines)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        text = [_aligned(row, widths) for row in rows]
         said = [
             "Work: floating-point operations of convolutions and linear layers, two to a multiply-add.",
             f"Memory: the peak of a training step (networks, gradients, momentum, activations), {self.memory_is}.",
-            f"Time here: {self.device}." if totals[-1].seconds is not None else "Time here: not calibrated.",
         ]
+        if self.device:
+            said.append(f"Time here: on this machine ({self.device}), from steps timed now.")
         if totals[-1].at_most:
             said.append("At most (<=): such an attack goes on with those images only that withstood it so far.")
         return "\n".join([*text, "", *said, *self.notes])
 
+    def _row(self, line: Line, tflops: float | None) -> list[str]:
+        bound = "<= " if line.at_most else ""
+        memory = f"{line.memory / 2**20:,.0f} MiB" if line.memory else ""
+        times = [line.seconds] if self.device else []
+        times += [] if tflops is None else [line.work / tflops / 1e12]
+        return [f"  {line.name}", line.amount, bound + _flop(line.work), memory, *(bound + duration(t) for t in times)]
+
 
 def _sum(name: str, lines: Sequence[Line]) -> Line:
-    timed = [line.seconds for line in lines]
-    seconds = None if None in timed else sum(s for s in timed if s is not None)
-    return Line(name, "", sum(line.work for line in lines), 0, seconds, any(line.at_most for line in lines))
-
-
-def _row(line: Line, tflops: float | None) -> list[str]:
-    bound = "<= " if line.at_most else ""
-    memory = f"{line.memory / 2**20:,.0f} MiB" if line.memory else ""
-    here = "" if line.seconds is None else bound + duration(line.seconds)
-    rate = [] if tflops is None else [bound + duration(line.work / tflops / 1e12)]
-    return [f"  {line.name}", line.amount, f"{bound}{line.work / 1e12:,.3g} TFLOP", memory, here, *rate]
+    work, seconds = (sum(getattr(line, part) for line in lines) for part in ("work", "seconds"))
+    return Line(name, "", work, 0, seconds, any(line.at_most for line in lines))
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     cells = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
     return "  ".join(cells).rstrip()
+
+
+def _flop(work: float) -> str:
+    power = next((p for p in (18, 15, 12) if work >= 0.9995 * 10**p), 9)
+    return f"{work / 10**power:,.3g} { {9: 'G', 12: 'T', 15: 'P', 18: 'E'}[power] }FLOP"
 
 
 def duration(seconds: float) -> str:
@@ -192,9 +199,11 @@ def ask(notebook: Path, parameters: Mapping[str, object]) -> list[str]:
                 exec(compile(cell.source, notebook.name, "exec"), namespace)
         except _DrawingError:
             break
-        except runs.NeedsNetworkError:
-            first = cell.source.splitlines()[0]
-            notes.append(f"Not counted: what {notebook.stem} does from `{first}` on, which needs trained networks.")
+        except runs.NeedsNetworkError as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            line = next(frame.lineno for frame in frames if frame.filename == notebook.name)
+            what = cell.source.splitlines()[(line or 1) - 1]
+            notes.append(f"Not counted: what {notebook.stem} does from `{what}` on, which needs trained networks.")
             break
         namespace["figures"] = _Drawing()
     setup = namespace.get("setup")
@@ -230,12 +239,14 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
         _training(spec, finished, found[steps[spec]] if spec in steps else _Step(0, 0, 0))
         for spec, finished in asked.runs.items()
     ]
+    if asked.guesses:
+        notes = ["Where what is not measured yet would choose an epoch, of a teacher say, it is the last.", *notes]
     on_gpu = calibrated and device.type == "cuda"
     return Plan(
         trainings,
         _measured(asked.measurements, per_image),
         notes,
-        str(environment(device)["device"]),
+        str(environment(device)["device"]) if calibrated else "",
         "allocated on the GPU" if on_gpu else "counted from the tensors that are alive at once",
     )
 
@@ -246,25 +257,27 @@ class _Step:
 
     work: float
     memory: int
-    seconds: float | None
+    seconds: float
 
 
 def _training(spec: RunSpec, finished: int, step: _Step) -> Line:
     left = spec.epochs - finished
     if not left:
         return Line(str(spec), "in the store", 0, 0, 0)
-    dataset = data.load(spec.dataset)
-    n_train = spec.n_train or len(dataset.train) - spec.n_val
-    steps, batch = data.batches_per_epoch(n_train, spec.batch_size), min(n_train, spec.batch_size)
+    steps, batch = data.batches_per_epoch(_n_train(spec), spec.batch_size), min(_n_train(spec), spec.batch_size)
     passes = 0
     if spec.swa_start is not None:  # batch-norm statistics of the averaged weights
         passes = sum(map(spec.has_snapshot, range(max(spec.swa_start, finished) + 1, spec.epochs + 1)))
     averages = spec.swa_start is not None or spec.ema_decay is not None
     memory = step.memory + (4 * _cost(spec.student, spec.dataset).parameters if averages else 0)
     work = left * steps * step.work + passes * steps * batch * _forward(spec.student, spec.dataset)
-    seconds = None if step.seconds is None else step.seconds * work / step.work
+    seconds = step.seconds * work / step.work
     begun = f", {finished} of {spec.epochs} in the store" if finished else ""
     return Line(str(spec), f"{left} epochs of {steps:,} steps{begun}", work, memory, seconds)
+
+
+def _n_train(spec: RunSpec) -> int:
+    return spec.n_train or len(data.load(spec.dataset).train) - spec.n_val
 
 
 def _forward(architecture: str, dataset: str) -> float:
@@ -290,7 +303,6 @@ def _of_one_step(spec: RunSpec) -> RunSpec:
         Teacher(module=_network_of(teacher) or spec.student, letter=teacher.letter, weight=teacher.weight)
         for teacher in spec.teachers
     )
-    batch = min(spec.batch_size, spec.n_train or spec.batch_size)
     return dataclasses.replace(
         spec,
         teachers=teachers,
@@ -299,8 +311,8 @@ def _of_one_step(spec: RunSpec) -> RunSpec:
         n_val=0,
         extra="",
         extra_fraction=0.0,
-        batch_size=batch,
-        lr=1e-3,
+        batch_size=min(spec.batch_size, _n_train(spec)),
+        lr=0.0,
         schedule="constant",
         momentum=0.9,
         swa_start=None,
@@ -320,7 +332,7 @@ def _step(kind: RunSpec, device: torch.device, timed: bool) -> _Step:
     with mock.patch.object(models.Classifier, "on", lambda network, _: network):
         _run_steps(kind, torch.device("cpu"), lambda: True, FakeTensorMode(allow_non_fake_inputs=True), meter)
     if not timed:
-        return _Step(meter.work, meter.peak, None)
+        return _Step(meter.work, meter.peak, 0)
     share = 1.0
     if device.type != "cuda":
         share = min(1.0, max(LARGEST / meter.work, FEWEST / kind.batch_size))
@@ -461,10 +473,8 @@ def _measured(
         forward, gradient, at_most = passes(m.attack, len(data.load(m.dataset).classes))
         work = m.n * ((forward + 2 * gradient) * _forward(m.attacked, m.dataset))
         work += m.n * sum(_forward(judge, m.dataset) for judge in m.judges)
-        seconds = None
-        if per_image:
-            of_forward, of_gradient = per_image[m.attacked, m.dataset, m.n]
-            seconds = m.n * ((forward + len(m.judges)) * of_forward + gradient * of_gradient)
+        of_forward, of_gradient = per_image.get((m.attacked, m.dataset, m.n), (0.0, 0.0))
+        seconds = m.n * ((forward + len(m.judges)) * of_forward + gradient * of_gradient)
         name = "natural images" if m.attack is None else str(m.attack)
         line = Line(f"{name} on {m.attacked}", "", work, 0, seconds, at_most)
         alike.setdefault((name, m.attacked, m.dataset, m.n), []).append(line)
