@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import io
 import itertools
+import json
 import statistics
 import time
 import traceback
@@ -182,27 +183,21 @@ def ask(notebook: Path, parameters: Mapping[str, object]) -> list[str]:
     Exception
         Whatever the notebook raises: bad parameters are refused as when it is made.
     """
-    from papermill.iorw import load_notebook_node
-    from papermill.parameterize import parameterize_notebook
-
-    cells = parameterize_notebook(load_notebook_node(str(notebook)), dict(parameters)).cells
     history: list[str] = []
     namespace: dict[str, Any] = {"__name__": "__main__", "In": history}
     notes: list[str] = []
     silent = io.StringIO()
-    for cell in cells:
-        if cell.cell_type != "code":
-            continue
-        history.append(cell.source)
+    for source in _sources(notebook, parameters):
+        history.append(source)
         try:
             with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-                exec(compile(cell.source, notebook.name, "exec"), namespace)
+                exec(compile(source, notebook.name, "exec"), namespace)
         except _DrawingError:
             break
         except runs.NeedsNetworkError as error:
             frames = traceback.extract_tb(error.__traceback__)
             line = next(frame.lineno for frame in frames if frame.filename == notebook.name)
-            what = cell.source.splitlines()[(line or 1) - 1]
+            what = source.splitlines()[(line or 1) - 1]
             notes.append(f"Not counted: what {notebook.stem} does from `{what}` on, which needs trained networks.")
             break
         namespace["figures"] = _Drawing()
@@ -210,6 +205,15 @@ def ask(notebook: Path, parameters: Mapping[str, object]) -> list[str]:
     if setup is not None and setup.dataset.source == data.BLANK:
         notes.append(f"{setup.dataset.name} is {data.BLANK}; the store was not held against it.")
     return notes
+
+
+def _sources(notebook: Path, parameters: Mapping[str, object]) -> Iterator[str]:
+    """Yield the notebook's code, a cell at a time, and after its parameters those given, as papermill puts them."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            yield "".join(cell["source"])
+            if "parameters" in cell["metadata"].get("tags", ()):
+                yield "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())
 
 
 def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) -> Plan:

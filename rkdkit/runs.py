@@ -283,7 +283,6 @@ def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str
     record = _read_record(folder, spec, dataset, extra)
     asked = _ASKED.get()
     if asked is not None:
-        dataset.split_validation(spec.n_train, spec.n_val)
         finished = 0 if record is None else int(record["finished"])
         if record is None or finished < spec.epochs:
             record = _made_up(spec, record or {"snapshots": {}, "history": []}, store)
