@@ -184,6 +184,15 @@ def test_memory_is_what_is_alive_at_once():
     assert meter.peak == 3 * 4000
 
 
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("method", ["PGD-AT", "CAT"])
+def test_what_is_counted_without_computing_is_what_computing_takes(method):
+    kind, meter = planning._of_one_step(tiny_spec(method)), planning._Meter()
+    planning._run_steps(kind, torch.device("cpu"), lambda: True, meter)
+    counted = planning._step(kind, torch.device("cpu"), False)
+    assert (counted.work, counted.memory) == (meter.work, meter.peak)
+
+
 class Counting(nn.Module):
     """Answers with the true class of every image of zeros or nearly so, and counts the images it is asked about."""
 
