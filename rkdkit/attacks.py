@@ -6,7 +6,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -40,6 +40,20 @@ def attacked(network: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(True)
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[nn.Module]:
+    """Hold a network still as :func:`attacked` does, for many passes: what can be computed once for all of them is.
+
+    Any part of it that has a context ``folded``, as the kit's networks do, is in that context meanwhile.
+    """
+    with attacked(network), ExitStack() as held:
+        for module in list(network.modules()):
+            folded: Callable[[], AbstractContextManager[object]] | None = getattr(module, "folded", None)
+            if folded is not None:
+                held.enter_context(folded())
+        yield network
 
 
 def cross_entropy_objective(labels: Tensor) -> Objective:
@@ -326,7 +340,7 @@ class DeepFool(Attack):
         del generator
         found, moved = images.clone(), torch.zeros_like(images)
         left = torch.arange(len(images), device=images.device)
-        with attacked(network):
+        with frozen(network):
             with torch.no_grad():
                 logits = network(images)
             rivals = logits.topk(min(self.candidates, logits.shape[1])).indices[:, 1:]
@@ -353,7 +367,7 @@ def _ascended(
     step_size: float,
     direction: Callable[[Tensor], Tensor] = torch.sign,
 ) -> Tensor:
-    with attacked(network):
+    with frozen(network):
         for _ in range(steps):
             x.requires_grad_(True)
             (gradient,) = torch.autograd.grad(objective(network(x)), x)

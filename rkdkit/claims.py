@@ -1,7 +1,7 @@
 """A paper's sentence made checkable: two measured quantities, a direction, an interval, a verdict."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rkdkit.evaluation import CONFIDENCE, Estimate
@@ -63,4 +63,21 @@ def report(claims: Sequence[Claim]) -> str:
         f"  {claim.lower.name}: {claim.lower.estimate}\n"
         f"  difference: {claim.difference}, a {100 * claim.confidence:.4g} % interval ({claim.source})"
         for claim in claims
+    )
+
+
+def below(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quantity, Estimate]:
+    """Return what a claim takes where a quantity is said to be below a number: higher, lower and their difference.
+
+    Parameters
+    ----------
+    limit : the number.
+    name : what to call it: "guessing".
+    quantity : what is below it.
+    """
+    own = quantity.estimate
+    return (
+        Quantity(name, replace(own, value=limit, low=limit, high=limit)),
+        quantity,
+        replace(own, value=limit - own.value, low=limit - own.high, high=limit - own.low),
     )

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -23,21 +24,28 @@ _KERNEL = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" e
 
 
 def _notebooks() -> dict[str, Path]:
-    return {path.stem: path for path in sorted((paths.project_root() / "notebooks").glob("*.ipynb"))}
+    found = {path.stem: path for path in (paths.project_root() / "notebooks").glob("*.ipynb")}
+    # figures before tables, and 2 before 11
+    return dict(sorted(found.items(), key=lambda item: [int(p) if p.isdigit() else p for p in _PARTS.split(item[0])]))
+
+
+_PARTS = re.compile(r"(\d+)")
 
 
 def _value(text: str) -> object:
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+    return list(value) if isinstance(value, tuple) else value  # papermill writes no tuples
 
 
 @app.command("list")
 def list_exhibits() -> None:
-    """List the exhibits, one notebook each."""
-    for name in _notebooks():
-        typer.echo(name)
+    """List the exhibits, one notebook each, and what they ask."""
+    for name, path in _notebooks().items():
+        heading = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).partition("\n")[0]
+        typer.echo(f"{name:<28}{heading.lstrip('# ')}")
 
 
 @app.command("methods")

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, autoattack, checks, data, losses
+from rkdkit import attacks, autoattack, checks, data, losses, runtime
 from rkdkit.determinism import exact_arithmetic, generator
 
 CONFIDENCE = 0.95
+
+BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Estimate:
     high: float
     n: int
     seeds: int = 1
+
+    def columns(self, name: str = "value") -> dict[str, float]:
+        """Return it as a row of a table of numbers: `name`, low, high, n and seeds."""
+        return {name: self.value, "low": self.low, "high": self.high, "n": self.n, "seeds": self.seeds}
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
@@ -116,7 +123,7 @@ def correct_predictions(
     attacked: nn.Module | None = None,
     *,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Say which images each of several networks classifies correctly, all on the same adversarial examples.
 
@@ -128,7 +135,8 @@ def correct_predictions(
     attack : makes the adversarial examples by the cross entropy; None: natural images.
     attacked : the network it attacks (x*_S is made with the student attacked); None: the first judge.
     seed : of the attack's start.
-    batch_size : images at once; it changes the speed, and which noise an image's random start gets.
+    batch_size : images at once; it changes the speed, and which noise an image gets at a restart. None: what `runtime`
+        says, if the attack has no restarts, and else 256.
 
     Returns
     -------
@@ -143,7 +151,8 @@ def correct_predictions(
     if isinstance(attack, autoattack.Packaged) and list(judges) == [attacked]:
         # its batches are its own: it is handed all images at once, and judges as it goes
         _check(attacked, images, labels)
-        return attack.correct(attacked, _as_float(images), labels)[None]
+        with prepared(attacked, attack, images) as network:
+            return attack.correct(network, _as_float(images), labels)[None]
     answers = logits(judges, images, labels, attack, attacked, seed=seed, batch_size=batch_size)
     return answers.argmax(2) == labels.cpu()
 
@@ -157,7 +166,7 @@ def logits(
     attacked: nn.Module | None = None,
     *,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Return what each of several networks answers, all on the same adversarial examples.
 
@@ -177,8 +186,8 @@ def logits(
     attacked = judges[0] if attacked is None else attacked
     _check(attacked, images, labels)
     if isinstance(attack, autoattack.Packaged):
-        with exact_arithmetic():
-            images = attack.examples(attacked, _as_float(images), labels, torch.Generator())
+        with exact_arithmetic(), prepared(attacked, attack, images) as network:
+            images = attack.examples(network, _as_float(images), labels, torch.Generator())
         attack = None
     answers = []
     for x, _ in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
@@ -201,7 +210,7 @@ def perturbed(
     attack: attacks.Attack | None = None,
     *,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the images that networks are judged on, a batch after the other, on the attacked network's device.
 
@@ -213,15 +222,59 @@ def perturbed(
     ------
     (n, C, H, W) float32 in [0, 1], and (n,) int64 labels, n at most `batch_size`.
     """
-    device = next((p.device for p in attacked.parameters()), torch.device("cpu"))
+    device = _device(attacked)
     noise = generator(seed, 0, "evaluation")
+    batch_size = batch_size or _batch_size(attack)
+    network = _compiled(attacked, attack, images, batch_size)
     for start in range(0, len(images), batch_size):
         x = _as_float(images[start : start + batch_size].to(device)).contiguous(memory_format=torch.channels_last)
         y = labels[start : start + batch_size].to(device)
         if attack is not None:
             with exact_arithmetic(), torch.enable_grad():
-                x = attack.examples(attacked, x, y, noise)
+                x = attack.examples(network, x, y, noise)
         yield x, y
+
+
+@contextmanager
+def prepared(network: nn.Module, attack: autoattack.Packaged, images: Tensor) -> Iterator[nn.Module]:
+    """Make a network fast for the many passes of a costly attack; it is as it was afterwards.
+
+    Parameters
+    ----------
+    network : what is attacked.
+    attack, images : by what, and how many.
+
+    Yields
+    ------
+    What to hand to the attack in its place.
+    """
+    with attacks.frozen(network):
+        yield _compiled(network, attack, images, attack.batch_size)
+
+
+def _compiled(network: nn.Module, attack: attacks.Attack | None, images: Tensor, batch_size: int) -> nn.Module:
+    passes = len(images) * _passes(attack)
+    if not runtime.compiles(_device(network), [network], images.shape[1:], passes):
+        return network
+    return runtime.FullBatches(network, min(batch_size, len(images)))
+
+
+def _passes(attack: attacks.Attack | None) -> int:
+    """Return about how often an attack passes an image through the network."""
+    if isinstance(attack, autoattack.AutoAttack):
+        return 2000
+    names = ("steps", "restarts", "queries")
+    return math.prod(int(getattr(attack, name, 1)) for name in names) if attack is not None else 0
+
+
+def _batch_size(attack: attacks.Attack | None) -> int:
+    # noise is drawn image by image, so that batches do not change it, but restarts draw batch by batch
+    drawn_by_batch = getattr(attack, "restarts", 1) > 1
+    return BATCH_SIZE if drawn_by_batch else runtime.current().evaluation_batch_size or BATCH_SIZE
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
 
 
 def _check(attacked: nn.Module, images: Tensor, labels: Tensor) -> None:

@@ -190,8 +190,8 @@ def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
     Parameters
     ----------
     profile : the name of a profile.
-    two_classes : whether on two classes only, with none of their images held out (RKD section C.2): planes and cars,
-        or of the digits two that look alike.
+    two_classes : whether on two classes only, with none of their images held out and every epoch kept (RKD section
+        C.2): planes and cars, or of the digits two that look alike.
 
     Raises
     ------
@@ -203,7 +203,8 @@ def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
     if base.recipes:
         fields |= methods.RKD_TEACHER
     if two_classes:
-        fields |= {**_TWO_CLASSES[base.dataset], "n_train": None, "n_val": 0, "n_test": None}
+        # every epoch counts in S(x) and in a trajectory, the first ones most
+        fields |= {**_TWO_CLASSES[base.dataset], "n_train": None, "n_val": 0, "n_test": None, "snapshot_every": 1}
     return fields
 
 
@@ -238,8 +239,17 @@ class Setup:
         return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
 
     def changed(self, **fields: Any) -> "Setup":
-        """Return the same with other fields of the profile, on the same data."""
-        return dataclasses.replace(self, profile=dataclasses.replace(self.profile, **fields))
+        """Return the same with other fields of the profile, which a notebook has no say in.
+
+        Raises
+        ------
+        UnknownNameError, ValueError
+            If a field does not fit.
+        DataNotFoundError
+            If the data are not there.
+        """
+        profile = dataclasses.replace(self.profile, **fields)
+        return dataclasses.replace(self, profile=profile, dataset=data.load(profile.dataset))
 
     @property
     def n_train(self) -> int:
@@ -285,7 +295,14 @@ class Setup:
         )
 
 
-def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: Any) -> Setup:
+def setup(
+    namespace: Mapping[str, Any],
+    further: Iterable[str] = (),
+    *,
+    fewest: int = 1,
+    without: Iterable[str] = (),
+    **exhibit: Any,
+) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
 
     Call it as ``setup(globals())`` right after the parameters cell. Besides `profile`, `seed`, `n_seeds` and
@@ -296,6 +313,8 @@ def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: 
     ----------
     namespace : the notebook's globals.
     further : other names that its parameters cell may set: those that the exhibit itself reads.
+    fewest : how many test images the exhibit needs at least.
+    without : fields of :class:`Profile` that the exhibit makes no use of, and that are not to be set.
     exhibit : fields of :class:`Profile` in which the exhibit differs from the others: `teacher_method="TRADES"`.
 
     Raises
@@ -312,6 +331,8 @@ def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: 
     fields = [f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed")]
     for name in given:
         checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *further, *fields))
+        if name in without and given[name] is not None:
+            raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
     base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
     overrides = {name: value for name, value in given.items() if name in fields and value is not None}
     for name in overrides.keys() & {"eps", "step_size"}:
@@ -338,9 +359,9 @@ def setup(namespace: Mapping[str, Any], further: Iterable[str] = (), **exhibit: 
         raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
     dataset = data.load(profile.dataset)
     dataset.split_validation(profile.n_train, profile.n_val)
-    for name in ("n_test", "n_autoattack"):
+    for name, low in (("n_test", fewest), ("n_autoattack", 1)):
         if getattr(profile, name) is not None:
-            checks.number(name, getattr(profile, name), 1, len(dataset.test))
+            checks.number(name, getattr(profile, name), low, len(dataset.test))
     seeds = tuple(range(int(seed), int(seed + n_seeds)))
     output_dir = output_folder(profile.name, given.get("output_dir"))
     return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started)

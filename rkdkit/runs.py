@@ -524,7 +524,8 @@ def _withstands(
             bar.refresh()
 
         images = data.to_float(split.images)
-        return attack.correct(network, images, split.labels, store.read_answer(unfinished), keep)
+        with evaluation.prepared(network, attack, images) as prepared:
+            return attack.correct(prepared, images, split.labels, store.read_answer(unfinished), keep)
 
 
 def _unfinished(question: dict[str, Any]) -> dict[str, Any]:
@@ -649,7 +650,7 @@ def _train(
         raise StoreError(
             f"{folder.path} was begun with other teachers than are found now. Delete that folder to train anew."
         )
-    here = environment(device)
+    here = {**environment(device), "compiled": loop.compiled}
     if here not in record["environments"]:
         record["environments"].append(here)
     if record["state"]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rkdkit import checks, methods, runs
 from rkdkit.analysis.trajectories import Family
@@ -22,13 +21,13 @@ class Students:
     runs : one a seed, by method.
     chosen : one a seed, by method: the epoch that `select_on` names, of the averaged weights where the method's papers
         report those.
-    teachers : every fixed teacher that guided one of them.
+    teachers : the fixed teachers that guided them, one a seed, by their letter in the methods' rows.
     teacher_runs : where those come from.
     """
 
     runs: dict[str, list[Run]]
     chosen: dict[str, list[Snapshot]]
-    teachers: list[Snapshot]
+    teachers: dict[str, list[Snapshot]]
     teacher_runs: list[Run]
 
     @property
@@ -38,7 +37,7 @@ class Students:
         return list({run.spec.id: run for run in (*self.teacher_runs, *of_methods)}.values())
 
 
-def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None, **changes: Any) -> Students:
+def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None, *, averages: bool = False) -> Students:
     """Train methods at an exhibit's scale, or find them trained.
 
     The fixed teachers are chosen at the epoch that `select_on` names; where a row asks for a natural teacher, it is a
@@ -49,21 +48,22 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     setup : what a notebook was asked for.
     names : rows of `methods.METHODS`.
     teacher_method : how their fixed teacher is trained; None: as the profile says.
-    changes : fields of `RunSpec` in which the students' runs differ from the profile's, their teachers' do not.
+    averages : whether every run is to average its weights, as :func:`with_and_without_averages` needs.
 
     Raises
     ------
     UnknownNameError
         If a method is not known.
     ValueError
-        If a field does not fit.
+        If a run would have no averages, and is to have some.
     """
     rows = {name: methods.get(name) for name in names}
     letters = sorted({letter for row in rows.values() for letter in row.guides})
     scale = setup.profile
     for name, row in rows.items():  # a specification that does not fit is refused before any training
         absent = tuple(Teacher(module="to be trained", letter=letter) for letter in row.guides)
-        scale.spec(name, teachers=absent, **changes)
+        if scale.spec(name, teachers=absent).swa_start is None and averages:
+            raise ValueError("No weights are averaged, and here they are to be compared: set swa_start to an epoch.")
     robust = teacher_method or scale.teacher_method
     guide_specs = [
         setup.specs(NATURAL if letter == "T_nat" else robust, student=scale.teacher_network) for letter in letters
@@ -72,19 +72,14 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     guides = {letter: [choose(setup, run) for run in of_seeds] for letter, of_seeds in guide_runs.items()}
     specs = {
         name: [
-            scale.spec(
-                name, seed, teachers=tuple(guides[letter][i].as_teacher(letter) for letter in row.guides), **changes
-            )
+            scale.spec(name, seed, teachers=tuple(guides[letter][i].as_teacher(letter) for letter in row.guides))
             for i, seed in enumerate(setup.seeds)
         ]
         for name, row in rows.items()
     }
     trained = dict(zip(specs, runs.ensure_all(*specs.values(), store=setup.store), strict=True))
     chosen = {name: [choose(setup, run) for run in of_seeds] for name, of_seeds in trained.items()}
-    teachers = {teacher.digest: teacher for of_seeds in guides.values() for teacher in of_seeds}
-    return Students(
-        trained, chosen, [*teachers.values()], [run for of_seeds in guide_runs.values() for run in of_seeds]
-    )
+    return Students(trained, chosen, guides, [run for of_seeds in guide_runs.values() for run in of_seeds])
 
 
 def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list[Snapshot]]:
@@ -169,7 +164,7 @@ def families(
     ----------
     setup : what a notebook was asked for.
     teacher_methods : how the teachers are trained.
-    mixing : the shares of the teacher's answers to try, as in :func:`akd_specs`; at least one.
+    mixing : the shares of the teacher's answers to try, above 0 and below 1; at least one.
     early_stop : the share of its epochs after which a teacher that is stopped early teaches.
 
     Raises
@@ -177,10 +172,18 @@ def families(
     UnknownNameError
         If a method is not known.
     ValueError
-        If a share is out of its range, or none is given to try.
+        If a share is out of its range or comes twice, none is given to try, or the snapshot nearest to `early_stop` is
+        the teacher's last.
     """
     if not isinstance(mixing, Sequence) or not mixing:
         raise ValueError(f"mixing must list one share of the teacher's answers at least, as in [0.3], not {mixing!r}.")
+    for alpha in mixing:
+        checks.number("A share in mixing", alpha, 0, 1)
+    if not 0 < min(mixing) <= max(mixing) < 1 or len(set(mixing)) < len(mixing):
+        raise ValueError(
+            f"mixing must list different shares above 0 and below 1, not {mixing!r}: at 0 there is no teacher, and the "
+            "student that learns from the teacher alone is always there."
+        )
     groups = [
         [
             setup.specs(teacher, student=setup.profile.teacher_network),
@@ -190,11 +193,29 @@ def families(
         ]
         for teacher in teacher_methods
     ]
+    for (guide, *_), plain, early, *_ in groups:
+        if early == plain:
+            raise ValueError(
+                f"early_stop={early_stop:g} of {guide.epochs} epochs comes nearest to the last snapshot: nothing would "
+                "be stopped early. Set a lower early_stop, more epochs or a smaller snapshot_every."
+            )
     trained = iter(runs.ensure_all(*(specs for group in groups for specs in group), store=setup.store))
     return {
         teacher: Family(next(trained), next(trained), next(trained), {alpha: next(trained) for alpha in mixing})
         for teacher in teacher_methods
     }
+
+
+def rankers(setup: Setup) -> list[Run]:
+    """Train naturally once more for each seed, or find it trained: networks in no family, to rank images by.
+
+    RKD ranks by a naturally trained network and does not say that it is another than the natural teacher. But what one
+    training happened to find hard is less hard for any other: if that teacher ranked, any student of its would seem to
+    gain on hard images and to lose on easy ones.
+    """
+    specs = [setup.profile.spec(NATURAL, seed + 1000, student=setup.profile.teacher_network) for seed in setup.seeds]
+    (trained,) = runs.ensure_all(specs, store=setup.store)
+    return trained
 
 
 def _epoch_near(spec: RunSpec, share: float) -> int:

@@ -11,7 +11,7 @@ from torch.optim import SGD
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from rkdkit import attacks, data, methods, models
+from rkdkit import attacks, data, methods, models, runtime
 from rkdkit.determinism import derived_seed, exact_arithmetic, generator
 from rkdkit.spec import AVERAGED, RunSpec
 
@@ -51,6 +51,7 @@ class Training:
     ----------
     networks : by role: "student", and "peer" where the method has one.
     epoch : how many epochs are finished.
+    compiled : whether `runtime` had the networks compiled.
 
     Raises
     ------
@@ -92,6 +93,12 @@ class Training:
             average = get_ema_multi_avg_fn(spec.ema_decay)  # type: ignore[no-untyped-call]
             self._averaged = AveragedModel(self.networks["student"], multi_avg_fn=average, use_buffers=True)
         self._start_optimiser()
+        trained_and_fixed = [*self.networks.values(), *self._teachers]
+        passes = spec.epochs * self._steps_per_epoch * spec.batch_size * (spec.attack_steps + 2)
+        self.compiled = runtime.compiles(device, trained_and_fixed, self._train.images.shape[1:], passes)
+        if self.compiled:
+            for network in trained_and_fixed:
+                runtime.compile_in_place(network)
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> EpochReport:
         """Train one epoch more.
@@ -114,7 +121,7 @@ class Training:
         batches = self._batches(order)
         with exact_arithmetic(), ExitStack() as held:
             for teacher in self._teachers:
-                held.enter_context(attacks.attacked(teacher))
+                held.enter_context(attacks.frozen(teacher))
             for step, batch in enumerate(batches):
                 images = batch.images.contiguous(memory_format=torch.channels_last)
                 step_losses[step] = self._step(images, batch.labels, start)

@@ -48,14 +48,15 @@ def test_a_network_without_a_gradient_is_refused():
 
 def test_a_picture_is_clipped_summed_and_scaled():
     gradient = torch.zeros(2, 2, 10, 10)
-    gradient[:, 0, 0, 0], gradient[:, 1, 0, 0], gradient[:, 0, 5, 5] = -50.0, 50.0, 1.0
-    limit = 3 * float(gradient[0].std())
+    gradient[0, 0, 0, 0], gradient[0, 1, 0, 0], gradient[:, 0, 5, 5] = -50.0, 50.0, 1.0
+    limit = 3 * float(gradient.std())
     assert limit < 50
-    shown = gradients.picture(gradient * torch.tensor([1.0, 7.0]).view(2, 1, 1, 1))
+    shown = gradients.picture(gradient)
     assert shown[0, 0, 0] == 1
     assert shown[0, 5, 5] == pytest.approx(1 / (2 * limit))
     assert (shown.min(), shown[0].count_nonzero()) == (0, 2)
-    assert torch.allclose(shown[0], shown[1]), "image by image"
+    assert shown[1, 5, 5] == shown[0, 5, 5], "all images of a network on one scale"
+    assert torch.allclose(shown, gradients.picture(7 * gradient)), "each network on its own"
 
 
 def test_the_gini_index_of_one_pixel_and_of_all_alike():

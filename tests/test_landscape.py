@@ -63,7 +63,7 @@ def test_a_quadratics_mean_rise_is_known_whatever_the_direction():
 
 def test_the_loss_is_that_of_the_networks_own_adversarial_examples(trained, digits):
     some, attack = digits.test.take(slice(0, 30)), attacks.PGD(0.1, 0.025, 3, "none")
-    found = landscape.adversarial_loss(some, attack, batch_size=12)(trained)
+    found = landscape.adversarial_loss(some, attack)(trained)
     x = attack(trained, data.to_float(some.images), some.labels)
     assert torch.allclose(found, losses.cross_entropy(trained(x), some.labels), atol=1e-4)
     assert found.mean() > losses.cross_entropy(trained(data.to_float(some.images)), some.labels).mean()

@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import matplotlib.image
 import pandas as pd
+import psutil
 import pytest
 from conftest import ROOT
 
-from rkdkit import claims, data, figures, profiles
+from rkdkit import claims, data, profiles
 from rkdkit.checks import UnknownNameError
 from rkdkit.papers import peeraid
 from rkdkit.spec import RunSpec, Teacher
@@ -88,17 +90,64 @@ def test_from_the_notebooks_folder_it_finds_the_same_store_and_trains_nothing(sm
     assert not (checkout / "notebooks" / "store").exists()
 
 
+def killed_once(command, cwd, environment, condition):
+    """Start a notebook and kill it, its kernel first, as soon as a condition is met."""
+    process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(6000):
+            assert process.poll() is None, "it ended before it could be killed"
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError("it never got that far")
+    finally:
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            each.kill()
+        process.wait()
+
+
+def test_a_notebook_killed_while_training_and_again_while_measuring_goes_on_to_the_same_numbers(smoke, checkout):
+    store = checkout / "killed_store"
+    command = [
+        *PAPERMILL,
+        "notebooks/fig1_peer_vs_teacher.ipynb",
+        "-p",
+        "profile",
+        "smoke",
+        "-p",
+        "output_dir",
+        "killed",
+    ]
+
+    def in_the_midst_of_training():
+        records = [json.loads(path.read_text())["content"] for path in store.glob("runs/*/run.json")]
+        return any(0 < record["finished"] < record["spec"]["epochs"] for record in records)
+
+    killed_once(command, checkout, {"RKDKIT_STORE": str(store)}, in_the_midst_of_training)
+    begun = {path: path.stat().st_mtime_ns for path in store.glob("runs/*/student-0001.safetensors")}
+    killed_once(command, checkout, {"RKDKIT_STORE": str(store)}, lambda: len([*store.glob("answers/*.json")]) > 3)
+    answered = {path: path.stat().st_mtime_ns for path in store.glob("answers/*.json")}
+    assert not (checkout / "killed").exists()
+    done = run(command, checkout, RKDKIT_STORE=str(store))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert begun
+    assert {path: path.stat().st_mtime_ns for path in begun} == begun, "an epoch was trained twice"
+    assert {path: path.stat().st_mtime_ns for path in answered} == answered, "an answer was measured twice"
+    name = "fig1_peer_vs_teacher.csv"
+    assert (checkout / "killed" / name).read_bytes() == (smoke / name).read_bytes()
+
+
 def test_the_command_line_says_what_was_asked_for_and_what_was_trained(smoke, checkout):
     rkdkit = [sys.executable, "-c", "from rkdkit.cli import app; app()"]
-    command = [*rkdkit, "figures", "fig1_peer_vs_teacher", "--profile", "smoke", "-p", "output_dir"]
-    again = run([*command, "again"], checkout)
+    command = [*rkdkit, "figures", "fig1_peer_vs_teacher", "--profile", "smoke"]
+    again = run([*command, "-p", "output_dir=again"], checkout)
     assert again.returncode == 0, again.stderr[-3000:]
     (last,) = again.stderr.splitlines()[-1:]
     assert last.startswith("Exhibits: 1, in ")
     assert "asked for: 2; different ones: 2; trained now: 0." in last
     verdicts = [claim["verdict"] for claim in json.loads((smoke / "fig1_peer_vs_teacher.json").read_text())["claims"]]
     assert f"Claims: holds: {verdicts.count('holds')}; " in last
-    trained = run([*command, "fewer", "-p", "epochs=1", "-p", "n_train=64"], checkout)
+    trained = run([*command, "-p", "output_dir=fewer", "-p", "epochs=1", "-p", "n_train=64"], checkout)
     assert "asked for: 2; different ones: 2; trained now: 2." in trained.stderr
 
 
@@ -182,50 +231,6 @@ def test_a_profile_is_what_stands_in_the_table_unless_overridden():
     assert str(changed).startswith(
         "smoke profile (epochs, eps, settings, student changed): toy scale, digits, resnet18/8, eps 8/255"
     )
-
-
-def test_the_caption_and_the_legend_cover_nothing():
-    epochs = range(1, 4)
-    rows = [(n, e, k, 0.5, 0.4, 0.6) for n in ("teacher", "peer") for e in ("student", "own") for k in epochs]
-    table = pd.DataFrame(rows, columns=["network", "examples", "epoch", "robust_accuracy", "low", "high"])
-    figure, axes = figures.new_figure()
-    labels = {(n, e): f"a long label of {n} and {e}" for n, e, *_ in rows}
-    figures.robust_accuracy_curves(table, axes, labels)
-    axes.set_xlabel("Epochs")
-    label, legend, caption = saved_extents(figure, axes, axes)
-    assert label.y0 >= legend.y1
-    assert legend.y0 >= caption.y1
-    assert not figure.texts, "the figure stays as it was"
-
-
-@pytest.mark.parametrize("n_methods", [2, 9, 19])
-def test_a_table_of_many_methods_or_few_has_its_legend_between_the_panels_and_the_caption(n_methods):
-    rows = [
-        (f"method {i}", metric, 0.5, 0.4, 0.6, 0.45, 64 if metric == "autoattack" else 497)
-        for i in range(n_methods)
-        for metric in ("clean", "fgsm", "pgd-20", "autoattack")
-    ]
-    table = pd.DataFrame(rows, columns=["method", "metric", "accuracy", "low", "high", "paper", "n"])
-    figure = figures.accuracy_by_method(table, "White box", "paper: cifar10, resnet18")
-    label, legend, caption = saved_extents(figure, figure.axes[3], figure.axes[2])
-    assert label.y0 >= legend.y1
-    assert legend.y0 >= caption.y1
-    assert legend.y0 - caption.y1 < 100, "and no gap"
-
-
-def saved_extents(figure, labelled, legended):
-    """Where an axes' x label, a legend and the caption lie in the saved picture, in dots."""
-    pictured = []
-    draw = type(figure).draw
-
-    def drawing(self, renderer):
-        draw(self, renderer)
-        boxes = [labelled.xaxis.label, legended.get_legend(), *self.texts[-1:]]
-        pictured[:] = [box.get_window_extent(renderer) for box in boxes]
-
-    figure.draw = drawing.__get__(figure)
-    figures._captioned_png(figure, "one line\nand another\nand a third", "title")
-    return pictured
 
 
 @pytest.mark.parametrize("profile", profiles.PROFILES.values(), ids=lambda p: p.name)

@@ -1,12 +1,12 @@
 """The overview is the table of methods: every term, where its gradient goes, and a new row by itself."""
 
 import json
+import re
 
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
-from test_notebooks import setup
 
 from rkdkit import figures, methods
 from rkdkit.analysis.overview import overview
@@ -81,9 +81,10 @@ def test_an_overview_of_nothing_is_refused():
 def test_an_exhibit_without_a_training_is_saved_with_a_caption_that_names_none(tmp_path):
     lines = overview({"PeerAiD": methods.get("PeerAiD")})
     figure = figures.method_overview(lines)
-    asked = setup(output_dir=str(tmp_path))
-    picture, _, summary = figures.save("overview", figure, lines, [], asked, [], note="Drawn from the table.")
-    caption = Image.open(picture).text["Description"]
-    assert caption.startswith("Drawn from the table.\nrkdkit ")
-    assert "trained on" not in caption
-    assert json.loads(summary.read_text())["provenance"]["runs"] == []
+    picture, numbers, summary = figures.save_drawing("overview", figure, lines, "smoke", str(tmp_path))
+    assert re.fullmatch(r"rkdkit [^ ]+, torch [^ ]+\.", Image.open(picture).text["Description"])
+    assert len(numbers.read_text().splitlines()) == 1 + len(lines)
+    said = json.loads(summary.read_text())
+    assert set(said) == {"exhibit", "profile", "claims", "provenance"}
+    assert (said["exhibit"], said["profile"], said["claims"]) == ("overview", "smoke", [])
+    assert said["provenance"]["runs"] == []

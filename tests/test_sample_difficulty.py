@@ -29,6 +29,14 @@ def test_an_image_like_the_other_class_has_negative_likeness():
     )
 
 
+def test_a_flat_image_is_not_busy_and_a_chequered_one_as_busy_as_can_be():
+    flat, chequered = torch.full((4, 4), 99), 255 * (torch.arange(4)[:, None] + torch.arange(4)) % 510
+    striped = (255 * (torch.arange(4) % 2)).expand(4, 4)
+    images = torch.stack([flat, chequered, striped]).to(torch.uint8)[:, None].expand(3, 3, 4, 4)
+    busyness = sample_difficulty.busyness(data.Split(images, torch.zeros(3, dtype=torch.int64)))
+    assert busyness.tolist() == pytest.approx([0.0, 1.0, 0.5])
+
+
 def test_the_easiest_and_the_hardest_of_each_class():
     ranked = by_hand()
     easy, hard = ranked.extremes(1, 2)
@@ -40,7 +48,11 @@ def test_the_easiest_and_the_hardest_of_each_class():
         sample_difficulty.check(ranked.split, ranked.classes, 4)
     with pytest.raises(ValueError, match="n_images must be at least 1"):
         sample_difficulty.check(ranked.split, ranked.classes, 0)
-    sample_difficulty.check(ranked.split, ranked.classes, 3)
+    with pytest.raises(ValueError, match=r"n_images must be a whole number, not 2\.5"):
+        sample_difficulty.check(ranked.split, ranked.classes, 2.5)
+    n = sample_difficulty.check(ranked.split, ranked.classes, 3.0)
+    assert isinstance(n, int)
+    assert len(ranked.extremes(0, n)[0]) == 3
 
 
 def test_figures_8_and_9s_claims():
@@ -50,14 +62,17 @@ def test_figures_8_and_9s_claims():
     light = torch.where(labels == 0, 0.9 - 0.5 * hardness, 0.1 + 0.5 * hardness)  # light planes, dark cars
     blue = torch.where(labels == 0, 0.1 - 0.1 * hardness, 0.1 * hardness - 0.1)
     channels = torch.stack([light - blue / 2, light, light + blue / 2], 1).clamp(0, 1)
-    images = (255 * channels).round().to(torch.uint8).view(200, 3, 1, 1).expand(200, 3, 4, 4)
+    # two values around the mean, the farther apart the harder a plane or the easier a car is
+    apart = torch.where(labels == 0, hardness, 1 - hardness).view(200, 1, 1, 1) / 20 * torch.tensor([-1, 1, -1, 1])
+    pixels = (channels.view(200, 3, 1, 1) + apart).clamp(0, 1).expand(200, 3, 4, 4)
+    images = (255 * pixels).round().to(torch.uint8)
     ranked = sample_difficulty.Ranking(data.Split(images, labels), ("airplane", "automobile"), [hardness])
     found = rkd_difficulty.figures_8_and_9_claims(ranked)
-    assert [claim.verdict for claim in found] == [claims.HOLDS] * 6
+    assert [claim.verdict for claim in found] == [claims.HOLDS] * 8
     upside_down = dataclasses.replace(ranked, difficulty=[1 - hardness])
     assert {claim.verdict for claim in rkd_difficulty.figures_8_and_9_claims(upside_down)} == {claims.FAILS}
     grey = dataclasses.replace(ranked, split=data.Split(images[:, :1], labels))
-    assert len(rkd_difficulty.figures_8_and_9_claims(grey)) == 2, "nothing is said of colours"
+    assert len(rkd_difficulty.figures_8_and_9_claims(grey)) == 2, "nothing is said of looks"
 
 
 def test_a_ranking_is_by_the_training(store, digits):

@@ -13,7 +13,7 @@ from rkdkit import attacks, checks, data, evaluation, models
 from rkdkit.analysis import intervals
 from rkdkit.determinism import exact_arithmetic, generator
 from rkdkit.progress import track
-from rkdkit.runs import Snapshot, default_device
+from rkdkit.runs import Snapshot
 
 EXAMPLES = {"natural": "natural images", "student": "x*_S"}
 """What is embedded, and what figures call it."""
@@ -23,6 +23,9 @@ PERPLEXITY = 30.0
 
 FEWEST = 5
 """Images a class must have: of fewer, a resampling could be one image over and over."""
+
+MOST = 6
+"""Classes that a picture has colours for."""
 
 Array = npt.NDArray[np.float64]
 
@@ -75,20 +78,20 @@ class Embedding:
     def silhouette(self, network: str, examples: str) -> intervals.Measure:
         """Return the mean silhouette, over all seeds, with a bootstrap interval."""
         of_seeds = self.scores[network][examples]
-        return intervals.over_seeds([_interval(s.value, s.resampled, s.n) for s in of_seeds])
+        return intervals.over_seeds([_interval(s.value, s.resampled, s.n) for s in of_seeds], (-1, 1))
 
     def minus(self, first: str, second: str, examples: str) -> intervals.Measure:
         """Return the paired difference of two networks' mean silhouettes, over all seeds."""
         pairs = zip(self.scores[first][examples], self.scores[second][examples], strict=True)
-        return intervals.over_seeds([_interval(a.value - b.value, a.resampled - b.resampled, a.n) for a, b in pairs])
+        differences = [_interval(a.value - b.value, a.resampled - b.resampled, a.n) for a, b in pairs]
+        return intervals.over_seeds(differences, (-2, 2))
 
     def table(self) -> pd.DataFrame:
         """Return the numbers drawn: the points, and a row a network and examples with image "all": the silhouette."""
         rows = []
         for network, by_examples in self.scores.items():
             for examples in by_examples:
-                m = self.silhouette(network, examples)
-                score = {"silhouette": m.value, "low": m.low, "high": m.high, "n": m.n, "seeds": m.seeds}
+                score = self.silhouette(network, examples).columns("silhouette")
                 rows.append({"network": network, "examples": examples, "image": "all", "class": "all", **score})
         return pd.concat([pd.DataFrame(rows), self.points], ignore_index=True).astype({"n": "Int64", "seeds": "Int64"})
 
@@ -106,7 +109,7 @@ def select(
     Parameters
     ----------
     dataset : whose test images to use.
-    classes : names of two or more of its classes; None: three drawn at random, as in the paper.
+    classes : names of two to six of its classes; None: three drawn at random, as in the paper.
     n : look among the first so many test images only; None: all.
     seed : decides which classes are drawn.
     perplexity : of the t-SNE to come.
@@ -116,15 +119,15 @@ def select(
     UnknownNameError
         If there is no such class.
     ValueError
-        If there are not two different classes, or too few images of one, or of all for the perplexity.
+        If there are not two to six different classes, or too few images of one, or of all for the perplexity.
     """
     if classes is None:
         drawn = torch.randperm(len(dataset.classes), generator=generator(seed, 0, "classes"))[:3].sort().values
         classes = [dataset.classes[i] for i in drawn]
     named = [] if isinstance(classes, str) or not isinstance(classes, Sequence) else [str(name) for name in classes]
     labels = [dataset.classes.index(checks.one_of(f"class of {dataset.name}", c, dataset.classes)) for c in named]
-    if len(set(labels)) < max(len(labels), 2):
-        raise ValueError(f"Two or more different classes are needed to be told apart, not {classes!r}.")
+    if not 2 <= len(labels) <= MOST or len(set(labels)) < len(labels):
+        raise ValueError(f"Two to {MOST} different classes are needed to be told apart, not {classes!r}.")
     among = dataset.test.take(slice(0, n))
     split = among.take(torch.isin(among.labels, torch.tensor(labels)))
     for name, label in zip(named, labels, strict=True):
@@ -180,9 +183,11 @@ def embed(
     scores: dict[str, dict[str, list[Scores]]] = {name: {kind: [] for kind in EXAMPLES} for name in networks}
     with track(total=len(networks) * len(students), desc=f"Features on x*_S by {attack}", unit="network") as bar:
         for i, student in enumerate(students):
+            split = selection.split
+            against = evaluation.perturbed(student.load(), split.images, split.labels, attack)
             images = {
-                "natural": data.to_float(selection.split.images),
-                "student": student_examples(student, selection.split, attack),
+                "natural": data.to_float(split.images),
+                "student": torch.cat([x.cpu() for x, _ in against]),
             }
             for name, of_seeds in networks.items():
                 network = of_seeds[i].load()
@@ -194,29 +199,6 @@ def embed(
                     points.append(_points(features, selection, seed).assign(network=name))
                 bar.update()
     return Embedding(pd.concat(points, ignore_index=True), scores)
-
-
-def student_examples(student: Snapshot, split: data.Split, attack: attacks.Attack, batch_size: int = 256) -> Tensor:
-    """Return x*_S, adversarial examples that are made against the student.
-
-    Parameters
-    ----------
-    student : who is attacked.
-    split : the images and their true classes.
-    attack : what makes them.
-    batch_size : images at once.
-
-    Returns
-    -------
-    (N, C, H, W) float32 in [0, 1], on the CPU.
-    """
-    network, on, noise = student.load(), split.to(default_device()), generator(0, 0, "evaluation")
-    found = []
-    with exact_arithmetic():
-        for start in range(0, len(split), batch_size):
-            batch = on.take(slice(start, start + batch_size))
-            found.append(attack.examples(network, data.to_float(batch.images), batch.labels, noise).cpu())
-    return torch.cat(found)
 
 
 @torch.no_grad()
@@ -273,7 +255,8 @@ def silhouettes(features: Array, labels: npt.NDArray[np.int64], weights: Array) 
         means = sums / np.maximum(counts, 1)
         own, other = means[member > 0], np.where(member > 0, np.inf, means).min(1)
         larger = np.maximum(np.maximum(own, other), np.finfo(float).tiny)  # images that are all in one place: 0
-        return float(np.average((other - own) / larger, weights=weight))
+        alone = counts[member > 0] == 0  # of a class of one image scikit-learn says 0
+        return float(np.average(np.where(alone, 0, (other - own) / larger), weights=weight))
 
     return score(np.ones(len(labels))), np.array([score(weight) for weight in weights])
 

@@ -38,18 +38,9 @@ class EntropyCurves:
     def table(self) -> pd.DataFrame:
         """Return the numbers to draw: network, epoch, mean entropy and its interval in nats, n, seeds."""
         return pd.DataFrame(
-            {
-                "network": network,
-                "epoch": epoch,
-                "entropy_nats": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "n": estimate.n,
-                "seeds": estimate.seeds,
-            }
+            {"network": network, "epoch": epoch, **self.at(network, epoch).columns("entropy_nats")}
             for network, by_epoch in self.nats.items()
             for epoch in by_epoch
-            for estimate in [self.at(network, epoch)]
         )
 
     def _answers(self, network: str, epoch: int | None = None) -> Sequence[Tensor]:

@@ -56,11 +56,7 @@ class Guidance:
     def table(self) -> pd.DataFrame:
         """Return the numbers: guide, quantity, value and its interval (accuracies as fractions), n, seeds."""
         return pd.DataFrame(
-            {
-                "guide": guide,
-                "quantity": quantity,
-                **{name: getattr(self[guide, quantity], name) for name in ("value", "low", "high", "n", "seeds")},
-            }
+            {"guide": guide, "quantity": quantity, **self[guide, quantity].columns()}
             for guide, quantities in self.measured.items()
             for quantity in quantities
         )

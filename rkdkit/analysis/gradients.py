@@ -45,12 +45,12 @@ class SemanticGradients:
 
     def mean(self, network: str, measure: str) -> intervals.Measure:
         """Return the mean over the images, over all seeds."""
-        return intervals.over_seeds([intervals.mean(values) for values in self.values[network][measure]])
+        return intervals.over_seeds([intervals.mean(values) for values in self.values[network][measure]], (0, 1))
 
     def minus(self, first: str, second: str, measure: str) -> intervals.Measure:
         """Return the paired difference of two networks, over all seeds."""
         pairs = zip(self.values[first][measure], self.values[second][measure], strict=True)
-        return intervals.over_seeds([intervals.mean(a - b) for a, b in pairs])
+        return intervals.over_seeds([intervals.mean(a - b) for a, b in pairs], (-1, 1))
 
     def table(self) -> pd.DataFrame:
         """Return the numbers: network, measure, image, class, value, its interval, n and seeds.
@@ -61,8 +61,7 @@ class SemanticGradients:
         for network, by_measure in self.values.items():
             for measure, of_seeds in by_measure.items():
                 about = {"network": network, "measure": measure}
-                m = self.mean(network, measure)
-                whole = {"value": m.value, "low": m.low, "high": m.high, "n": m.n, "seeds": m.seeds}
+                whole = self.mean(network, measure).columns()
                 rows.append({**about, "image": "all", "class": "all", **whole})
                 for place, name in zip(self.shown.tolist(), self.classes, strict=True):
                     rows.append({**about, "image": place, "class": name, "value": float(of_seeds[0][place])})
@@ -106,9 +105,9 @@ def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
 def picture(gradients: Tensor) -> Tensor:
     """Turn one network's gradients into pictures as the caption of PeerAiD's Figure 6 says.
 
-    Each image's gradient is clipped to 3 standard deviations of itself, the absolute values are summed over channels,
-    and the sum is scaled to [0, 1]. All of it image by image, where the caption leaves open whether all images of a
-    network went together: brightness tells pixels apart, not images and not networks.
+    The gradients are clipped to 3 standard deviations of all of them, the absolute values are summed over channels, and
+    the sums are scaled to [0, 1], all images of the network together. Brightness compares pixels and images of one
+    network, not of two.
 
     Parameters
     ----------
@@ -118,10 +117,9 @@ def picture(gradients: Tensor) -> Tensor:
     -------
     (N, H, W) in [0, 1].
     """
-    limit = 3 * gradients.std((1, 2, 3), keepdim=True)
+    limit = 3 * gradients.std()
     maps = gradients.clamp(-limit, limit).abs().sum(1)
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)
+    return (maps - maps.min()) / (maps.max() - maps.min()).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
 def gini(maps: Tensor) -> Tensor:

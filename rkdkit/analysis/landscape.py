@@ -9,19 +9,22 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data, losses
+from rkdkit import attacks, checks, data, evaluation
 from rkdkit.analysis import intervals
-from rkdkit.determinism import exact_arithmetic, generator
+from rkdkit.determinism import generator
 from rkdkit.progress import track
 from rkdkit.provenance import environment
 from rkdkit.runs import Snapshot, default_device
 from rkdkit.store import Store
 
-ENGINE = 1
+ENGINE = 2
 """Raised whenever the same question would get another answer from the same network."""
 
 REACH = 0.75
 """How far the paper goes along a direction, in units of each filter's norm."""
+
+FEWEST = 32
+"""How many test images :func:`sizes` asks for: an interval needs two, and so does a sixteenth of them."""
 
 Direction = dict[str, Tensor]
 """A step for every parameter of a network, by name."""
@@ -71,8 +74,8 @@ class Landscape:
         for network, of_seeds in self.profiles.items():
             for i, offset in enumerate(self.offsets):
                 there = _over_directions([profile[:, i] for profile in of_seeds])
-                rows.append({"part": "profile", "network": network, "first": offset, **_columns(there)})
-            rows.append({"part": "mean rise", "network": network, **_columns(self.rise(network))})
+                rows.append({"part": "profile", "network": network, "first": offset, **there.columns("loss")})
+            rows.append({"part": "mean rise", "network": network, **self.rise(network).columns("loss")})
         for network, surface in self.surfaces.items():
             for first, row in zip(self.grid, surface.tolist(), strict=True):
                 for second, loss in zip(self.grid, row, strict=True):
@@ -139,7 +142,7 @@ def losses_at(
         yield loss(moved).detach().cpu()
 
 
-def adversarial_loss(split: data.Split, attack: attacks.Attack, batch_size: int = 256) -> Loss:
+def adversarial_loss(split: data.Split, attack: attacks.Attack) -> Loss:
     """Return the loss whose landscape is drawn: the cross entropy on adversarial examples of the very network.
 
     They are made anew at every place, always from the same random starts, as for Wu et al.'s (2020) weight loss
@@ -149,21 +152,24 @@ def adversarial_loss(split: data.Split, attack: attacks.Attack, batch_size: int 
     ----------
     split : the images.
     attack : what makes adversarial examples of them.
-    batch_size : images at once.
     """
-    split = split.to(default_device())
+    return lambda network: evaluation.per_image("cross entropy", network, split.images, split.labels, attack)
 
-    def loss(network: nn.Module) -> Tensor:
-        noise, found = generator(0, 0, "landscape"), []
-        with exact_arithmetic():
-            for start in range(0, len(split), batch_size):
-                batch = split.take(slice(start, start + batch_size))
-                x = attack.examples(network, data.to_float(batch.images), batch.labels, noise)
-                with torch.no_grad():
-                    found.append(losses.cross_entropy(network(x), batch.labels))
-        return torch.cat(found)
 
-    return loss
+def sizes(n_test: int) -> dict[str, int]:
+    """Return how large :func:`landscapes` is measured where `n_test` images are tested.
+
+    A place costs an attack on every image, so there are fewer images than usual: an eighth on the lines, a sixteenth on
+    the planes; and where few are tested, fewer places.
+
+    Raises
+    ------
+    ValueError
+        If `n_test` is below `FEWEST`.
+    """
+    checks.number("n_test", n_test, FEWEST)
+    points, grid = (31, 15) if n_test > 200 else (5, 3)
+    return {"n": n_test // 8, "n_surface": n_test // 16, "points": points, "grid": grid, "directions": 3}
 
 
 def landscapes(
@@ -278,7 +284,3 @@ def _over_directions(of_seeds: Sequence[Tensor]) -> intervals.Measure:
     """Return the mean of (directions, N) values; directions count like seeds, for they are drawn like them."""
     per_seed = [intervals.over_seeds([intervals.mean(values, "nats") for values in each]) for each in of_seeds]
     return intervals.over_seeds([replace(measure, seeds=1) for measure in per_seed])
-
-
-def _columns(measure: intervals.Measure) -> dict[str, float]:
-    return {"loss": measure.value, "low": measure.low, "high": measure.high, "n": measure.n, "seeds": measure.seeds}

@@ -46,6 +46,16 @@ def blueness(split: data.Split) -> Tensor:
     return channels[:, 2] - channels[:, 0]
 
 
+def busyness(split: data.Split) -> Tensor:
+    """Return the total variation of each image: how much neighbouring pixels differ on average, (N,) float32 in [0, 1].
+
+    It is that of the whole image, since nothing says where the background is.
+    """
+    pixels = data.to_float(split.images)
+    down, across = pixels.diff(dim=2).abs(), pixels.diff(dim=3).abs()
+    return (down.flatten(1).mean(1) + across.flatten(1).mean(1)) / 2
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Images by how hard they are to learn.
@@ -119,15 +129,18 @@ class Ranking:
         return pd.concat(frames, ignore_index=True)
 
 
-def check(split: data.Split, classes: tuple[str, ...], n: int) -> None:
-    """Refuse to draw the n easiest and the n hardest images of each class where there are too few.
+def check(split: data.Split, classes: tuple[str, ...], n: float) -> int:
+    """Return how many easiest and hardest images of each class to draw, or refuse where there are too few.
 
     Raises
     ------
     ValueError
-        If a class has fewer than 2 n images, or fewer than six.
+        If n is no whole number, or a class has fewer than 2 n images, or fewer than six.
     """
     checks.number("n_images", n, 1)
+    if n != int(n):
+        raise ValueError(f"n_images must be a whole number, not {n!r}.")
+    n = int(n)
     counts = torch.bincount(split.labels, minlength=len(classes)).tolist()
     for name, count in zip(classes, counts, strict=True):
         if count < max(2 * n, 6):
@@ -135,6 +148,7 @@ def check(split: data.Split, classes: tuple[str, ...], n: int) -> None:
                 f"{name} has {count} images to rank: six are needed at least, and the {n} easiest and {n} hardest must "
                 f"be different ones. Set n_images to {count // 2} or less, or rank more images."
             )
+    return n
 
 
 def ranking(

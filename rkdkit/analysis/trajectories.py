@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rkdkit import attacks, data
+from rkdkit import attacks, data, evaluation
 from rkdkit.analysis.intervals import Measure, mean, over_seeds
 from rkdkit.progress import track
 from rkdkit.runs import Run, per_image
 from rkdkit.store import Store
 
 BY_IMAGE = Sequence[Tensor]
-"""One (N,) float32 a seed, on the same N images."""
+"""One (N,) a seed, on the same N images: float32; or bool, of which the mean is a share."""
 
 
 def difficulty(cross_entropies: Tensor) -> Tensor:
@@ -91,6 +91,11 @@ class Family:
     mixed: Mapping[float, Sequence[Run]]
 
     @property
+    def early_epoch(self) -> int:
+        """The teacher's epoch that `early` learned from."""
+        return self.early[0].spec.teachers[0].epoch or self.teacher[0].spec.epochs
+
+    @property
     def runs(self) -> list[Run]:
         """Every training, the teacher's first."""
         return [*self.teacher, *self.plain, *self.early, *(run for of_seeds in self.mixed.values() for run in of_seeds)]
@@ -105,6 +110,7 @@ class Answers:
     teacher : p_T,K, the probability of the correct class at the teacher's last epoch, in [0, 1].
     plain, early, mixed : p_S,K of the students, as in :class:`Family`.
     cosine : similarity of the trajectories of the teacher and of the student by AKD, in [0, 1].
+    early_epoch : the epoch of `early`'s teacher.
     """
 
     teacher: BY_IMAGE
@@ -112,6 +118,7 @@ class Answers:
     early: BY_IMAGE
     mixed: Mapping[float, BY_IMAGE]
     cosine: BY_IMAGE
+    early_epoch: int
 
     def gain(self, student: BY_IMAGE) -> list[Tensor]:
         """p_S,K - p_T,K of a student, in [-1, 1]: whichever epoch taught it, the teacher's last is compared."""
@@ -122,7 +129,7 @@ class Answers:
         yield "p_T,K", "", self.teacher
         yield "cosine", "AKD", self.cosine
         yield "p_S,K - p_T,K", "AKD", self.gain(self.plain)
-        yield "p_S,K - p_T,K", "AKD, teacher stopped early", self.gain(self.early)
+        yield "p_S,K - p_T,K", f"AKD, teacher of epoch {self.early_epoch}", self.gain(self.early)
         for alpha, student in self.mixed.items():
             yield "p_S,K - p_T,K", f"AKD+, alpha {alpha:g}", self.gain(student)
 
@@ -140,29 +147,39 @@ class Trajectories:
     difficulty: BY_IMAGE
     answers: Mapping[str, Mapping[str, Answers]]
 
-    def mean(self, values: BY_IMAGE, part: str = "all") -> Measure:
-        """Mean over some of the images, over all seeds.
+    def mean(self, values: BY_IMAGE, part: str = "all", bounds: tuple[float, float] = (0.0, 1.0)) -> Measure:
+        """Mean over some of the images, over all seeds; of bool values the share of True.
 
         Parameters
         ----------
-        values : one of the answers'.
-        part : "all", "easiest third" or "hardest third".
+        values : one of the answers', or made from them.
+        part : "all", "easiest third", "hardest third" or "all but the hardest third".
+        bounds : where the values lie; the interval stays within.
         """
-        return over_seeds([mean(of_seed[self._part(seed, part)]) for seed, of_seed in enumerate(values)])
+        return over_seeds([_mean(of_seed[self._part(seed, part)]) for seed, of_seed in enumerate(values)], bounds)
 
-    def minus(self, first: BY_IMAGE, second: BY_IMAGE, part: str = "all") -> Measure:
+    def minus(
+        self, first: BY_IMAGE, second: BY_IMAGE, part: str = "all", bounds: tuple[float, float] = (0.0, 1.0)
+    ) -> Measure:
         """Mean difference of two values of the same images, over all seeds; parameters as :meth:`mean`."""
-        return self.mean([a - b for a, b in zip(first, second, strict=True)], part)
+        chosen = [self._part(seed, part) for seed in range(len(first))]
+        pairs = zip(first, second, chosen, strict=True)
+        return over_seeds([_paired(a[which], b[which]) for a, b, which in pairs], _of_difference(bounds))
 
-    def between(self, values: BY_IMAGE, first: str, second: str) -> Measure:
+    def between(self, values: BY_IMAGE, first: str, second: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Measure:
         """Difference of the means over two parts of the images, over all seeds; parameters as :meth:`mean`."""
-        parts = [[mean(v[self._part(seed, part)]) for part in (first, second)] for seed, v in enumerate(values)]
-        return over_seeds([gap(*pair) for pair in parts])
+        parts = [[_mean(v[self._part(seed, part)]) for part in (first, second)] for seed, v in enumerate(values)]
+        return over_seeds([gap(*pair) for pair in parts], _of_difference(bounds))
 
     def _part(self, seed: int, part: str) -> Tensor:
         order = self.difficulty[seed].argsort(stable=True)
         third = len(order) // 3
-        return {"all": order, "easiest third": order[:third], "hardest third": order[-third:]}[part]
+        return {
+            "all": order,
+            "easiest third": order[:third],
+            "hardest third": order[-third:],
+            "all but the hardest third": order[:-third],
+        }[part]
 
     def table(self, window: float = 0.1) -> pd.DataFrame:
         """Return the numbers to draw, from the easiest image to the hardest; with several seeds, their means.
@@ -206,8 +223,8 @@ def trajectories(
 
     Parameters
     ----------
-    ranked_by : the networks whose training says how difficult each natural image is, one a seed; RKD's section D
-        takes naturally trained ones.
+    ranked_by : the networks whose training says how difficult each natural image is, one a seed and in no family: an
+        image that a network happened to find hard is less hard for any other. `students.rankers` trains some.
     families : by the teacher's method.
     split : the images, usually test images.
     attack : makes the adversarial ones.
@@ -216,10 +233,18 @@ def trajectories(
     Raises
     ------
     ValueError
-        If there are fewer than six images, or a teacher and its student have snapshots at different epochs.
+        If there are fewer than six images, a network ranks the images that it is compared on, or a teacher and its
+        student have snapshots at different epochs.
     """
     if len(split) < 6:
         raise ValueError(f"A third of the images must be two at least, but there are {len(split)} in all.")
+    every_run = [run for family in families.values() for run in family.runs]
+    for run in ranked_by:
+        if run.spec in [compared.spec for compared in every_run]:
+            raise ValueError(
+                f"{run.spec} would rank the images that it is compared on, and what it happened to find hard is less "
+                "hard for any other network: rank by a training that is in no family, as students.rankers does."
+            )
     for family in families.values():
         for teacher, student in zip(family.teacher, family.plain, strict=True):
             if teacher.epochs != student.epochs:
@@ -228,7 +253,6 @@ def trajectories(
                     f"at {', '.join(map(str, student.epochs))}: train both for the same epochs to compare them."
                 )
     hardness = [difficulty(trajectory(run, split, store=store)) for run in track(ranked_by, desc="Difficulty")]
-    every_run = [run for family in families.values() for run in family.runs]
     with track(total=2 * len(every_run), desc=f"Natural images and {attack}", unit="training") as bar:
 
         def answers(family: Family, by: attacks.Attack | None) -> Answers:
@@ -240,6 +264,7 @@ def trajectories(
                 [final(run, by) for run in family.early],
                 {alpha: [final(run, by) for run in of_seeds] for alpha, of_seeds in family.mixed.items()},
                 [similarity(*pair) for pair in zip(plain, teacher, strict=True)],
+                family.early_epoch,
             )
 
         def whole(run: Run, by: attacks.Attack | None) -> Tensor:
@@ -257,6 +282,21 @@ def trajectories(
             for teacher, family in families.items()
         }
     return Trajectories(hardness, measured)
+
+
+def _mean(values: Tensor) -> Measure:
+    return Measure(**vars(evaluation.proportion(values))) if values.dtype == torch.bool else mean(values)
+
+
+def _paired(first: Tensor, second: Tensor) -> Measure:
+    if first.dtype == torch.bool:
+        return Measure(**vars(evaluation.paired_difference(first, second)))
+    return mean(first - second)
+
+
+def _of_difference(bounds: tuple[float, float]) -> tuple[float, float]:
+    low, high = bounds
+    return low - high, high - low
 
 
 def _over_seeds(values: BY_IMAGE) -> Tensor:

@@ -89,15 +89,10 @@ def table_of(curves: Iterable[Curve]) -> pd.DataFrame:
             "network": curve.network,
             "examples": curve.examples,
             "epoch": epoch,
-            "robust_accuracy": estimate.value,
-            "low": estimate.low,
-            "high": estimate.high,
-            "n": estimate.n,
-            "seeds": estimate.seeds,
+            **curve.at(epoch).columns("robust_accuracy"),
         }
         for curve in curves
         for epoch in curve.epochs
-        for estimate in [curve.at(epoch)]
     )
 
 

@@ -53,16 +53,11 @@ class WhiteBox:
             {
                 "method": method,
                 "metric": metric,
-                "accuracy": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "n": estimate.n,
-                "seeds": estimate.seeds,
+                **self.accuracy(method, metric).columns("accuracy"),
                 "attack": _named(self.measured_by[metric]),
             }
             for method in self.evaluations
             for metric in self.metrics
-            for estimate in [self.accuracy(method, metric)]
         )
 
 

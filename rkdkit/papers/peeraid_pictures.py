@@ -5,6 +5,10 @@ from rkdkit.analysis.gradients import MEASURES, SemanticGradients
 from rkdkit.analysis.landscape import Landscape
 from rkdkit.claims import Claim, Quantity
 
+FIGURE_4_DIFFERS = {"paper": {"dataset": "cifar100", "student": "wrn-34-10"}}
+FIGURE_6_DIFFERS = {"paper": {"dataset": "tiny_imagenet"}}
+"""Fields in which an exhibit differs from a profile, by its name; Figure 5 is of the profile's own CIFAR-10."""
+
 NOT_AVERAGED = "PeerAiD, not averaged"
 """PeerAiD's student itself, where "PeerAiD" is the average of its weights."""
 

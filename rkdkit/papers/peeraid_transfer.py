@@ -6,6 +6,7 @@ from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim
 from rkdkit.papers.peeraid import highest
 from rkdkit.papers.reported import reported
+from rkdkit.profiles import Profile
 
 TABLE_6 = ("PGD-AT", "TRADES", "AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
 """The methods of the paper's Table 6, in its order."""
@@ -15,6 +16,20 @@ DIFFERS = {"paper": {"dataset": "cifar100"}}
 
 SURROGATES = ("resnet34", "mobilenetv2")
 """The networks whose adversarial examples are transferred; both are trained by PGD-AT."""
+
+
+def surrogates(profile: Profile) -> dict[str, str]:
+    """Return the surrogates' networks by name, as wide as the student is.
+
+    Raises
+    ------
+    ValueError
+        If the student's is one of them: its own examples are not transferred.
+    """
+    networks = {name: profile.as_wide(name) for name in SURROGATES}
+    if profile.student in networks.values():
+        raise ValueError(f"The student {profile.student} is a surrogate itself: choose another network for it.")
+    return networks
 
 
 def table_6() -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """PeerAiD's sections on peer tutoring: its Table 2 and Figure 3."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from rkdkit.analysis.features import COSINES, Guidance, mean_similarity
@@ -24,8 +26,14 @@ _QUANTITIES = {
 }
 
 
+DIFFERS = {"paper": {"dataset": "cifar100"}}
+"""Fields in which Table 2 and Figure 3 differ from a profile, by its name."""
+
 _FIRST_DROP = 214 / 300
 """The share of the epochs after which the paper lowers its learning rate for the first time."""
+
+_EARLY = 0.1
+"""The share of the epochs by which the peer's accuracy has jumped up "early"; the paper gives no number."""
 
 
 def beside_table_2(ours: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +92,18 @@ def table_2_claims(measured: Guidance) -> list[Claim]:
             ("peer", _AT_X_AND_STUDENTS),
             ("natural", _AT_X_AND_STUDENTS),
         ),
+        _claim(
+            measured,
+            "The peer has a higher accuracy on natural images than the fixed robust teacher.",
+            ("peer", "f(x)"),
+            ("teacher", "f(x)"),
+        ),
+        _claim(
+            measured,
+            "The peer's accuracy on natural images is even above the natural teacher's.",
+            ("peer", "f(x)"),
+            ("natural", "f(x)"),
+        ),
         _comparable_to_the_robust_teacher(measured),
         _claim(
             measured,
@@ -94,18 +114,30 @@ def table_2_claims(measured: Guidance) -> list[Claim]:
     ]
 
 
-def figure_3_claims(curves: PeerTutoring) -> list[Claim]:
+def figure_3_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Claim]:
     """Check what the paper says of its Figure 3 (section 4.3), from the first epoch measured to the last.
 
-    The paper's learning rate drops after 214 of 300 epochs; here the first epoch measured after that share of the
-    epochs stands for it, whatever the schedule.
+    The paper's learning rate drops after 214 of 300 epochs. Where the rate has no drops, the first epoch measured after
+    that share of the epochs stands for it, and the claim that the peer jumps at the drop has nothing to judge.
+
+    Parameters
+    ----------
+    curves : as measured; a claim that compares an epoch with itself, for want of others, is left out.
+    drops : the epochs after which the learning rate drops: a run's `milestones`.
     """
     test, train = ([curves.panels[images][part] for part in CURVES] for images in ("test", "train"))
     by_peer, peer, by_teacher, teacher = test
     first, last = peer.epochs[0], peer.epochs[-1]
-    dropped = next(epoch for epoch in peer.epochs if epoch > _FIRST_DROP * last)
-    return [
+    drop = drops[0] if drops else _FIRST_DROP * last
+    dropped = next(epoch for epoch in peer.epochs if epoch > drop)
+    when = "After the first drop of the learning rate" if drops else "After 71 % of the epochs (the paper's first drop)"
+    early = min(peer.epochs[1:] or peer.epochs, key=lambda epoch: abs(epoch - _EARLY * last))
+    before = max((epoch for epoch in peer.epochs if epoch <= drop), default=first)
+    at_the_drop = "Right after the first drop of the learning rate, the peer's test accuracy on its student's jumps up."
+    judged = [
         _course("The peer's test accuracy on its student's adversarial examples rises.", "peer", peer, first, last),
+        _course("It jumps up early: within the first tenth of the epochs.", "peer", peer, first, early),
+        *([_course(at_the_drop, "peer", peer, before, dropped)] if drops else []),
         _course("The fixed teacher's test accuracy on its student's falls.", "teacher", teacher, last, first),
         _apart("At the end, the peer is more accurate on its student's than the fixed teacher.", peer, teacher, last),
         _apart(
@@ -116,8 +148,7 @@ def figure_3_claims(curves: PeerTutoring) -> list[Claim]:
         ),
         _course("The peer's accuracy on its student's rises on training images, too.", "peer", train[1], first, last),
         _course(
-            "After the first drop of the learning rate, the robust accuracy on training images of the student taught "
-            "by the peer keeps rising.",
+            f"{when}, the robust accuracy on training images of the student taught by the peer keeps rising.",
             "student of the peer",
             train[0],
             dropped,
@@ -125,10 +156,13 @@ def figure_3_claims(curves: PeerTutoring) -> list[Claim]:
         ),
         _course("The fixed teacher's falls on training images, too.", "teacher", train[3], last, first),
     ]
+    return [claim for claim in judged if claim is not None]
 
 
-def _course(text: str, name: str, curve: Curve, lower: int, higher: int) -> Claim:
-    """Return the claim that a curve is higher at one epoch than at another."""
+def _course(text: str, name: str, curve: Curve, lower: int, higher: int) -> Claim | None:
+    """Return the claim that a curve is higher at one epoch than at another; None: there are too few epochs to judge."""
+    if lower == higher:
+        return None
     return Claim(
         text,
         "PeerAiD, Figure 3 and section 4.3",

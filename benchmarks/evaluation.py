@@ -1,0 +1,106 @@
+"""Evaluation by PGD-20 and by AutoAttack: the kit against foolbox and against pyautoattack, on the same network.
+
+python benchmarks/evaluation.py --network resnet18/4 --n 200 --n-autoattack 50
+
+The network is trained by PGD-AT on the dataset first, so that some images withstand.
+"""
+
+import functools
+import warnings
+
+import foolbox
+import pyautoattack
+import torch
+from measuring import alternately, arguments, device, matrix_products, rate, table
+from torch import Tensor
+
+from rkdkit import attacks, autoattack, data, evaluation, models, runtime
+from rkdkit.spec import RunSpec
+from rkdkit.training import Training
+
+
+def trained(dataset: data.Dataset, network: str, epochs: int, n_train: int) -> models.Classifier:
+    """Return a network that is somewhat robust, in the usual memory format."""
+    eps = data.source_of(dataset.name).eps
+    spec = RunSpec(
+        **{"method": "PGD-AT", "dataset": dataset.name, "student": network, "epochs": epochs, "n_train": n_train},
+        **{"eps": eps, "step_size": eps / 4, "attack_steps": 5, "schedule": "onecycle", "precision": "bfloat16"},
+    )
+    training = Training(spec, dataset, device())
+    for _ in range(epochs):
+        training.run_epoch()
+    student = training.networks["student"].eval()
+    assert isinstance(student, models.Classifier)
+    return student.to(memory_format=torch.contiguous_format)
+
+
+def by_foolbox(network: models.Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """Return which images withstand foolbox's PGD-20, (N,) bool."""
+    model = foolbox.PyTorchModel(network, bounds=(0, 1))
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=eps / 4, steps=20, random_start=False)
+    return torch.cat([~attack(model, a, b, epsilons=eps)[2] for a, b in zip(x.split(256), y.split(256), strict=True)])
+
+
+def by_pyautoattack(network: models.Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """Return which images withstand AutoAttack as its package runs it, (N,) bool."""
+    package = pyautoattack.AutoAttack(network, eps=eps, seed=0, device=device())
+    found = package.run_standard_evaluation(x, y, batch_size=250)
+    with torch.no_grad():
+        return network(found[0] if isinstance(found, tuple) else found).argmax(1) == y
+
+
+def by_kit(network: models.Classifier, x: Tensor, y: Tensor, attack: attacks.Attack, compiled: str) -> Tensor:
+    """Return which images withstand an attack of the kit's, (N,) bool."""
+    runtime.use(runtime.Settings(compiled))
+    return evaluation.correct_predictions([network], x, y, attack)[0]
+
+
+def main() -> None:
+    """Measure and print."""
+    given = arguments(
+        __doc__,
+        dataset="digits",
+        network="resnet18/4",
+        epochs=10,
+        n_train=1000,
+        n=256,
+        n_autoattack=100,
+        compile=["off", "on"],
+        repetitions=3,
+    )
+    warnings.filterwarnings("ignore")
+    dataset = data.load(given.dataset)
+    network = trained(dataset, given.network, given.epochs, given.n_train)
+    own = models.build(given.network, network.num_classes, *dataset.channel_statistics)
+    own.load_state_dict(network.state_dict())
+    own.on(device()).eval()
+    eps = data.source_of(dataset.name).eps
+    x, y = data.to_float(dataset.test.images).to(device()), dataset.test.labels.to(device())
+    rows = []
+    for n, theirs, attack in (
+        (given.n, by_foolbox, attacks.PGD(eps, eps / 4, 20, "none")),
+        (given.n_autoattack, by_pyautoattack, autoattack.AutoAttack(eps)),
+    ):
+        verdicts: dict[str, Tensor] = {}
+
+        def judge(name: str, work: functools.partial[Tensor], verdicts: dict[str, Tensor] = verdicts) -> None:
+            verdicts[name] = work().cpu()
+
+        works = {theirs.__name__.removeprefix("by_"): functools.partial(theirs, network, x[:n], y[:n], eps)}
+        for mode in given.compile:
+            name = "kit, compiled" if mode == "on" else "kit"
+            works[name] = functools.partial(by_kit, own, x[:n], y[:n], attack, mode)
+        candidates = {name: functools.partial(judge, name, work) for name, work in works.items()}
+        taken = alternately({**candidates, "products": matrix_products(torch.float32)}, given.repetitions)
+        first = next(iter(works))
+        for name in works:
+            same = (verdicts[name] == verdicts[first]).float().mean().item()
+            robust = verdicts[name].float().mean().item()
+            ratio = taken[first] / taken[name]
+            rows.append([str(attack), len(verdicts[name]), name, taken[name], ratio, 100 * same, 100 * robust])
+        print(f"matrix products beside {attack}: {rate(taken['products']) / 1e9:.0f} GFLOP/s")
+    table(["attack", "images", "by", "s", "times faster", "% same verdicts", "% withstand"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What the benchmarks share: measuring alternately, the machine's ceiling, peak memory, tables, images."""
+
+import argparse
+import ctypes
+import gc
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from rkdkit import data
+
+SIZE = 2048
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def arguments(description: str, **defaults: object) -> argparse.Namespace:
+    """Read the command line: an option for each default, several values where the default is a list."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for name, default in defaults.items():
+        several = isinstance(default, list)
+        kind = type(default[0] if several else default)  # type: ignore[index]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, default=default, nargs="+" if several else None, help=" "
+        )
+    return parser.parse_args()
+
+
+def device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the wall time of one call, what it started on a GPU included."""
+    gc.collect()
+    _synchronise()
+    start = time.perf_counter()
+    work()
+    _synchronise()
+    return time.perf_counter() - start
+
+
+def alternately(candidates: Mapping[Key, Callable[[], object]], repetitions: int) -> dict[Key, float]:
+    """Return each candidate's median time in seconds, all taken in turn; the first round, a warm-up, does not count."""
+    taken: dict[Key, list[float]] = {name: [] for name in candidates}
+    for repetition in range(repetitions + 1):
+        for name, work in candidates.items():
+            spent = seconds(work)
+            if repetition:
+                taken[name].append(spent)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def matrix_products(dtype: torch.dtype, times: int = 4) -> Callable[[], object]:
+    """Return work of `2 * SIZE**3 * times` floating-point operations: the ceiling of what the machine can do."""
+    a, b = (torch.rand(SIZE, SIZE, device=device()).to(dtype) for _ in range(2))
+    return lambda: [a @ b for _ in range(times)]
+
+
+def rate(taken: float, times: int = 4) -> float:
+    """Return floating-point operations a second, from the time that :func:`matrix_products` took."""
+    return 2 * SIZE**3 * times / taken
+
+
+def peak_memory(work: Callable[[], object]) -> float | None:
+    """Return by how many MB a call's memory peaks above what is held before it; None where that cannot be told."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    if not sys.platform.startswith("linux"):
+        return None
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    before = _resident("VmRSS")
+    work()
+    return (_resident("VmHWM") - before) / 1e3
+
+
+def images(n: int, size: int = 32, seed: int = 0) -> data.Split:
+    """Return random images of CIFAR's shape, uint8, with random labels of ten classes."""
+    noise = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=noise)
+    return data.Split(pixels, torch.randint(0, 10, (n,), generator=noise))
+
+
+def dataset(n: int) -> data.Dataset:
+    """Return random images as a dataset of CIFAR-10's shape."""
+    return data.Dataset("cifar10", images(n), images(10, seed=1), data.CIFAR10_CLASSES, "random")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows below a header, and first what they were measured on."""
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(f"\n{where}; torch {torch.__version__}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}\n")
+    texts = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for i, row in enumerate(texts):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+        if i == 0:
+            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+
+
+def _resident(field: str) -> int:
+    """Return a figure of this process's memory in KB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,99 @@
+"""Training steps as one would write them down in PyTorch, and as the released codes have them.
+
+Float32, the usual memory format, each forward pass where the formula has it, and an attack whose `loss.backward()`
+computes the gradients of the parameters, too. The losses are those of the table of methods with their defaults.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD
+
+EPS, STEP, STEPS = 8 / 255, 2 / 255, 10
+
+
+class Step:
+    """One method's training step on a batch.
+
+    Parameters
+    ----------
+    method : "PGD-AT", "TRADES", "ARD" or "PeerAiD".
+    student, guide : the networks; the guide is ARD's teacher or PeerAiD's peer.
+    """
+
+    def __init__(self, method: str, student: nn.Module, guide: nn.Module) -> None:
+        self.student, self.guide = student, guide
+        self._step: Callable[[Tensor, Tensor], Tensor] = {
+            "PGD-AT": self._pgd_at,
+            "TRADES": self._trades,
+            "ARD": self._ard,
+            "PeerAiD": self._peeraid,
+        }[method]
+        trained = [student, guide] if method == "PeerAiD" else [student]
+        self.optimiser = SGD([p for net in trained for p in net.parameters()], 0.1, momentum=0.9, weight_decay=2e-4)
+
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        """Take a step on images (N, C, H, W) in [0, 1] and labels (N,); return the loss."""
+        loss = self._step(x, y)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return loss.item()
+
+    def _attack(self, x: Tensor, x_adv: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
+        self.student.eval()
+        for _ in range(STEPS):
+            x_adv = x_adv.detach().requires_grad_()
+            objective(self.student(x_adv)).backward()
+            x_adv = x_adv.detach() + STEP * x_adv.grad.sign()
+            x_adv = torch.clamp(torch.min(torch.max(x_adv, x - EPS), x + EPS), 0, 1)
+        self.student.train()
+        return x_adv.detach()
+
+    def _uniform(self, x: Tensor, y: Tensor) -> Tensor:
+        start = torch.clamp(x + torch.empty_like(x).uniform_(-EPS, EPS), 0, 1)
+        return self._attack(x, start, lambda z: F.cross_entropy(z, y, reduction="sum"))
+
+    def _gaussian(self, x: Tensor, target: Tensor) -> Tensor:
+        start = torch.clamp(x + 0.001 * torch.randn_like(x), 0, 1)
+        return self._attack(x, start, lambda z: F.kl_div(F.log_softmax(z, 1), target, reduction="sum"))
+
+    def _pgd_at(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(self.student(self._uniform(x, y)), y)
+
+    def _trades(self, x: Tensor, y: Tensor) -> Tensor:
+        self.student.eval()
+        with torch.no_grad():
+            target = F.softmax(self.student(x), 1)
+        x_adv = self._gaussian(x, target)
+        natural = F.cross_entropy(self.student(x), y)
+        answers = F.log_softmax(self.student(x_adv), 1)
+        return natural + 6 * F.kl_div(answers, F.softmax(self.student(x), 1), reduction="batchmean")
+
+    def _ard(self, x: Tensor, y: Tensor) -> Tensor:
+        x_adv, tau = self._uniform(x, y), 30.0
+        with torch.no_grad():
+            target = F.softmax(self.guide(x) / tau, 1)
+        answers = F.log_softmax(self.student(x_adv) / tau, 1)
+        return tau**2 * _kl_of_elements(answers, target)
+
+    def _peeraid(self, x: Tensor, y: Tensor) -> Tensor:
+        self.guide.eval()
+        with torch.no_grad():
+            target = F.softmax(self.guide(x), 1)
+        x_adv, tau = self._gaussian(x, target), 5.0
+        self.guide.train()
+        peer = self.guide(x_adv)
+        of_peer = F.cross_entropy(peer, y)
+        of_peer = of_peer + 0.1 * _kl_of_elements(F.log_softmax(peer, 1), F.softmax(self.student(x_adv), 1))
+        answers = F.log_softmax(self.student(x_adv) / tau, 1)
+        taught = _kl_of_elements(answers, F.softmax(self.guide(x_adv).detach() / tau, 1))
+        consistent = _kl_of_elements(answers, F.softmax(self.student(x) / tau, 1))
+        return of_peer + tau**2 * (taught + consistent)
+
+
+def _kl_of_elements(log_answers: Tensor, target: Tensor) -> Tensor:
+    """Return KL(target, answers) as the released codes of ARD and PeerAiD average it: over all elements."""
+    return F.kl_div(log_answers, target, reduction="none").mean()

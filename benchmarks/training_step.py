@@ -1,0 +1,82 @@
+"""One training step of the kit against the same step written down in plain PyTorch, and against the machine's ceiling.
+
+python benchmarks/training_step.py --methods PeerAiD --networks resnet18 --batch-size 128 --repetitions 2
+"""
+
+import torch
+from measuring import alternately, arguments, dataset, device, images, matrix_products, peak_memory, rate, table
+from straightforward import STEPS, Step
+
+from rkdkit import data, models, runtime
+from rkdkit.spec import RunSpec, Teacher
+from rkdkit.training import Training
+
+
+def network(name: str, seed: int = 0) -> models.Classifier:
+    """Return fresh weights, in the usual memory format."""
+    return models.build(name, 10, [0.5] * 3, [0.25] * 3, seed=seed).to(device())
+
+
+def kit(method: str, name: str, batch_size: int, precision: str, compiled: str) -> Training:
+    """Return a training whose epochs have one step."""
+    runtime.use(runtime.Settings(compiled))
+    spec = RunSpec(
+        method=method,
+        dataset="cifar10",
+        student=name,
+        peer=name if method == "PeerAiD" else "",
+        teachers=(Teacher(module="teacher"),) if method == "ARD" else (),
+        precision=precision,
+        batch_size=batch_size,
+        attack_steps=STEPS,
+        epochs=1000,
+    )
+    teachers = [network(name, seed=1).on(device())] if method == "ARD" else []
+    return Training(spec, dataset(batch_size), device(), teachers)
+
+
+def work(method: str, name: str, batch_size: int) -> float:
+    """Return the floating-point operations of the kit's step: a backward pass to the parameters counts as two more."""
+    of_update = {"PGD-AT": 3, "TRADES": 1 + 2 * 3, "ARD": 1 + 3, "PeerAiD": 1 + 3 * 3}[method]
+    return 2 * models.cost(network(name), (3, 32, 32)).multiply_adds * batch_size * (2 * STEPS + of_update)
+
+
+def main() -> None:
+    """Measure and print."""
+    given = arguments(
+        __doc__,
+        methods=["PGD-AT", "TRADES", "ARD", "PeerAiD"],
+        networks=["resnet18", "resnet18/4", "wrn-34-10"],
+        precisions=["float32", "bfloat16"],
+        compile=["off", "on"],
+        batch_size=128,
+        repetitions=3,
+    )
+    batch = images(given.batch_size)
+    x, y = data.to_float(batch.images.to(device())), batch.labels.to(device())
+    rows = []
+    for name in given.networks:
+        for method in given.methods:
+            plain = Step(method, network(name), network(name, seed=1))
+            candidates = {("straightforward", "float32", ""): lambda plain=plain: plain(x, y)}
+            for precision in given.precisions:
+                dtype = getattr(torch, precision)
+                candidates["matrix products", precision, ""] = matrix_products(dtype)
+                for compiled in given.compile:
+                    key = ("kit", precision, "compiled" if compiled == "on" else "")
+                    candidates[key] = kit(method, name, given.batch_size, precision, compiled).run_epoch
+            taken = alternately(candidates, given.repetitions)
+            usual, flops = taken["straightforward", "float32", ""], work(method, name, given.batch_size)
+            for key, spent in taken.items():
+                if key[0] == "matrix products":
+                    continue
+                products = ("matrix products", key[1], "")
+                share = flops / spent / rate(taken[products]) if key[0] == "kit" else ""
+                memory = peak_memory(candidates[key])
+                rows.append([name, method, *key, spent, usual / spent, share, "" if memory is None else memory])
+    header = ["network", "method", "step", "precision", "compiled", "s", "times faster", "share of ceiling", "peak MB"]
+    table(header, rows)
+
+
+if __name__ == "__main__":
+    main()

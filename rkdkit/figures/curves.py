@@ -1,0 +1,149 @@
+"""What changes over the epochs of a training, or from easy images to hard ones."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from rkdkit.analysis.peer_tutoring import BY_PEER
+from rkdkit.figures.look import COLOURS, PALETTE, accuracy_axis, legend_below, line_with_band, new_figure, new_part
+
+
+def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], str]) -> None:
+    """Draw accuracy over epochs with its interval as a band, one line a network and kind of adversarial examples.
+
+    Parameters
+    ----------
+    table : as `TutoringCurves.table`: network, examples, epoch, robust_accuracy, low, high (fractions).
+    axes : where.
+    labels : the legend's text by (network, examples), in the order of drawing.
+    """
+    _accuracies(table, axes, labels)
+    # anchored to the axes, not the figure: a figure's legend moves when the saved picture is cropped
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    accuracy_axis(axes, "Test robust accuracy")
+
+
+def _accuracies(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], str]) -> None:
+    for (network, examples), label in labels.items():
+        part = table[(table.network == network) & (table.examples == examples)]
+        line, marker = ("-", "o") if examples in ("student", BY_PEER) else ("--", "^")
+        look = {"marker": marker, "ms": 4, "label": label, "clip_on": False, "zorder": 3}
+        line_with_band(axes, part, "epoch", "robust_accuracy", line, COLOURS[network], scale=100, **look)
+    epochs = sorted(set(table.epoch), reverse=True)
+    axes.set_xticks(epochs[:: -(-len(epochs) // 10)])  # ten at the most, the last among them
+
+
+def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Figure:
+    """Draw a panel of test images and one of training images, over the epochs.
+
+    Parameters
+    ----------
+    table : as `PeerTutoring.table`.
+    labels : as :func:`robust_accuracy_curves`.
+    """
+    figure, part = new_part(9, 4.4)
+    for axes, (images, numbers) in zip(part.subplots(1, 2), table.groupby("images"), strict=True):
+        _accuracies(numbers, axes, labels)
+        accuracy_axis(axes, f"{str(images).capitalize()} robust accuracy on $x^*_S$")
+        axes.set_xlabel("Epochs of the students and the peer")
+    legend_below(part, axes, ncols=2)
+    return figure
+
+
+_PAIRS = (("-", "o"), ("--", "^"), ("-.", "s"), (":", "D"))
+
+
+def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str, str]) -> Figure:
+    """Draw mean entropy over epochs with its interval as a band, one line a network.
+
+    A student and its teacher share the kind of line and of marker; the teacher's markers are open.
+
+    Parameters
+    ----------
+    table : as `EntropyCurves.table`: network, epoch, entropy_nats, low, high.
+    num_classes : guessing has an entropy of ln(num_classes).
+    taught_by : the students and the network that teaches each.
+    """
+    figure, axes = new_figure()
+    teachers = dict.fromkeys(taught_by.get(network, network) for network in table.network)
+    pairs = dict(zip(teachers, itertools.cycle(_PAIRS), strict=False))
+    for network in dict.fromkeys(table.network):
+        part, teacher = table[table.network == network], taught_by.get(network)
+        line, marker = pairs[teacher or network]
+        look: dict[str, Any] = {"label": f"{network}: student of {teacher}"}
+        colour = COLOURS["student"]
+        if teacher is None:
+            look = {"label": f"{network}, the teacher", "mfc": "white"}
+            colour = COLOURS["natural" if network == "Natural" else "teacher"]
+        line_with_band(axes, part, "epoch", "entropy_nats", line, colour, marker=marker, ms=4, clip_on=False, **look)
+    guessing = math.log(num_classes)
+    axes.set(xlabel="Epochs of each network's own training", ylabel="Mean entropy of the answer (nats)")
+    axes.set_ylim(0, 1.12 * guessing)
+    axes.axhline(guessing, color="0.5", lw=1, ls=":")
+    axes.annotate(
+        f"guessing: ln {num_classes}", (0, guessing), (4, 3), ("axes fraction", "data"), "offset points", color="0.35"
+    )
+    axes.grid(axis="y", alpha=0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    return figure
+
+
+_BY_DIFFICULTY = {
+    "cosine": ("Cosine similarity of\nstudent and teacher", (-0.03, 1.03)),
+    "p_T,K": ("Teacher: $p_{T,K}$", (-0.03, 1.03)),
+    "p_S,K - p_T,K": ("Student by AKD:\n$p_{S,K} - p_{T,K}$", (-1.03, 1.03)),
+}
+
+
+def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
+    """Draw a column a teacher and kind of images: similarity, the teacher, AKD's gain, and all students' smoothed gain.
+
+    Parameters
+    ----------
+    table : as `Trajectories.table`: teacher, images, quantity, student, value, smoothed, easiest image first.
+    title : of the figure.
+    """
+    columns = list(table.groupby(["teacher", "images"], sort=False))
+    figure, whole = new_part(2.6 * len(columns), 9.8)
+    panels = whole.subplots(len(_BY_DIFFICULTY) + 1, len(columns), sharex=True, sharey="row", squeeze=False)
+    figure.suptitle(title)
+    for column, ((teacher, images), part) in zip(panels.T, columns, strict=True):
+        column[0].set_title(f"{teacher} teacher,\n{images} images")
+        for panel, (quantity, (label, limits)) in zip(column, _BY_DIFFICULTY.items(), strict=False):
+            one = part[(part.quantity == quantity) & part.student.isin(["", "AKD"])]
+            colour = COLOURS["student"]
+            if quantity == "p_T,K":
+                colour = COLOURS["natural" if teacher == "Natural" else "teacher"]
+            panel.plot(_percent(one), one.value, ".", ms=3, color="0.7")
+            panel.plot(_percent(one), one.smoothed, color=colour, lw=2)
+            panel.set(ylim=limits)
+            panels[list(_BY_DIFFICULTY).index(quantity), 0].set_ylabel(label)
+        gains = part[part.quantity == "p_S,K - p_T,K"].groupby("student", sort=False)
+        for (student, one), (line, colour) in zip(gains, itertools.cycle(_STUDENT_LINES), strict=False):
+            column[-1].plot(_percent(one), one.smoothed, line, color=colour, lw=1.8, label=student)
+        column[-1].set_xlabel("Test images, easiest\nto hardest (%)")
+        for panel in column[2:]:
+            panel.axhline(0, color="0.5", lw=0.8, ls=":")
+    panels[-1, 0].set_ylabel("All students, smoothed:\n$p_{S,K} - p_{T,K}$")
+    legend_below(whole, panels[-1, 0], ncols=4)
+    return figure
+
+
+_STUDENT_LINES = [
+    ("-", COLOURS["student"]),
+    ("--", "0.2"),
+    *itertools.product(("-.", ":"), (PALETTE[i] for i in (9, 5, 6, 7))),
+]
+
+
+def _percent(part: pd.DataFrame) -> Tensor:
+    return torch.linspace(0, 100, len(part))

@@ -1,0 +1,151 @@
+"""What is looked at rather than read off: images, gradients, surfaces, embeddings."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure, SubFigure
+
+from rkdkit.analysis.embedding import EXAMPLES, Embedding
+from rkdkit.analysis.gradients import MEASURES, SemanticGradients
+from rkdkit.analysis.landscape import Landscape
+from rkdkit.analysis.sample_difficulty import Ranking
+from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_band, new_part, style
+
+
+def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
+    """Draw each class's easiest images on the left and its hardest on the right, with their scores.
+
+    Parameters
+    ----------
+    ranked : the images and their difficulty.
+    n : how many of each, drawn in two rows, the most extreme first.
+    """
+    style()
+    wide = math.ceil(n / 2)
+    figure = plt.figure(figsize=(1.3 * wide, 2.2 * len(ranked.classes)), layout="constrained")
+    score = torch.stack(list(ranked.difficulty)).mean(0)
+    for label, blocks in enumerate(figure.subfigures(len(ranked.classes), 2, squeeze=False, wspace=0.05)):
+        for block, which, chosen in zip(blocks, ("easiest", "hardest"), ranked.extremes(label, n), strict=True):
+            block.suptitle(f"{ranked.classes[label]}: {which} to learn", fontsize="medium")
+            for place, panel in enumerate(block.subplots(2, wide).flat):
+                panel.set_axis_off()
+                if place < n:
+                    image = ranked.split.images[chosen[place]].permute(1, 2, 0)
+                    panel.imshow(image, cmap="gray", vmin=0, vmax=255)
+                    panel.set_title(f"{score[chosen[place]]:.2f}", fontsize=7, pad=2)
+    return figure
+
+
+def semantic_gradients(measured: SemanticGradients) -> Figure:
+    """Draw a row of images, below it a row of gradients a network, and beside them what was measured of all images.
+
+    Parameters
+    ----------
+    measured : as `gradients.semantic_gradients`, its networks in the order of the rows.
+    """
+    style()
+    k, names = len(measured.images), list(measured.pictures)
+    rows = len(names) + 1
+    figure = plt.figure(figsize=(9, 0.6 + rows * 5.58 / k), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(0.68, 0.32)).flat
+    panels = left.subplots(rows, k, squeeze=False)
+    for column, (image, label) in enumerate(zip(measured.images, measured.classes, strict=True)):
+        panels[0, column].imshow(image.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
+        panels[0, column].set_title(label)
+        for row, network in enumerate(names, start=1):
+            panels[row, column].imshow(measured.pictures[network][column].numpy(), cmap="gray", vmin=0, vmax=1)
+    for panel, label in zip(panels[:, 0], ("image", *names), strict=True):
+        panel.set_ylabel(label, rotation=0, ha="right", va="center")
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    _means_by_network(measured, names, right)
+    return figure
+
+
+def _means_by_network(measured: SemanticGradients, names: Sequence[str], part: SubFigure) -> None:
+    for panel, (measure, title) in zip(part.subplots(len(MEASURES), 1), MEASURES.items(), strict=True):
+        for row, network in enumerate(names):
+            dot(panel, row, measured.mean(network, measure), COLOURS[network])
+        panel.set_yticks(range(len(names)), names)
+        panel.set(xlim=(0, 1.02), ylim=(len(names) - 0.5, -0.5))
+        panel.set_xlabel(title, fontsize="small")
+        panel.grid(axis="x", alpha=0.3)
+
+
+def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]]) -> Figure:
+    """Draw a surface a network, below them the profiles, and how far the loss rises on average.
+
+    Parameters
+    ----------
+    measured : as `landscape.landscapes`.
+    lines : by network, its key in `COLOURS` and its line style, in the order of drawing.
+    """
+    style()
+    figure = plt.figure(figsize=(9, 6.5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(0.52, 0.48)).flat
+    _surfaces(measured, upper)
+    profile, rise = lower.subplots(1, 2, width_ratios=(0.6, 0.4))
+    table = measured.table()
+    for row, (network, (colour, line)) in enumerate(lines.items()):
+        part = table[(table.network == network) & (table.part == "profile")]
+        line_with_band(profile, part, "first", "loss", line, COLOURS[colour], label=network)
+        dot(rise, row, measured.rise(network), COLOURS[colour], mfc=COLOURS[colour] if line == "-" else "white")
+    profile.set(xlabel="Offset along the direction (filter norms)", ylabel="Adversarial loss (nats)", ylim=(0, None))
+    profile.set_xticks(np.linspace(measured.offsets[0], measured.offsets[-1], 7))
+    profile.grid(axis="y", alpha=0.3)
+    rise.set_yticks(range(len(lines)), list(lines))
+    rise.set(xlabel="Mean rise over the profile (nats)", ylim=(len(lines) - 0.5, -0.5))
+    rise.set_xlim(left=min(0, rise.get_xlim()[0]))
+    rise.grid(axis="x", alpha=0.3)
+    legend_below(lower, profile, ncols=len(lines))
+    return figure
+
+
+def _surfaces(measured: Landscape, part: SubFigure) -> None:
+    first, second = np.meshgrid(measured.grid, measured.grid, indexing="ij")
+    top = max(float(surface.max()) for surface in measured.surfaces.values())
+    panels = part.subplots(1, len(measured.surfaces), subplot_kw={"projection": "3d"}, squeeze=False)
+    for panel, (network, surface) in zip(panels[0], measured.surfaces.items(), strict=True):
+        panel.plot_surface(first, second, surface.numpy(), cmap="viridis", vmin=0, vmax=top, lw=0, rstride=1, cstride=1)
+        ends = (-measured.grid[-1], 0, measured.grid[-1])
+        panel.set(title=network, zlim=(0, top), xticks=ends, yticks=ends, xlabel="first", ylabel="second")
+        panel.tick_params(labelsize="x-small")
+    part.supylabel("Adversarial loss (nats)", fontsize="small")
+
+
+def embeddings(measured: Embedding, titles: Mapping[str, str]) -> Figure:
+    """Draw a t-SNE a network, natural images as dots and x*_S as crosses, and the silhouettes below it.
+
+    Parameters
+    ----------
+    measured : as `embedding.embed`.
+    titles : what to call each network, in the order of the panels.
+
+    Raises
+    ------
+    ValueError
+        If there are more classes than colours that stand for no network: six.
+    """
+    figure, part = new_part(9, 9 / len(titles) + 1.5)
+    panels = part.subplots(1, len(titles), squeeze=False)
+    names = {"natural": "natural images", "student": "$x^*_S$"}
+    markers, points = {"natural": "o", "student": "x"}, measured.points
+    apart = (PALETTE[9], "0.25", *PALETTE[5:9])  # colours that stand for no network
+    classes = sorted(set(points["class"]))
+    colours = dict(zip(classes, apart[: len(classes)], strict=True))
+    for panel, (network, title) in zip(panels[0], titles.items(), strict=True):
+        for name, examples in itertools.product(colours, EXAMPLES):
+            own = (points["class"] == name) & (points.examples == examples) & (points.network == network)
+            panel.scatter(
+                points.x[own], points.y[own], s=14, marker=markers[examples], color=colours[name], alpha=0.8, lw=0.9,
+                label=f"{name}, {names[examples]}",
+            )  # fmt: skip
+        scores = "\n".join(f"{names[e]}: {measured.silhouette(network, e)}" for e in EXAMPLES)
+        panel.set(title=title, xticks=[], yticks=[], xlabel=f"silhouette of\n{scores}")
+    legend_below(part, panels[0, 0], ncols=min(len(colours), 3))
+    return figure

@@ -1,0 +1,86 @@
+"""A paper's table as a picture: our numbers with their intervals, and the paper's beside them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rkdkit.figures.look import COLOURS, legend_below, mathematics, metric_name, new_part
+
+_HERE, _PAPER = "0.15", "0.45"  # rows are methods, so that a network's colour would say the wrong thing
+_THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none"}
+"""How a paper's number is drawn, by `errorbar` although it has no interval: a legend puts what `plot` drew first."""
+
+
+def accuracy_by_method(
+    table: pd.DataFrame,
+    title: str,
+    their_label: str | None = None,
+    width: float = 9.0,
+    row: str = "method",
+    panel_of: str = "metric",
+) -> Figure:
+    """Draw a panel a metric and a row a method: our accuracy with its interval, and the paper's number beside it.
+
+    Parameters
+    ----------
+    table : method, metric, n, and accuracy, low, high and paper as fractions.
+    title : of the figure.
+    their_label : what the legend calls the paper's numbers; None: by the table's paper_dataset and paper_network, as
+        `reported.beside` adds them.
+    width : of the figure, in inches; the height follows from the number of rows.
+    row, panel_of : the columns of `table` that say in which row and panel a number stands.
+    """
+    if their_label is None:
+        their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
+    names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
+    figure, part = new_part(width, 1.8 + 0.28 * len(names))
+    panels = part.subplots(1, len(titles), sharey=True, squeeze=False)
+    figure.suptitle(title)
+    rows = range(len(names))
+    for panel, heading in zip(panels[0], titles, strict=True):
+        of_panel = table[table[panel_of] == heading].set_index(row).loc[names]
+        value = 100 * of_panel.accuracy
+        errors = [value - 100 * of_panel.low, 100 * of_panel.high - value]
+        panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
+        panel.errorbar(100 * of_panel.paper, rows, color=_PAPER, label=their_label, **_THEIRS)
+        n = of_panel.n.iloc[0]
+        number = f"first {n:,} images" if n < table.n.max() else f"{n:,} images"
+        panel.set(title=metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
+        panel.grid(axis="x", alpha=0.3)
+    panels[0][0].set_yticks(rows, [metric_name(name) for name in names])
+    panels[0][0].invert_yaxis()
+    legend_below(part, panels[0, 0], ncols=2)
+    return figure
+
+
+def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: str) -> Figure:
+    """Draw a panel of accuracies and one of cosine similarities: ours with its interval, and the paper's beside it.
+
+    Parameters
+    ----------
+    table : guide, quantity, value, low, high and paper; accuracies as fractions.
+    names : the legend's text by guide, in the order of drawing.
+    their_label : what the legend calls the paper's numbers.
+    """
+    figure, part = new_part(9, 4.1)
+    panels = part.subplots(1, 2)
+    is_cosine = table.quantity.str.startswith("cos")
+    for panel, numbers, scale in zip(panels, (table[~is_cosine], table[is_cosine]), (100, 1), strict=True):
+        rows = list(dict.fromkeys(numbers.quantity))
+        for i, (guide, label) in enumerate(names.items()):
+            of_guide = numbers[numbers.guide == guide].set_index("quantity").loc[rows]
+            y = [row + 0.22 * (i - (len(names) - 1) / 2) for row in range(len(rows))]
+            errors = [scale * (of_guide.value - of_guide.low), scale * (of_guide.high - of_guide.value)]
+            colour = COLOURS[guide]
+            panel.errorbar(scale * of_guide.value, y, xerr=errors, fmt="o", ms=5, color=colour, label=label)
+            panel.errorbar(scale * of_guide.paper, y, color=colour, **_THEIRS)
+        panel.set_yticks(range(len(rows)), [mathematics(row) for row in rows])
+        panel.invert_yaxis()
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set(xlim=(-3, 103), xlabel="Accuracy of guide f or student S (%)")
+    panels[1].set(xlabel="Cosine of the guide's penultimate features")
+    panels[0].errorbar([], [], color=_PAPER, label=their_label, **_THEIRS)
+    legend_below(part, panels[0], ncols=len(names) + 1)
+    return figure

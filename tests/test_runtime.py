@@ -1,0 +1,238 @@
+"""What only changes the speed: who decides it, and that it changes nothing else."""
+
+import copy
+
+import pytest
+import torch
+from conftest import tiny_spec
+from torch import Tensor, nn
+
+from rkdkit import attacks, evaluation, models, runs, runtime
+from rkdkit.store import Store
+from rkdkit.training import Training
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_one_test(monkeypatch):
+    monkeypatch.delenv("RKDKIT_COMPILE", raising=False)
+    monkeypatch.delenv("RKDKIT_EVALUATION_BATCH", raising=False)
+    yield
+    runtime.use(None)
+
+
+class OneBlock(models.Classifier):
+    """A network small enough to be compiled in seconds."""
+
+    def __init__(self, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__(4, num_classes, mean, std)
+        self.stem = nn.Sequential(nn.Conv2d(len(mean), 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4))
+
+    def trunk(self, x: Tensor) -> Tensor:
+        return self.stem(x).relu().mean((2, 3))
+
+
+@pytest.fixture
+def one_block(monkeypatch):
+    """Let "resnet18/16" be a network of one block."""
+    monkeypatch.setitem(models.ARCHITECTURES, "resnet18", lambda _, **shape: OneBlock(**shape))
+
+
+def batch(n, seed=0, shape=(1, 8, 8)):
+    noise = torch.Generator().manual_seed(seed)
+    return torch.rand(n, *shape, generator=noise), torch.randint(10, (n,), generator=noise)
+
+
+def lived_in(name, channels=1):
+    """A network whose batch norms are not the identity."""
+    network = models.build(name, 10, [0.4] * channels, [0.3] * channels).on(CPU)
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network
+
+
+def test_settings_come_from_the_environment_unless_they_are_set(monkeypatch):
+    assert runtime.current() == runtime.Settings("auto", None)
+    monkeypatch.setenv("RKDKIT_COMPILE", "off")
+    monkeypatch.setenv("RKDKIT_EVALUATION_BATCH", "512")
+    assert runtime.current() == runtime.Settings("off", 512)
+    runtime.use(runtime.Settings("on"))
+    assert runtime.current() == runtime.Settings("on", None)
+    runtime.use(None)
+    assert runtime.current() == runtime.Settings("off", 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("RKDKIT_COMPILE", "yes", "Unknown RKDKIT_COMPILE 'yes'.*auto, on, off"),
+        ("RKDKIT_EVALUATION_BATCH", "0", "RKDKIT_EVALUATION_BATCH must be a whole number of at least 1, not '0'"),
+        ("RKDKIT_EVALUATION_BATCH", "1e3", "RKDKIT_EVALUATION_BATCH must be a whole number of at least 1"),
+    ],
+)
+def test_a_bad_variable_is_refused_by_name(monkeypatch, name, value, message):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        runtime.current()
+
+
+@pytest.mark.parametrize("values", [("fast",), ("on", 0), ("on", 2.5)])
+def test_bad_settings_are_refused(values):
+    with pytest.raises(ValueError, match=r"compile|evaluation_batch_size"):
+        runtime.Settings(*values)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "passes", "expected"),
+    [
+        ("resnet18/16", (1, 8, 8), 1e12, False),
+        ("resnet18/4", (1, 8, 8), 1e12, False),
+        ("resnet18", (3, 32, 32), 10_000 * 30 * 12, True),
+        ("resnet18", (3, 32, 32), 1000, False),
+        ("resnet18/4", (3, 32, 32), 10_000 * 30 * 12, True),
+    ],
+)
+def test_auto_compiles_large_networks_that_have_much_to_do(monkeypatch, name, shape, passes, expected):
+    monkeypatch.setattr(runtime, "_lacking", lambda: "")
+    network = models.build(name, 10, [0.5] * shape[0], [0.5] * shape[0])
+    assert runtime.compiles(CPU, [network], shape, passes) is expected
+    assert not runtime.compiles(torch.device("meta"), [network], shape, passes)
+    assert not runtime.compiles(CPU, [nn.Linear(2, 2)], shape, passes), "a network from elsewhere"
+    runtime.use(runtime.Settings("off"))
+    assert not runtime.compiles(CPU, [network], shape, passes)
+
+
+def test_without_a_compiler_auto_does_not_compile_and_on_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    network = models.build("resnet18/16", 10, [0.5] * 3, [0.5] * 3)
+    monkeypatch.setattr(runtime, "LEAST_NETWORK", 0)
+    assert not runtime.compiles(CPU, [network], (3, 32, 32), 1e12)
+    runtime.use(runtime.Settings("on"))
+    with pytest.raises(RuntimeError, match=r"no C\+\+ compiler no-such-compiler.*Install it.*RKDKIT_COMPILE"):
+        runtime.compiles(CPU, [network], (3, 32, 32), 1)
+
+
+@pytest.mark.parametrize("name", [f"{name}/16" for name in models.ARCHITECTURES])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_network_with_its_norms_folded_answers_the_same(name, precision):
+    network, (x, y) = lived_in(name, 3).eval(), batch(6, shape=(3, 8, 8))
+    before = copy.deepcopy(network.state_dict())
+    kinds = [type(module) for module in network.modules()]
+
+    def answers():
+        images = x.clone().requires_grad_()
+        with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+            logits = network(images).float()
+        return logits, torch.autograd.grad(nn.functional.cross_entropy(logits, y), images)[0]
+
+    logits, gradient = answers()
+    with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16), attacks.frozen(network):
+        left = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+        assert left < kinds.count(nn.BatchNorm2d) or "silu" in name, "its convolutions are padded by hand"
+        folded_logits, folded_gradient = answers()
+    scale = 1e-4 if precision == torch.float32 else 0.1
+    assert (folded_logits - logits).abs().max() < scale * logits.abs().max()
+    assert (folded_gradient - gradient).norm() < 3 * scale * gradient.norm()
+    assert [type(module) for module in network.modules()] == kinds
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert list(network.state_dict()) == list(before)
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_a_network_is_whole_again_after_an_attack_that_failed():
+    network, (x, _) = lived_in("resnet18/16"), batch(4)
+    kinds, names = [type(module) for module in network.modules()], list(network.state_dict())
+    with pytest.raises(ZeroDivisionError):
+        attacks.PGD(0.1, 0.1, 1).perturb(network, x, lambda logits: logits.sum() / 0 * (1 // 0), torch.Generator())
+    assert [type(module) for module in network.modules()] == kinds
+    assert list(network.state_dict()) == names
+
+
+def test_a_norm_in_train_mode_is_not_folded():
+    network = lived_in("resnet18/16").train()
+    kinds = [type(module) for module in network.modules()]
+    with network.folded():
+        assert [type(module) for module in network.modules()] == kinds
+
+
+@pytest.mark.usefixtures("one_block")
+def test_a_compiled_training_does_what_a_plain_one_does(digits):
+    spec = tiny_spec("PeerAiD", n_train=64, epochs=1)
+    plain = Training(spec, digits, CPU)
+    expected = plain.run_epoch().loss
+    runtime.use(runtime.Settings("on"))
+    compiled = Training(spec, digits, CPU)
+    assert (plain.compiled, compiled.compiled) == (False, True)
+    assert compiled.run_epoch().loss == pytest.approx(expected, rel=1e-4)
+    for role, weights in plain.weights().items():
+        ours = compiled.weights()[role]
+        assert list(ours) == list(weights)
+        assert all(torch.allclose(ours[name].float(), w.float(), atol=1e-4) for name, w in weights.items())
+
+
+@pytest.mark.usefixtures("one_block")
+def test_a_compiled_run_resumes_to_the_same_bits_and_says_that_it_was_compiled(tmp_path):
+    runtime.use(runtime.Settings("on"))
+    spec = tiny_spec("PGD-AT", n_train=64, augmentation="crop-flip")
+    whole = runs.ensure(spec, Store(tmp_path / "whole"))
+    interrupted = Store(tmp_path / "interrupted")
+    kept, keep = [], runs._keep
+
+    def stop_after_an_epoch(*arguments):
+        keep(*arguments)
+        kept.append(arguments)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_keep", stop_after_an_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            runs.ensure(spec, interrupted)
+    resumed = runs.ensure(spec, interrupted)
+    assert len(kept) == 1
+    assert resumed.snapshot().digest == whole.snapshot().digest
+    assert [e["compiled"] for e in resumed.record["environments"]] == [True]
+
+
+@pytest.mark.usefixtures("one_block")
+@pytest.mark.parametrize("attack", [attacks.PGD(0.1, 0.05, 2), attacks.PGD(0.1, 0.05, 2, restarts=2)])
+def test_evaluation_compiled_in_batches_of_one_size_gives_the_same_answers(attack):
+    network, (x, y) = lived_in("resnet18/16").eval(), batch(21)
+    plain = evaluation.logits([network], x, y, attack, batch_size=8)
+    runtime.use(runtime.Settings("on"))
+    compiled = evaluation.logits([network], x, y, attack, batch_size=8)
+    assert torch.allclose(plain, compiled, atol=1e-4)
+    examples = torch.cat([adversarial for adversarial, _ in evaluation.perturbed(network, x, y, attack, batch_size=8)])
+    assert (examples - x).abs().max() <= 0.1 + 1e-6
+    assert examples.min() >= 0
+    assert examples.max() <= 1
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 7, 8, 9])
+def test_a_batch_is_filled_up_to_one_size_or_not_compiled(monkeypatch, n):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda call, **_: lambda x: (asked.append(len(x)), call(x))[1])
+    network, (x, _) = lived_in("resnet18/16").eval(), batch(n)
+    images, filled = x.clone().requires_grad_(), x.clone().requires_grad_()
+    expected, answers = network(images), runtime.FullBatches(network, 8)(filled)
+    assert asked == ([8] if 4 < n <= 8 else [])
+    assert torch.allclose(answers, expected, atol=1e-5)
+    answers.square().sum().backward()
+    expected.square().sum().backward()
+    assert torch.allclose(filled.grad, images.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_the_size_of_evaluations_batches_changes_no_noise(restarts):
+    network, (x, y) = lived_in("resnet18/16").eval(), batch(40)
+    attack = attacks.PGD(0.3, 0.1, 1, restarts=restarts)
+    usual = evaluation.logits([network], x, y, attack)
+    runtime.use(runtime.Settings(evaluation_batch_size=16))
+    sizes = [len(labels) for _, labels in evaluation.perturbed(network, x, y, attack)]
+    assert sizes == ([16, 16, 8] if restarts == 1 else [40])
+    assert torch.allclose(evaluation.logits([network], x, y, attack), usual, atol=1e-4)
