@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
-from rkdkit import attacks, autoattack, checks, data, evaluation, models, runs
+from rkdkit import attacks, autoattack, checks, data, evaluation, models, runs, runtime
 from rkdkit.progress import track
 from rkdkit.provenance import environment
 from rkdkit.runs import Asked, Measurement
@@ -123,7 +123,7 @@ class Plan:
             f"Memory: the peak of a training step (networks, gradients, momentum, activations), {self.memory_is}.",
         ]
         if self.device:
-            said.append(f"Time here: on this machine ({self.device}), from steps timed now.")
+            said.append(f"Time here: on this machine ({self.device}), from steps timed now, without torch.compile.")
         if totals[-1].at_most:
             said.append("At most (<=): such an attack goes on with those images only that withstood it so far.")
         return "\n".join([*text, "", *said, *self.notes])
@@ -230,7 +230,10 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
     kinds = list(dict.fromkeys(steps.values()))
     passes = list(dict.fromkeys((m.attacked, m.dataset, m.n) for m in asked.measurements)) if calibrated else []
     found, per_image = {}, {}
-    with track(total=len(kinds) + len(passes), desc="Calibrating" if calibrated else "Counting", unit="step") as bar:
+    with (
+        _uncompiled(),
+        track(total=len(kinds) + len(passes), desc="Calibrating" if calibrated else "Counting", unit="step") as bar,
+    ):
         for kind in kinds:
             bar.set_postfix_str(f"{kind.method} {kind.student}")
             found[kind] = _step(kind, device, calibrated)
@@ -253,6 +256,17 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
         str(environment(device)["device"]) if calibrated else "",
         "allocated on the GPU" if on_gpu else "counted from the tensors that are alive at once",
     )
+
+
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Hold a context without compilation, which takes minutes and knows no fake tensors."""
+    settings = runtime.current()
+    runtime.use(dataclasses.replace(settings, compile="off"))
+    try:
+        yield
+    finally:
+        runtime.use(settings)
 
 
 @dataclass(frozen=True)
