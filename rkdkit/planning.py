@@ -230,8 +230,10 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
     kinds = list(dict.fromkeys(steps.values()))
     passes = list(dict.fromkeys((m.attacked, m.dataset, m.n) for m in asked.measurements)) if calibrated else []
     found, per_image = {}, {}
+    # compilation takes minutes and knows no fake tensors
+    uncompiled = dataclasses.replace(runtime.current(), compile="off")
     with (
-        _uncompiled(),
+        mock.patch.object(runtime, "current", return_value=uncompiled),
         track(total=len(kinds) + len(passes), desc="Calibrating" if calibrated else "Counting", unit="step") as bar,
     ):
         for kind in kinds:
@@ -256,17 +258,6 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
         str(environment(device)["device"]) if calibrated else "",
         "allocated on the GPU" if on_gpu else "counted from the tensors that are alive at once",
     )
-
-
-@contextlib.contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Hold a context without compilation, which takes minutes and knows no fake tensors."""
-    settings = runtime.current()
-    runtime.use(dataclasses.replace(settings, compile="off"))
-    try:
-        yield
-    finally:
-        runtime.use(settings)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from conftest import ROOT, tiny_spec
 from torch import nn
 from typer.testing import CliRunner
 
-from rkdkit import attacks, autoattack, cli, data, models, planning, profiles, runs, students
+from rkdkit import attacks, autoattack, cli, data, models, planning, profiles, runs, runtime, students
 from rkdkit.papers import peeraid
 from rkdkit.runs import Measurement
 
@@ -235,6 +235,7 @@ def test_a_calibrated_plan_says_how_long(store, monkeypatch):
     asked, _ = asked_for("fig1_peer_vs_teacher", **TINY)
     plan = planned(asked, calibrated=True)
     assert all(line.seconds > 0 for line in (*plan.trainings, *plan.measurements))
+    assert runtime.current().compile != "off", "that was the calibration's own setting"
     report = plan.report(tflops=0.001)
     assert "at 0.001 TFLOP/s" in report
     assert "cpu" in report or torch.cuda.is_available()
