@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `rkdkit methods` and `rkdkit figures`."""
+"""The command line: `rkdkit list`, `rkdkit methods`, `rkdkit plan` and `rkdkit figures`."""
 
 import ast
 import json
@@ -56,43 +56,80 @@ def methods_page() -> None:
     typer.echo(methods_page(), nl=False)
 
 
+_Names = Annotated[list[str] | None, typer.Argument(help="Exhibits; none: all of them.")]
+_Profile = Annotated[str, typer.Option(help="smoke, quick, small or paper.")]
+_Parameter = Annotated[
+    list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE, as in the notebook; repeatable.")
+]
+
+
+def _asked(names: list[str] | None, profile: str, pairs: list[str] | None) -> tuple[dict[str, Path], dict[str, object]]:
+    """Return the notebooks and parameters that a command line names; leave with a message if there are no such."""
+    from rkdkit import profiles
+
+    known = _notebooks()
+    parameters: dict[str, object] = {"profile": profile}
+    try:
+        wanted = {checks.one_of("exhibit", name, known): known[name] for name in names or known}
+        for pair in pairs or ():
+            name, equals, value = pair.partition("=")
+            if not equals:
+                raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
+            parameters[name] = _value(value)
+        checks.one_of("profile", parameters["profile"], profiles.PROFILES)
+    except ValueError as error:
+        sys.exit(str(error))
+    return wanted, parameters
+
+
 @app.command()
-def figures(
-    names: Annotated[list[str] | None, typer.Argument(help="Exhibits; none: all of them.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, quick, small or paper.")] = "quick",
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("--parameter", "-p", help="NAME=VALUE, as in the notebook; repeatable."),
-    ] = None,
+def plan(
+    names: _Names = None,
+    profile: _Profile = "quick",
+    parameter: _Parameter = None,
+    calibration: Annotated[bool, typer.Option(help="Time a step of each kind on this machine.")] = True,
+    tflops: Annotated[float | None, typer.Option(help="Tell the time at this rate, too, in TFLOP/s.")] = None,
 ) -> None:
+    """Say what exhibits need before anything is trained: runs, work, memory, time. Nothing is written."""
+    from rkdkit import planning
+
+    wanted, parameters = _asked(names, profile, parameter)
+    try:
+        if tflops is not None:
+            checks.number("tflops", tflops, planning.SLOWEST)
+    except ValueError as error:
+        sys.exit(str(error))
+    with planning.planning() as asked:
+        notes = []
+        for name, notebook in wanted.items():
+            typer.echo(f"{name} ({parameters['profile']})", err=True)
+            try:
+                notes += planning.ask(notebook, parameters)
+            except Exception as error:  # whatever the notebook raises, as when it is made
+                sys.exit(f"\n{name}: {type(error).__name__}: {error}")
+        typer.echo(planning.plan(asked, list(dict.fromkeys(notes)), calibrated=calibration).report(tflops))
+
+
+@app.command()
+def figures(names: _Names = None, profile: _Profile = "quick", parameter: _Parameter = None) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     from rkdkit import profiles, progress
 
-    known = _notebooks()
-    parameters: dict[str, object] = {"profile": profile}
-    try:
-        wanted = [checks.one_of("exhibit", name, known) for name in names or known]
-        for pair in parameter or ():
-            name, equals, value = pair.partition("=")
-            if not equals:
-                raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
-            parameters[name] = _value(value)
-        profile = checks.one_of("profile", parameters["profile"], profiles.PROFILES)
-    except ValueError as error:
-        sys.exit(str(error))
+    wanted, parameters = _asked(names, profile, parameter)
+    profile = str(parameters["profile"])
     os.environ[progress.TEXT_ONLY] = "1"
     began = time.time()
-    for name in wanted:
+    for name, notebook in wanted.items():
         typer.echo(f"{name} ({profile})", err=True)
         output = paths.project_root() / "executed" / profile / f"{name}.ipynb"
         output.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         try:
             papermill.execute_notebook(
-                known[name],
+                notebook,
                 output,
                 parameters,
                 cwd=paths.project_root(),

@@ -3,7 +3,9 @@
 import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from rkdkit import attacks, autoattack, checks, data, evaluation, methods, model
 from rkdkit.interchange import digest_of_module
 from rkdkit.progress import say, track
 from rkdkit.provenance import environment
-from rkdkit.spec import RunSpec, Teacher
+from rkdkit.spec import RunSpec, Teacher, digest_of
 from rkdkit.store import RunFolder, Store, StoreError
 
 EVALUATION_ENGINE = 1
@@ -67,7 +69,11 @@ class Snapshot:
         ------
         DamagedFileError
             If the file is missing or not as it was written.
+        NeedsNetworkError
+            If it is :func:`only_asked` what there is to do.
         """
+        if _ASKED.get() is not None:
+            raise NeedsNetworkError(f"Here the network {self.spec} itself is needed, and nothing is to be trained.")
         weights = self._folder.read_tensors(_snapshot_name(self.role, self.epoch), self.digest)
         network = models.build(
             self.architecture,
@@ -142,6 +148,80 @@ class Run:
         return by_role[checks.one_of(f"network of {self.spec}", role, by_role)]
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """A number of images put to networks, adversarially or not.
+
+    Attributes
+    ----------
+    attack : None: natural images.
+    attacked : the network attacked, as `models.build` takes it.
+    judges : those that answer, likewise.
+    dataset : the data.
+    n : how many images.
+    """
+
+    attack: attacks.Attack | None
+    attacked: str
+    judges: tuple[str, ...]
+    dataset: str
+    n: int
+
+
+@dataclass
+class Asked:
+    """What was asked for while nothing was done; see :func:`only_asked`.
+
+    Attributes
+    ----------
+    runs : by specification, teachers first, how many of its epochs are in the store.
+    measurements : those whose answers are not in the store, each once.
+    guesses : how often an answer was asked for that is not known yet.
+    """
+
+    runs: dict[RunSpec, int] = field(default_factory=dict)
+    measurements: list[Measurement] = field(default_factory=list)
+    guesses: int = 0
+    _noted: set[str] = field(default_factory=set)
+
+    def note(
+        self,
+        judges: Mapping[str, Snapshot],
+        split: data.Split,
+        attack: attacks.Attack | None,
+        attacked: Snapshot,
+    ) -> None:
+        """Note what judges, by their question's digest, would be asked; a question that comes again is asked once."""
+        self.guesses += 1
+        new = tuple(judge.architecture for question, judge in judges.items() if question not in self._noted)
+        self._noted |= judges.keys()
+        if new:
+            dataset = attacked.spec.dataset
+            self.measurements.append(Measurement(attack, attacked.architecture, new, dataset, len(split)))
+
+
+class NeedsNetworkError(RuntimeError):
+    """A network's weights are wanted where it was only asked what there is to do."""
+
+
+_ASKED: ContextVar[Asked | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def only_asked() -> Iterator[Asked]:
+    """Hold a context in which nothing is trained, measured or written: it is noted what is asked for.
+
+    A run that is not in the store is answered by one that has made-up digests, a measurement by zeros; where those
+    would choose an epoch, it is the last.
+    """
+    asked = Asked()
+    token = _ASKED.set(asked)
+    try:
+        yield asked
+    finally:
+        _ASKED.reset(token)
+
+
 def default_device() -> torch.device:
     """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -201,6 +281,13 @@ def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str
     dataset, extra = _inputs(spec)
     folder = store.run_folder(spec)
     record = _read_record(folder, spec, dataset, extra)
+    asked = _ASKED.get()
+    if asked is not None:
+        finished = 0 if record is None else int(record["finished"])
+        if record is None or finished < spec.epochs:
+            record = _made_up(spec, record or {"snapshots": {}, "history": []}, store)
+        asked.runs[spec] = finished
+        return Run(spec, record, folder)
     if record is None or record["finished"] < spec.epochs:
         dataset.split_validation(spec.n_train, spec.n_val)  # refuses sizes that do not fit before a teacher is trained
         on = torch.device(device or default_device())
@@ -267,7 +354,11 @@ def correct_predictions(
     questions = [_question(judge, split, attack, attacked) for judge in judges]
     answers = [store.read_answer(question) for question in questions]
     missing = [i for i, answer in enumerate(answers) if answer is None]
-    if missing:
+    only = _ASKED.get()
+    if missing and only is not None:
+        only.note({digest_of(questions[i]): judges[i] for i in missing}, split, attack, attacked)
+        answers = [bytes(-(-len(split) // 8)).hex() if answer is None else answer for answer in answers]
+    elif missing:
         here = environment(torch.device(device or default_device()))
         networks = {snapshot.digest: snapshot.load(device) for snapshot in (attacked, *(judges[i] for i in missing))}
         # AutoAttack and Square judge the network they attack batch by batch, and go on where they were stopped
@@ -319,6 +410,10 @@ def per_image(
     store = store or Store()
     question = {**_question(snapshot, split, attack, snapshot), "question": quantity}
     answer = store.read_answer(question)
+    asked = _ASKED.get()
+    if answer is None and asked is not None:
+        asked.note({digest_of(question): snapshot}, split, attack, snapshot)
+        return torch.zeros(len(split))
     if answer is None:
         values = evaluation.per_image(quantity, snapshot.load(device), split.images, split.labels, attack)
         answer = values.numpy().astype("<f4").tobytes().hex()
@@ -403,10 +498,14 @@ def select(
         if len(split) == 0:
             raise ValueError(f"{run.spec} held out no images: set n_val, or select on 'last'.")
     snapshots = [run.snapshot(role, epoch) for epoch in run.epochs_of(role)]
+    asked = _ASKED.get()
+    guesses = None if asked is None else asked.guesses
     hits = [
         int(correct_predictions([s], split, attack, store=store, device=device).sum())
         for s in track(snapshots, desc=f"Choosing the epoch of {run.spec}", unit="snapshot")
     ]
+    if asked is not None and asked.guesses != guesses:
+        return snapshots[-1]
     return snapshots[int(np.argmax(hits))]
 
 
@@ -488,7 +587,7 @@ def _read_record(
         return None
     if record["spec"] != spec.to_json():
         raise StoreError(f"{folder.path} holds another run than its name says: {record['spec']}. Delete or rename it.")
-    if record["data"]["digest"] != dataset.digest:
+    if dataset.source != data.BLANK and record["data"]["digest"] != dataset.digest:
         raise StoreError(
             f"{folder.path} was trained on other data than are found now: {record['data']['source']} then "
             f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
@@ -505,6 +604,19 @@ def _read_record(
         for role, by_epoch in record["snapshots"].items()
     }
     return record
+
+
+def _made_up(spec: RunSpec, record: dict[str, Any], store: Store) -> dict[str, Any]:
+    """Return an unfinished run's record as if it were finished, with made-up digests for what is not there."""
+    snapshots: dict[str, dict[int, str]] = {}
+    for epoch in filter(spec.has_snapshot, range(1, spec.epochs + 1)):
+        for role in spec.roles_at(epoch):
+            known = record["snapshots"].get(role, {})
+            snapshots.setdefault(role, {})[epoch] = known.get(epoch, f"{role} of {spec.id} at epoch {epoch}")
+    guided_by = [
+        ensure(t.run, store).snapshot(t.role, t.epoch).digest if t.run is not None else t.digest for t in spec.teachers
+    ]
+    return {**record, "snapshots": snapshots, "guided_by": guided_by, "environments": []}
 
 
 def _train(

@@ -1,0 +1,291 @@
+"""What exhibits need: exactly what they then ask for, with the work that arithmetic says, and nothing written."""
+
+import re
+
+import pytest
+import torch
+from conftest import ROOT, tiny_spec
+from torch import nn
+from typer.testing import CliRunner
+
+from rkdkit import attacks, autoattack, cli, data, models, planning, profiles, runs, runtime, students
+from rkdkit.papers import peeraid
+from rkdkit.runs import Measurement
+
+NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+TINY = {"profile": "smoke", "n_train": 64, "n_val": 32, "n_test": 40, "attack_steps": 1, "epochs": 2, "swa_start": 1}
+
+
+def asked_for(name, **parameters):
+    with planning.planning() as asked:
+        notes = planning.ask(NOTEBOOKS[name], parameters)
+    return asked, notes
+
+
+def planned(asked, calibrated=False):
+    with planning.planning():
+        return planning.plan(asked, calibrated=calibrated)
+
+
+def rkdkit(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def files_below(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def table_1(tmp_path_factory):
+    """What Table 1 asked for before its networks were trained, and these as its notebook trains them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
+        asked, _ = asked_for("tab1_white_box", **TINY)
+        setup = profiles.setup(TINY, teacher_method="TRADES")
+        assert not any(setup.store.root.iterdir())
+        yield asked, setup, students.train(setup, peeraid.TABLE_1)
+
+
+def test_figure_1_needs_a_teacher_and_peeraid(store):
+    asked, notes = asked_for("fig1_peer_vs_teacher", profile="smoke")
+    smoke = profiles.PROFILES["smoke"]
+    assert list(asked.runs) == [smoke.spec("PGD-AT"), smoke.spec("PeerAiD")]
+    assert set(asked.runs.values()) == {0}
+    of_epochs = [m for m in asked.measurements if m.attack == smoke.test_attack]
+    # the teacher on its own examples; at each of 3 epochs both guides on the student's, and the peer on its own
+    assert sorted(len(m.judges) for m in of_epochs) == [1] * 4 + [2] * 3
+    assert {m.n for m in of_epochs} == {128}
+    chosen_by = Measurement(smoke.selection_attack, "resnet18/16", ("resnet18/16",), "digits", 64)
+    assert [m for m in asked.measurements if m not in of_epochs] == [chosen_by] * 3
+    assert notes == []
+    assert not store.root.exists()
+
+
+def test_table_1_needs_what_it_then_trains(table_1):
+    before, setup, trained = table_1
+    assert [spec.method for spec in before.runs] == [run.spec.method for run in trained.all_runs]
+    alone = {run.spec for run in trained.all_runs if not run.spec.teachers}
+    assert alone == {spec for spec in before.runs if not spec.teachers}
+    assert {t.epoch for spec in before.runs for t in spec.teachers} == {2}, "the last, as long as none is chosen"
+    was = files_below(setup.store.root)
+    after, _ = asked_for("tab1_white_box", **TINY)
+    assert after.runs == {run.spec: 2 for run in trained.all_runs}
+    assert files_below(setup.store.root) == was
+    metrics = {str(m.attack) for m in after.measurements}
+    assert metrics == {"None", "FGSM", "PGD-20", "AutoAttack"}, "epochs are chosen already"
+    assert len(after.measurements) == 4 * 9
+
+
+@pytest.mark.usefixtures("table_1")
+def test_a_plan_says_what_is_in_the_store_and_counts_no_work_for_it():
+    after, _ = asked_for("tab1_white_box", **TINY)
+    plan = planned(after)
+    assert {line.amount for line in plan.trainings} == {"in the store"}
+    assert sum(line.work for line in plan.trainings) == 0
+    assert "in the store" in plan.report()
+    (bound,) = (line for line in plan.measurements if line.at_most)
+    assert (bound.name, bound.amount) == ("AutoAttack on resnet18/16", "9 x 4 images")
+    assert re.search(r"  all +<= \d", plan.report())
+
+
+@pytest.mark.usefixtures("store")
+def test_a_measurement_that_two_exhibits_need_is_counted_once():
+    with planning.planning() as asked:
+        planning.ask(NOTEBOOKS["fig1_peer_vs_teacher"], {"profile": "smoke"})
+        once = len(asked.measurements)
+        planning.ask(NOTEBOOKS["fig1_peer_vs_teacher"], {"profile": "smoke"})
+    assert len(asked.measurements) == once
+    assert len(asked.runs) == 2
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_exhibit_can_be_asked(store, name):
+    asked, notes = asked_for(name, profile="smoke", output_dir="nowhere")
+    assert bool(asked.runs) == (name != "fig2_method_overview")
+    assert asked.measurements or notes or not asked.runs
+    assert not store.root.exists()
+    assert not (ROOT / "nowhere").exists()
+
+
+@pytest.mark.usefixtures("store")
+def test_what_needs_trained_networks_is_said_not_to_be_counted():
+    _, notes = asked_for("fig6_semantic_gradients", profile="smoke")
+    (note,) = notes
+    assert "`measured = gradients.semantic_gradients(" in note
+
+
+@pytest.mark.usefixtures("store")
+def test_table_1_at_paper_scale_is_planned_without_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
+    asked, notes = asked_for("tab1_white_box", profile="paper", n_test=500)
+    epochs = {spec.method: spec.epochs for spec in asked.runs}
+    assert set(epochs) == set(peeraid.TABLE_1)
+    assert (epochs["PeerAiD"], epochs["IAD"]) == (300, 200)
+    assert {m.n for m in asked.measurements if isinstance(m.attack, autoattack.AutoAttack)} == {500}
+    assert any("cifar10 is not here" in note for note in notes)
+    with pytest.raises(data.DataNotFoundError):
+        data.load("cifar10")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet", "cifar10:cat,dog"])
+def test_absent_data_have_their_published_sizes(tmp_path, name):
+    with data.blank_where_absent():
+        blank = data.load(name, tmp_path)
+        n = {"cifar10": 50_000, "cifar100": 50_000, "tiny_imagenet": 100_000, "cifar10:cat,dog": 10_000}[name]
+        assert (len(blank.train), blank.source) == (n, data.BLANK)
+        assert len(set(blank.test.labels.tolist())) == len(blank.classes)
+        with pytest.raises(data.DataNotFoundError):
+            data.load("folder:mine", tmp_path)
+
+
+def test_a_half_trained_run_counts_what_is_left(store):
+    spec = tiny_spec("PGD-AT", epochs=4)
+    run = runs.ensure(spec)
+    folder = store.run_folder(spec)
+    with planning.planning() as asked:
+        runs.ensure(spec)
+    folder.write_record({**folder.read_record(), "finished": 1})
+    with planning.planning() as half:
+        again = runs.ensure(spec)
+        assert again.snapshot(epoch=1).digest == run.snapshot(epoch=1).digest
+        with pytest.raises(runs.NeedsNetworkError):
+            again.snapshot().load()
+    with planning.planning() as none:
+        runs.ensure(tiny_spec("PGD-AT", epochs=4, seed=1))
+    assert [list(a.runs.values()) for a in (asked, half, none)] == [[4], [1], [0]]
+    (finished,), (some,), (whole,) = (planned(a).trainings for a in (asked, half, none))
+    assert finished.work == 0
+    assert some.work == pytest.approx(whole.work * 3 / 4)
+    assert "3 epochs of 2 steps, 1 of 4 in the store" in some.amount
+
+
+@pytest.mark.usefixtures("store")
+def test_the_work_of_a_step_is_what_arithmetic_says():
+    forward = 2 * models.cost(models.build("resnet18/16", 10, (0.5,), (0.5,)), (1, 8, 8)).multiply_adds
+    into_the_image = 2 * 64 * 9 * 4  # of the first convolution, which an update does not ask for
+    with planning.planning() as asked:
+        for spec in (tiny_spec("Natural"), tiny_spec("PGD-AT"), tiny_spec("PGD-AT", swa_start=1, seed=1)):
+            runs.ensure(spec)
+    natural, adversarial, averaged = planned(asked).trainings
+    images = 2 * 2 * 64
+    assert natural.work == images * (3 * forward - into_the_image)
+    assert adversarial.work == images * ((2 * 2 + 3) * forward - into_the_image)
+    assert averaged.work == adversarial.work + 2 * 64 * forward, "one pass more, for the norms of the average"
+    assert averaged.memory > adversarial.memory > natural.memory * 0.9
+
+
+def test_memory_is_what_is_alive_at_once():
+    with planning._Meter() as meter:
+        held = [torch.zeros(1000) for _ in range(3)]
+        view = held[0][:10]
+        held.clear()
+        assert view.shape == (10,)
+        torch.zeros(1000)
+    assert meter.peak == 3 * 4000
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("method", ["PGD-AT", "CAT"])
+def test_what_is_counted_without_computing_is_what_computing_takes(method):
+    kind, meter = planning._of_one_step(tiny_spec(method)), planning._Meter()
+    planning._run_steps(kind, torch.device("cpu"), lambda: True, meter)
+    counted = planning._step(kind, torch.device("cpu"), False)
+    assert (counted.work, counted.memory) == (meter.work, meter.peak)
+
+
+class Counting(nn.Module):
+    """Answers with the true class of every image of zeros or nearly so, and counts the images it is asked about."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.asked = 0
+
+    def forward(self, x):
+        self.asked += len(x)
+        return 1e-3 * self.linear(x.flatten(1)) + torch.tensor([9.0, 0.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        None,
+        attacks.FGSM(0.1),
+        attacks.PGD(0.1, 0.02, 7),
+        attacks.PGD(0.1, 0.02, 5, restarts=3),
+        attacks.MIFGSM(0.1, 0.02, 6),
+        autoattack.Square(0.1, queries=40),
+        autoattack.AutoAttack(0.1),
+    ],
+    ids=str,
+)
+def test_an_attack_asks_a_network_that_withstands_it_as_often_as_planned(attack):
+    from rkdkit import evaluation
+
+    network, images = Counting(), torch.full((2, 1, 2, 2), 0.5)
+    evaluation.correct_predictions([network], images, torch.zeros(2, dtype=torch.int64), attack)
+    forward, gradient, _ = planning.passes(attack, 4)
+    # the package looks once more at what each of its parts found
+    assert 2 * (forward + gradient + 1) == pytest.approx(network.asked, rel=0.01, abs=10)
+
+
+def test_a_calibrated_plan_says_how_long(store, monkeypatch):
+    monkeypatch.setattr(planning, "SECONDS", 0.01)
+    monkeypatch.setattr(planning, "LARGEST", 1e7)  # so that a part of a batch is timed
+    asked, _ = asked_for("fig1_peer_vs_teacher", **TINY)
+    plan = planned(asked, calibrated=True)
+    assert all(line.seconds > 0 for line in (*plan.trainings, *plan.measurements))
+    assert runtime.current().compile != "off", "that was the calibration's own setting"
+    report = plan.report(tflops=0.001)
+    assert "at 0.001 TFLOP/s" in report
+    assert "cpu" in report or torch.cuda.is_available()
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (99.4, "99 s"), (99.6, "2 min"), (5900, "98 min"), (6000, "1.7 h"), (4.32e6, "1,200 h")],
+)
+def test_durations_are_told_in_their_unit(seconds, text):
+    assert planning.duration(seconds) == text
+
+
+def test_the_command_line_plans(store):
+    done = rkdkit("plan", "fig1_peer_vs_teacher", "--profile", "smoke", "--no-calibration", "--tflops", "2")
+    assert done.exit_code == 0, done.output
+    table = done.stdout
+    for line in ("PGD-AT resnet18/16 on digits, seed 0", "3 epochs of 4 steps", "7 x 128 images", "at 2 TFLOP/s"):
+        assert line in table
+    assert "time here" not in table
+    assert not store.root.exists()
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fig1"], "Unknown exhibit 'fig1'"),
+        (["--profile", "quik"], "Unknown profile 'quik'. Did you mean 'quick'?"),
+        (["-p", "eps"], "takes NAME=VALUE, not 'eps'"),
+        (
+            ["fig1_peer_vs_teacher", "-p", "epss=0.1"],
+            "fig1_peer_vs_teacher: UnknownNameError: Unknown parameter",
+        ),
+        (["fig1_peer_vs_teacher", "-p", "n_train=2000"], "digits has 1,300 training images"),
+        (["fig1_peer_vs_teacher", "--tflops", "0"], "tflops must be"),
+    ],
+)
+def test_the_command_line_names_what_is_wrong(arguments, message):
+    done = rkdkit("plan", *arguments)
+    assert done.exit_code == 1
+    assert message in str(done.exception.code if isinstance(done.exception, SystemExit) else "") + done.output
+
+
+def test_a_real_exhibit_trains_the_runs_that_were_planned(store):
+    before, _ = asked_for("fig1_peer_vs_teacher", **TINY)
+    planning.ask(NOTEBOOKS["fig1_peer_vs_teacher"], TINY)  # not only asked: the notebook as it is, up to the drawing
+    made = {path.name.rpartition("-")[2] for path in (store.root / "runs").iterdir()}
+    assert made == {spec.id for spec in before.runs}
+    after, _ = asked_for("fig1_peer_vs_teacher", **TINY)
+    assert set(after.runs.values()) == {2}
+    assert after.measurements == []
