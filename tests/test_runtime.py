@@ -93,9 +93,10 @@ def test_bad_settings_are_refused(values):
     [
         ("resnet18/16", (1, 8, 8), 1e12, False),
         ("resnet18/4", (1, 8, 8), 1e12, False),
-        ("resnet18", (3, 32, 32), 10_000 * 30 * 12, True),
+        ("resnet18", (3, 32, 32), 50_000 * 300 * 12, True),
         ("resnet18", (3, 32, 32), 1000, False),
-        ("resnet18/4", (3, 32, 32), 10_000 * 30 * 12, True),
+        ("resnet18/4", (3, 32, 32), 50_000 * 300 * 12, True),
+        ("resnet18/4", (3, 32, 32), 10_000 * 16 * 12, False),
     ],
 )
 def test_auto_compiles_large_networks_that_have_much_to_do(monkeypatch, name, shape, passes, expected):
