@@ -48,13 +48,13 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def alternately(candidates: Mapping[Key, Callable[[], object]], repetitions: int) -> dict[Key, float]:
-    """Return each candidate's median time in seconds, all taken in turn; the first round, a warm-up, does not count."""
+def alternately(candidates: Mapping[Key, Callable[[], object]], repetitions: int, warm_up: int = 1) -> dict[Key, float]:
+    """Return each candidate's median time in seconds, all taken in turn; rounds that warm up do not count."""
     taken: dict[Key, list[float]] = {name: [] for name in candidates}
-    for repetition in range(repetitions + 1):
+    for repetition in range(warm_up + repetitions):
         for name, work in candidates.items():
             spent = seconds(work)
-            if repetition:
+            if repetition >= warm_up:
                 taken[name].append(spent)
     return {name: statistics.median(times) for name, times in taken.items()}
 

@@ -255,18 +255,19 @@ def prepared(network: nn.Module, attack: autoattack.Packaged, images: Tensor) ->
 
 
 def _compiled(network: nn.Module, attack: attacks.Attack | None, images: Tensor, batch_size: int) -> nn.Module:
+    if attack is None:
+        return network
     passes = len(images) * _passes(attack)
     if not runtime.compiles(_device(network), [network], images.shape[1:], passes):
         return network
     return runtime.FullBatches(network, min(batch_size, len(images)))
 
 
-def _passes(attack: attacks.Attack | None) -> int:
+def _passes(attack: attacks.Attack) -> int:
     """Return about how often an attack passes an image through the network."""
     if isinstance(attack, autoattack.AutoAttack):
         return 2000
-    names = ("steps", "restarts", "queries")
-    return math.prod(int(getattr(attack, name, 1)) for name in names) if attack is not None else 0
+    return math.prod(int(getattr(attack, name, 1)) for name in ("steps", "restarts", "queries"))
 
 
 def _batch_size(attack: attacks.Attack | None) -> int:

@@ -21,7 +21,7 @@ COMPILE = ("auto", "on", "off")
 LEAST_NETWORK = 10_000_000
 """From how many multiply-adds an image on "auto" compiles a network: a smaller one never pays for it."""
 
-LEAST_WORK = {"cpu": 2e13, "cuda": 2e15}
+LEAST_WORK = {"cpu": 1e15, "cuda": 3e16}
 """From how much work on "auto" compiles, by type of device: multiply-adds times images times passes."""
 
 
