@@ -73,7 +73,7 @@ def _asked(names: list[str] | None, profile: str, pairs: list[str] | None) -> tu
         wanted = {checks.one_of("exhibit", name, known): known[name] for name in names or known}
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
-            if not equals:
+            if not equals or not name.isidentifier():
                 raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
             parameters[name] = _value(value)
         checks.one_of("profile", parameters["profile"], profiles.PROFILES)

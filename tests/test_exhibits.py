@@ -105,7 +105,7 @@ def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
         ("fig12_trajectories", {"n_test": 4}, "n_test must be between 6"),
         ("fig13_sample_difficulty", {"part": "val"}, "Unknown part 'val'"),
         ("fig13_sample_difficulty", {"n_images": 2.5}, "whole number"),
-        ("tab1_white_box", {"dataset": "digits:3,8"}, "at least 4 classes"),
+        ("tab1_white_box", {"dataset": "digits:3,8", "n_train": 64, "n_test": 64}, "at least 4 classes"),
         ("tab1_white_box", {"n_autoattack": 0}, "n_autoattack must be between 1"),
         ("tab2_peer_robustness", {"n_test": 1}, "n_test must be between 2"),
         ("tab3_weight_averaging", {"swa_start": "none"}, "No weights are averaged"),
