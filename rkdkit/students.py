@@ -206,6 +206,9 @@ def families(
             f"mixing must list different shares above 0 and below 1, not {mixing!r}: at 0 there is no teacher, and the "
             "student that learns from the teacher alone is always there."
         )
+    checks.number("early_stop, the share of a teacher's epochs,", early_stop, 0, 1)
+    if early_stop == 0:
+        raise ValueError("early_stop must be above 0: a teacher that has not been trained teaches nothing.")
     groups = [
         [
             setup.specs(teacher, student=setup.profile.teacher_network),

@@ -101,6 +101,7 @@ def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
         ("fig12_trajectories", {"mixing": [1.0]}, "above 0 and below 1"),
         ("fig12_trajectories", {"mixing": 0.3}, "as in \\[0.3\\], not 0.3"),
         ("fig12_trajectories", {"early_stop": 0.99}, "nearest to the last snapshot"),
+        ("fig12_trajectories", {"early_stop": 0}, "early_stop must be above 0"),
         ("fig12_trajectories", {"early_stop": 1.5}, "must be between 0 and 1, not 1.5"),
         ("fig12_trajectories", {"n_test": 4}, "n_test must be between 6"),
         ("fig13_sample_difficulty", {"part": "val"}, "Unknown part 'val'"),
