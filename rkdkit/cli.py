@@ -165,7 +165,3 @@ def _summary(files: Sequence[Path], began: float) -> str:
         + "; ".join(f"{verdict}: {found[verdict]}" for verdict in (claims.HOLDS, claims.FAILS, claims.OPEN))
         + "."
     )
-
-
-if __name__ == "__main__":
-    app()

@@ -149,7 +149,8 @@ def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: f
     setup : what a notebook was asked for.
     teacher_method : how the teacher is trained, at the profile's scale.
     mixing : the share of the teacher's answers, RKD's alpha, in [0, 1]; the labels have the rest.
-    stopped : after what share of its epochs the teacher's training is stopped, in [0, 1]: its nearest snapshot.
+    stopped : after what share of its epochs the teacher's training is stopped, above 0 and at most 1: the snapshot
+        nearest to it.
 
     Raises
     ------
@@ -159,6 +160,8 @@ def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: f
         If a share is out of its range.
     """
     checks.number("early_stop, the share of a teacher's epochs,", stopped, 0, 1)
+    if stopped == 0:
+        raise ValueError("early_stop must be above 0: a teacher that has not been trained teaches nothing.")
     method, settings = ("AKD", {}) if mixing == 1 else ("AKD+", {"mixing": mixing})
     guides = setup.specs(teacher_method, student=setup.profile.teacher_network)
     return [
@@ -206,9 +209,6 @@ def families(
             f"mixing must list different shares above 0 and below 1, not {mixing!r}: at 0 there is no teacher, and the "
             "student that learns from the teacher alone is always there."
         )
-    checks.number("early_stop, the share of a teacher's epochs,", early_stop, 0, 1)
-    if early_stop == 0:
-        raise ValueError("early_stop must be above 0: a teacher that has not been trained teaches nothing.")
     groups = [
         [
             setup.specs(teacher, student=setup.profile.teacher_network),
