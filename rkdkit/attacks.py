@@ -144,6 +144,10 @@ class Attack(ABC):
         """Return all that decides what the attack does, as plain JSON values."""
         return asdict(self)
 
+    def identity(self) -> dict[str, float | int | str]:
+        """Return its name and :meth:`parameters`: what a kept answer is known by."""
+        return {"name": type(self).__name__, **self.parameters()}
+
     def _ball(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return (images - self.eps).clamp_(min=0), (images + self.eps).clamp_(max=1)
 

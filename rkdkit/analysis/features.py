@@ -165,7 +165,7 @@ def _kept_similarities(
         "question": "cosine similarities of penultimate features",
         "guide": guide.digest,
         "student": student.digest,
-        "attack": {"name": type(attack).__name__, **attack.parameters()},
+        "attack": attack.identity(),
         "data": split.digest,
         "n": len(split),
     }

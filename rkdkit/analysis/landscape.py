@@ -249,7 +249,7 @@ def _stored(
         "network": snapshot.digest,
         "draws": draws,
         "places": places,
-        "attack": {"name": type(attack).__name__, **attack.parameters()},
+        "attack": attack.identity(),
         "data": split.digest,
     }
     answer = store.read_answer(question)
