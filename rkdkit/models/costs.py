@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 from rkdkit.models.classifier import Classifier
 
@@ -42,6 +41,8 @@ def cost(network: Classifier, shape: Sequence[int]) -> Cost:
     ValueError
         If the shape is not (C, H, W) with the network's number of channels.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton along: a third of what the kit took to import
+
     channels = network.mean.shape[1]
     if len(shape) != 3 or shape[0] != channels or min(shape) < 1:
         raise ValueError(f"shape must be (C, H, W) with the network's {channels} channel(s), not {tuple(shape)}.")
