@@ -239,7 +239,8 @@ class PGD(Attack):
     def _start(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.start == "none":
             return images.clone()
-        noise = torch.empty(images.shape, dtype=images.dtype)
+        # pinned, or its copy to a GPU would wait for what the GPU is at
+        noise = torch.empty(images.shape, dtype=images.dtype, pin_memory=images.is_cuda)
         if self.start == "uniform":
             noise.uniform_(-self.eps, self.eps, generator=generator)
         else:

@@ -116,7 +116,9 @@ def mixture(
     mixed = torch.stack(answers).sum(0)
     if share < 1:
         assert labels is not None
-        mixed = share * mixed + (1 - share) * F.one_hot(labels, mixed.shape[1]).to(mixed.dtype)
+        # not F.one_hot, which looks at the labels first: a GPU would be waited for
+        one_hot = torch.zeros_like(mixed).scatter(1, labels.unsqueeze(1), 1.0)
+        mixed = share * mixed + (1 - share) * one_hot
     # a probability of 0 has no logarithm; the smallest number stands for it and comes back as 0 within rounding
     return tau * mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log()
 
