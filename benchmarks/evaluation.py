@@ -81,7 +81,7 @@ def main() -> None:
     for n, theirs, attack, warm_up, repetitions in (
         (given.n, by_foolbox, attacks.PGD(eps, eps / 4, 20, "none"), 1, given.repetitions),
         # long enough to need no warming up; what is compiled is compiled within its time
-        (given.n_autoattack, by_pyautoattack, autoattack.AutoAttack(eps), 0, 1),
+        (given.n_autoattack, by_pyautoattack, autoattack.AutoAttack(eps), 0, given.repetitions),
     ):
         if n == 0:
             continue

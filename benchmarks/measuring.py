@@ -59,13 +59,13 @@ def alternately(candidates: Mapping[Key, Callable[[], object]], repetitions: int
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def matrix_products(dtype: torch.dtype, times: int = 4) -> Callable[[], object]:
+def matrix_products(dtype: torch.dtype, times: int = 16) -> Callable[[], object]:
     """Return work of `2 * SIZE**3 * times` floating-point operations: the ceiling of what the machine can do."""
     a, b = (torch.rand(SIZE, SIZE, device=device()).to(dtype) for _ in range(2))
     return lambda: [a @ b for _ in range(times)]
 
 
-def rate(taken: float, times: int = 4) -> float:
+def rate(taken: float, times: int = 16) -> float:
     """Return floating-point operations a second, from the time that :func:`matrix_products` took."""
     return 2 * SIZE**3 * times / taken
 
