@@ -1,8 +1,8 @@
 """What exhibits need before anything is trained: their runs, the work, the memory, and the time on this machine.
 
 A notebook alone knows what its exhibit needs. So its cells are run, in order, while `runs` only notes what it is asked
-for (:func:`runs.only_asked`), up to where it would draw, or compute on a network that is not trained. Nothing is
-written.
+for (:func:`runs.only_asked`), up to where it would draw. Where it would compute on a network that is not trained, what
+comes then is not counted, and the totals are lower bounds. Nothing is written.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import statistics
+import textwrap
 import time
 import traceback
 import weakref
@@ -47,6 +48,19 @@ SLOWEST = 1e-6
 FEWEST = 4
 """Images at least in a batch that is timed."""
 
+WIDTH = 120
+"""Columns of a report; names give way first."""
+
+NARROWEST = 20
+"""Columns that names keep."""
+
+IN_STORE = "in the store"
+
+BOUNDS = {(False, False): "", (True, False): "<= ", (False, True): ">= ", (True, True): "~ "}
+"""How a number is marked: by whether it is at most so much, and at least."""
+
+IN_WORDS = {"": "", "<= ": "at most ", ">= ": "at least ", "~ ": "about "}
+
 
 @dataclass(frozen=True)
 class Line:
@@ -54,20 +68,29 @@ class Line:
 
     Attributes
     ----------
+    heading : what it stands under.
     name : what it is.
     amount : how much of it is to be done.
     work : in floating-point operations, two to a multiply-add, of convolutions and linear layers.
     memory : at the peak of a training step, in bytes; 0 where nothing is trained.
     seconds : on this machine; 0 where it was not calibrated.
     at_most : whether it is an upper bound: an attack that leaves out images as soon as they are fooled.
+    at_least : whether it is a lower bound: something is not counted.
     """
 
+    heading: str
     name: str
     amount: str
     work: float
     memory: int = 0
     seconds: float = 0.0
     at_most: bool = False
+    at_least: bool = False
+
+    @property
+    def bound(self) -> str:
+        """What stands before its numbers, of `BOUNDS`."""
+        return BOUNDS[self.at_most, self.at_least]
 
 
 @dataclass(frozen=True)
@@ -81,6 +104,7 @@ class Plan:
     notes : what is not counted, and why.
     device : where it was calibrated; "": nowhere.
     memory_is : how the memory was found.
+    cut_short : whether something is not counted.
     """
 
     trainings: Sequence[Line]
@@ -88,9 +112,22 @@ class Plan:
     notes: Sequence[str]
     device: str
     memory_is: str
+    cut_short: bool = False
+
+    @property
+    def totals(self) -> tuple[Line, Line, Line]:
+        """Training, measuring, and both."""
+        done = sum(line.amount == IN_STORE for line in self.trainings)
+        parts = {
+            ("training", f"{len(self.trainings)} runs, {done} {IN_STORE}"): self.trainings,
+            ("measuring", ""): self.measurements,
+            ("all", ""): [*self.trainings, *self.measurements],
+        }
+        training, measuring, whole = (_sum("Total", *key, lines, self.cut_short) for key, lines in parts.items())
+        return training, measuring, whole
 
     def report(self, tflops: float | None = None) -> str:
-        """Return it as text.
+        """Return it as text of `WIDTH` columns.
 
         Parameters
         ----------
@@ -103,47 +140,101 @@ class Plan:
         """
         if tflops is not None:
             checks.number("tflops", tflops, SLOWEST)
-        peak = max((line.memory for line in self.trainings), default=0)
-        totals = [
-            dataclasses.replace(_sum("training", self.trainings), memory=peak),
-            _sum("measuring", self.measurements),
-            dataclasses.replace(_sum("all", [*self.trainings, *self.measurements]), memory=peak),
-        ]
         here, rate = ["time here"] if self.device else [], [] if tflops is None else [f"at {tflops:g} TFLOP/s"]
-        header = ["", "", "work", "memory", *here, *rate]
-        groups = {"Training": self.trainings, "Measuring": self.measurements, "Total": totals}
-        rows = [header]
-        for title, lines in groups.items():
-            if lines:
-                rows += [[title, *[""] * (len(header) - 1)], *(self._row(line, tflops) for line in lines)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        text = [_aligned(row, widths) for row in rows]
-        said = [
-            "Work: floating-point operations of convolutions and linear layers, two to a multiply-add.",
-            f"Memory: the peak of a training step (networks, gradients, momentum, activations), {self.memory_is}.",
-        ]
-        if self.device:
-            said.append(f"Time here: on this machine ({self.device}), from steps timed now, without torch.compile.")
-        if totals[-1].at_most:
-            said.append("At most (<=): such an attack goes on with those images only that withstood it so far.")
-        return "\n".join([*text, "", *said, *self.notes])
+        groups: dict[str, list[list[str]]] = {}
+        for line in (*self.trainings, *self.measurements, *self.totals):
+            groups.setdefault(line.heading, []).append(self._row(line, tflops))
+        return "\n".join(
+            [
+                *_table(["", "", "work", "memory", *here, *rate], groups),
+                "",
+                *(
+                    part
+                    for said in (*self._answers(tflops), *self._explained(), *self.notes)
+                    for part in _wrapped(said)
+                ),
+            ]
+        )
 
     def _row(self, line: Line, tflops: float | None) -> list[str]:
-        bound = "<= " if line.at_most else ""
         memory = f"{line.memory / 2**20:,.0f} MiB" if line.memory else ""
         times = [line.seconds] if self.device else []
         times += [] if tflops is None else [line.work / tflops / 1e12]
-        return [f"  {line.name}", line.amount, bound + _flop(line.work), memory, *(bound + duration(t) for t in times)]
+        numbers = [line.bound + _flop(line.work), memory, *(line.bound + duration(t) for t in times)]
+        return [line.name, line.amount, *numbers]
+
+    def _answers(self, tflops: float | None) -> Iterator[str]:
+        if tflops is None:
+            return
+        training, measuring, whole = (
+            f"{IN_WORDS[line.bound]}{_hours(line.work / tflops / 1e12)}" for line in self.totals
+        )
+        yield (
+            f"In all {whole} GPU-hours on a GPU that keeps up {tflops:g} TFLOP/s: {training} of training, {measuring} "
+            "of measuring. Small networks keep up a fraction of what a GPU is sold for; measuring is always in float32."
+        )
+        yield ""
+
+    def _explained(self) -> Iterator[str]:
+        yield "Work: floating-point operations of convolutions and linear layers, two to a multiply-add."
+        yield f"Memory: the peak of a training step (networks, gradients, momentum, activations), {self.memory_is}."
+        if self.device:
+            yield f"Time here: on this machine ({self.device}), from steps timed now, without torch.compile."
+            yield from _of_compiling()
+        if any("taught by" in line.name for line in self.trainings):
+            yield "Taught by a number: by the network of that line, at its last epoch unless another is named."
+        if self.totals[-1].at_most:
+            yield "At most (<=): such an attack goes on with those images only that withstood it so far."
+        if self.cut_short:
+            yield "At least (>=): something is not counted, as said below."
+            if self.totals[-1].at_most:
+                yield "About (~): some of it is at most so much, and something is not counted."
 
 
-def _sum(name: str, lines: Sequence[Line]) -> Line:
+def _of_compiling() -> Iterator[str]:
+    setting = runtime.current().compile
+    if setting != "off":
+        which = "the longest of these trainings and attacks" if setting == "auto" else "all of it"
+        yield (
+            f"RKDKIT_COMPILE is {setting}: {which} may run compiled, which is not counted. That takes a minute or two "
+            "for each network first; then a step is a few per cent faster at best on a CPU, and on a GPU nobody has "
+            "measured it. RKDKIT_COMPILE=off trains as it was timed here."
+        )
+
+
+def _sum(heading: str, name: str, amount: str, lines: Sequence[Line], at_least: bool = False) -> Line:
     work, seconds = (sum(getattr(line, part) for line in lines) for part in ("work", "seconds"))
-    return Line(name, "", work, 0, seconds, any(line.at_most for line in lines))
+    memory = max((line.memory for line in lines), default=0)
+    return Line(heading, name, amount, work, memory, seconds, any(line.at_most for line in lines), at_least)
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-    return "  ".join(cells).rstrip()
+def _table(header: Sequence[str], groups: Mapping[str, Sequence[Sequence[str]]]) -> Iterator[str]:
+    """Yield the lines of a table whose first column is as wide as the others leave it, and wrapped."""
+    rows = [header, *(row for of_group in groups.values() for row in of_group)]
+    name, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    name = min(name, max(NARROWEST, WIDTH - 2 - sum(others) - 2 * len(others)))
+
+    def lines(row: Sequence[str]) -> Iterator[str]:
+        first, *more = textwrap.wrap(row[0], name, subsequent_indent="    ", break_on_hyphens=False) or [""]
+        cells = [first.ljust(name), row[1].ljust(others[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[2:], others[1:], strict=True)]
+        yield f"  {'  '.join(cells)}".rstrip()
+        yield from (f"  {part}" for part in more)
+
+    yield from lines(header)
+    for heading, of_group in groups.items():
+        yield heading
+        for row in of_group:
+            yield from lines(row)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False) or [""]
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:.2g}" if hours < 1 else f"{hours:,.1f}" if hours < 99.95 else f"{hours:,.0f}"
 
 
 def _flop(work: float) -> str:
@@ -198,12 +289,16 @@ def ask(notebook: Path, parameters: Mapping[str, object]) -> list[str]:
             frames = traceback.extract_tb(error.__traceback__)
             line = next(frame.lineno for frame in frames if frame.filename == notebook.name)
             what = source.splitlines()[(line or 1) - 1]
-            notes.append(f"Not counted: what {notebook.stem} does from `{what}` on, which needs trained networks.")
+            notes.append(f"Not counted: what {notebook.stem} does from `{what.strip()}` on; it needs trained networks.")
             break
         namespace["figures"] = _Drawing()
     setup = namespace.get("setup")
     if setup is not None and setup.dataset.source == data.BLANK:
-        notes.append(f"{setup.dataset.name} is {data.BLANK}; the store was not held against it.")
+        notes.append(
+            f"The data {setup.dataset.name} are not on this machine; their published sizes are counted with. Answers "
+            "in the store go by the data, so none could be looked up: every measurement counts as to be done. Runs in "
+            "the store count as there, but whether they were trained on these data could not be checked."
+        )
     return notes
 
 
@@ -244,8 +339,9 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
             bar.set_postfix_str(f"{each[0]}, {each[2]:,} images")
             per_image[each] = _pass_seconds(*each, device)
             bar.update()
+    names = named(list(asked.runs))
     trainings = [
-        _training(spec, finished, found[steps[spec]] if spec in steps else _Step(0, 0, 0))
+        _training(names[spec], spec, finished, found[steps[spec]] if spec in steps else _Step(0, 0, 0))
         for spec, finished in asked.runs.items()
     ]
     if asked.guesses:
@@ -257,7 +353,54 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
         notes,
         str(environment(device)["device"]) if calibrated else "",
         "allocated on the GPU" if on_gpu else "counted from the tensors that are alive at once",
+        asked.cut_short,
     )
+
+
+def named(specs: Sequence[RunSpec]) -> dict[RunSpec, str]:
+    """Return a short name for each of several runs, which no other has beside it: teachers go by their numbers.
+
+    Parameters
+    ----------
+    specs : the runs, numbered from 1; data and seed are not part of their names.
+    """
+    numbers = {spec: i for i, spec in enumerate(specs, 1)}
+    alike: dict[tuple[str, str], list[RunSpec]] = {}
+    for spec in specs:
+        peer = f" with {spec.peer}" if spec.peer not in ("", spec.student) else ""
+        guides = f" taught by {' and '.join(_guide(t, numbers) for t in spec.teachers)}" if spec.teachers else ""
+        alike.setdefault((_heading(spec), f"{spec.method} {spec.student}{peer}{guides}"), []).append(spec)
+    width = len(str(len(specs)))
+    return {
+        spec: f"{numbers[spec]:>{width}} {', '.join([name, *_told_apart(spec, of_name)])}"
+        for (_, name), of_name in alike.items()
+        for spec in of_name
+    }
+
+
+def _guide(teacher: Teacher, numbers: Mapping[RunSpec, int]) -> str:
+    if teacher.run is None or teacher.run not in numbers:
+        return str(teacher)
+    role = "" if teacher.role == "student" else f" ({teacher.role})"
+    epoch = "" if teacher.epoch == teacher.run.epochs else f" at epoch {teacher.epoch}"
+    return f"{numbers[teacher.run]}{role}{epoch}"
+
+
+def _told_apart(spec: RunSpec, alike: Sequence[RunSpec]) -> Iterator[str]:
+    """Yield the fields in which a run differs from others that are called the same."""
+    every = [_fields(each) for each in alike]
+    for name, value in _fields(spec).items():
+        if any(fields.get(name) != value for fields in every):
+            yield f"{name} {value}"
+
+
+def _fields(spec: RunSpec) -> dict[str, Any]:
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    return {**dict(fields.pop("settings")), **{name: fields[name] for name in fields if name != "teachers"}}
+
+
+def _heading(spec: RunSpec) -> str:
+    return f"Training on {spec.dataset}, seed {spec.seed}"
 
 
 @dataclass(frozen=True)
@@ -269,10 +412,10 @@ class _Step:
     seconds: float
 
 
-def _training(spec: RunSpec, finished: int, step: _Step) -> Line:
+def _training(name: str, spec: RunSpec, finished: int, step: _Step) -> Line:
     left = spec.epochs - finished
     if not left:
-        return Line(str(spec), "in the store", 0, 0, 0)
+        return Line(_heading(spec), name, IN_STORE, 0)
     steps, batch = data.batches_per_epoch(_n_train(spec), spec.batch_size), min(_n_train(spec), spec.batch_size)
     passes = 0
     if spec.swa_start is not None:  # batch-norm statistics of the averaged weights
@@ -281,8 +424,8 @@ def _training(spec: RunSpec, finished: int, step: _Step) -> Line:
     memory = step.memory + (4 * _cost(spec.student, spec.dataset).parameters if averages else 0)
     work = left * steps * step.work + passes * steps * batch * _forward(spec.student, spec.dataset)
     seconds = step.seconds * work / step.work
-    begun = f", {finished} of {spec.epochs} in the store" if finished else ""
-    return Line(str(spec), f"{left} epochs of {steps:,} steps{begun}", work, memory, seconds)
+    begun = f" ({finished} done)" if finished else ""
+    return Line(_heading(spec), name, f"{left} epochs of {steps:,} steps{begun}", work, memory, seconds)
 
 
 def _n_train(spec: RunSpec) -> int:
@@ -485,10 +628,10 @@ def _measured(
         of_forward, of_gradient = per_image.get((m.attacked, m.dataset, m.n), (0.0, 0.0))
         seconds = m.n * ((forward + len(m.judges)) * of_forward + gradient * of_gradient)
         name = "natural images" if m.attack is None else str(m.attack)
-        line = Line(f"{name} on {m.attacked}", "", work, 0, seconds, at_most)
+        line = Line(f"Measuring on {m.dataset}", f"{name} on {m.attacked}", "", work, 0, seconds, at_most)
         alike.setdefault((name, m.attacked, m.dataset, m.n), []).append(line)
     return [
-        dataclasses.replace(_sum(lines[0].name, lines), amount=f"{len(lines)} x {key[-1]:,} images")
+        _sum(lines[0].heading, lines[0].name, f"{len(lines):,} x {key[-1]:,} images", lines)
         for key, lines in alike.items()
     ]
 

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
@@ -72,7 +72,9 @@ class Snapshot:
         NeedsNetworkError
             If it is :func:`only_asked` what there is to do.
         """
-        if _ASKED.get() is not None:
+        asked = _ASKED.get()
+        if asked is not None:
+            asked.cut_short = True
             raise NeedsNetworkError(f"Here the network {self.spec} itself is needed, and nothing is to be trained.")
         weights = self._folder.read_tensors(_snapshot_name(self.role, self.epoch), self.digest)
         network = models.build(
@@ -177,11 +179,13 @@ class Asked:
     runs : by specification, teachers first, how many of its epochs are in the store.
     measurements : those whose answers are not in the store, each once.
     guesses : how often an answer was asked for that is not known yet.
+    cut_short : whether a network itself was needed, so that nobody knows what would have been asked for after that.
     """
 
     runs: dict[RunSpec, int] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
     guesses: int = 0
+    cut_short: bool = False
     _noted: set[str] = field(default_factory=set)
 
     def note(
@@ -191,7 +195,7 @@ class Asked:
         attack: attacks.Attack | None,
         attacked: Snapshot,
     ) -> None:
-        """Note what judges, by their question's digest, would be asked; a question that comes again is asked once."""
+        """Note what judges, by what their question is known by, would be asked; what comes again is asked once."""
         self.guesses += 1
         new = tuple(judge.architecture for question, judge in judges.items() if question not in self._noted)
         self._noted |= judges.keys()
@@ -407,18 +411,51 @@ def per_image(
         If `quantity` is not known.
     """
     checks.one_of("quantity", quantity, evaluation.QUANTITIES)
-    store = store or Store()
     question = {**_question(snapshot, split, attack, snapshot), "question": quantity}
-    answer = store.read_answer(question)
-    asked = _ASKED.get()
-    if answer is None and asked is not None:
-        asked.note({digest_of(question): snapshot}, split, attack, snapshot)
-        return torch.zeros(len(split))
-    if answer is None:
+
+    def measure() -> str:
         values = evaluation.per_image(quantity, snapshot.load(device), split.images, split.labels, attack)
-        answer = values.numpy().astype("<f4").tobytes().hex()
-        store.write_answer(question, answer, environment(torch.device(device or default_device())))
+        return values.numpy().astype("<f4").tobytes().hex()
+
+    needs = [(snapshot, attack, snapshot)]
+    answer = kept_answer(question, measure, split, needs, bytes(4 * len(split)).hex(), store=store, device=device)
     return torch.from_numpy(np.frombuffer(bytes.fromhex(answer), "<f4").astype(np.float32))
+
+
+def kept_answer(
+    question: dict[str, Any],
+    measure: Callable[[], Any],
+    split: data.Split,
+    needs: Sequence[tuple[Snapshot, attacks.Attack | None, Snapshot]],
+    made_up: Any,
+    *,
+    store: Store | None = None,
+    device: torch.device | str | None = None,
+) -> Any:
+    """Return an answer from the store; measure it and put it there first where it is not.
+
+    Parameters
+    ----------
+    question : all that the answer depends on, as plain JSON values.
+    measure : finds the answer, plain JSON values, too.
+    split : the images that are measured on.
+    needs : what `measure` does, for :func:`only_asked`: who is asked about the whole split, under which attack on whom.
+    made_up : an answer of that form, for :func:`only_asked`.
+    store, device : as :func:`ensure`.
+    """
+    store = store or Store()
+    answer = store.read_answer(question)
+    if answer is not None:
+        return answer
+    asked = _ASKED.get()
+    if asked is not None:
+        known_by = digest_of(question)
+        for i, (judge, attack, attacked) in enumerate(needs):
+            asked.note({f"{known_by} {i}": judge}, split, attack, attacked)
+        return made_up
+    answer = measure()
+    store.write_answer(question, answer, environment(torch.device(device or default_device())))
+    return answer
 
 
 def evaluate(

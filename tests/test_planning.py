@@ -9,8 +9,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 from rkdkit import attacks, autoattack, cli, data, models, planning, profiles, runs, runtime, students
+from rkdkit.analysis import features, landscape
 from rkdkit.papers import peeraid
-from rkdkit.runs import Measurement
+from rkdkit.runs import Asked, Measurement
+from rkdkit.spec import Teacher
+from rkdkit.store import Store
 
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 TINY = {"profile": "smoke", "n_train": 64, "n_val": 32, "n_test": 40, "attack_steps": 1, "epochs": 2, "swa_start": 1}
@@ -103,15 +106,89 @@ def test_every_exhibit_can_be_asked(store, name):
     asked, notes = asked_for(name, profile="smoke", output_dir="nowhere")
     assert bool(asked.runs) == (name != "fig2_method_overview")
     assert asked.measurements or notes or not asked.runs
+    assert asked.cut_short == (name in ("fig5_tsne", "fig6_semantic_gradients"))
     assert not store.root.exists()
     assert not (ROOT / "nowhere").exists()
 
 
 @pytest.mark.usefixtures("store")
 def test_what_needs_trained_networks_is_said_not_to_be_counted():
-    _, notes = asked_for("fig6_semantic_gradients", profile="smoke")
+    asked, notes = asked_for("fig6_semantic_gradients", profile="smoke")
     (note,) = notes
     assert "`measured = gradients.semantic_gradients(" in note
+    assert asked.cut_short
+    report = planned(asked).report()
+    assert re.findall(r"^  (training|measuring|all) .*>= \d", report, re.MULTILINE) == ["training", "measuring", "all"]
+    assert "At least (>=)" in report
+
+
+def test_totals_are_marked_by_what_they_are():
+    def total(at_most, cut_short):
+        line = planning.Line("Measuring on digits", "AutoAttack", "", 7.2e15, at_most=at_most)
+        report = planning.Plan([], [line], [], "", "", cut_short).report(tflops=1.0)
+        return re.search(r"all +(\S* ?7.2 PFLOP)", report)[1], re.search("In all (.*? GPU-hours)", report)[1]
+
+    assert total(False, False) == ("7.2 PFLOP", "2.0 GPU-hours")
+    assert total(True, False) == ("<= 7.2 PFLOP", "at most 2.0 GPU-hours")
+    assert total(False, True) == (">= 7.2 PFLOP", "at least 2.0 GPU-hours")
+    assert total(True, True) == ("~ 7.2 PFLOP", "about 2.0 GPU-hours")
+
+
+def test_runs_go_by_short_names_that_tell_them_apart():
+    trades, elsewhere = (tiny_spec("TRADES", epochs=4, lr=lr) for lr in (0.1, 0.2))
+
+    def taught(method="ARD", run=trades, epoch=4, **settings):
+        return tiny_spec(method, teachers=(Teacher(run=run, epoch=epoch),), settings=tuple(settings.items()))
+
+    specs = [trades, taught(), taught(epoch=2), taught("AKD+", mixing=0.3), taught("AKD+", mixing=0.7)]
+    specs += [taught(run=elsewhere), tiny_spec("PeerAiD", peer="resnet34/16"), tiny_spec("TRADES", epochs=4, lr=0.3)]
+    assert list(planning.named(specs).values()) == [
+        "1 TRADES resnet18/16, lr 0.1",
+        "8 TRADES resnet18/16, lr 0.3",
+        "2 ARD resnet18/16 taught by 1",
+        "3 ARD resnet18/16 taught by 1 at epoch 2",
+        "4 AKD+ resnet18/16 taught by 1, mixing 0.3",
+        "5 AKD+ resnet18/16 taught by 1, mixing 0.7",
+        "6 ARD resnet18/16 taught by TRADES resnet18/16 at epoch 4",
+        "7 PeerAiD resnet18/16 with resnet34/16",
+    ]
+
+
+def test_a_report_fits_a_terminal_and_leaves_nothing_out():
+    name = "12 " + " ".join(f"word{i}" for i in range(40))
+    line = planning.Line("Training", name, "123 epochs of 1,234 steps (45 done)", 1e18, 2**30, 1e5, True, True)
+    report = planning.Plan([line], [line], ["A note. " * 40], "a device", "counted", True).report(tflops=300)
+    assert max(map(len, report.splitlines())) <= planning.WIDTH
+    assert {f"word{i}" for i in range(40)} <= set(report.split())
+
+
+def test_features_and_landscapes_ask_networks_as_often_as_planned(table_1, digits, tmp_path, monkeypatch):
+    _, _, trained = table_1
+    guide, student = trained.chosen["PGD-AT"], trained.chosen["TRADES"]
+    attack, store, images = attacks.PGD(0.1, 0.05, 2), Store(tmp_path), []
+    original = models.Classifier.features
+
+    def counting(network, x):
+        images.append(len(x))
+        return original(network, x)
+
+    def measure():
+        features.guidance({"guide": guide}, {"guide": student}, digits, attack, n=20, store=store)
+        sizes = {"n": 10, "n_surface": 4, "points": 3, "directions": 2, "grid": 3}
+        landscape.landscapes({"guide": guide}, digits, attack, **sizes, store=store)
+
+    monkeypatch.setattr(models.Classifier, "features", counting)
+    with planning.planning() as before:
+        measure()
+    assert not before.cut_short
+    assert images == []
+    measure()
+    assert sum(images) == sum(
+        m.n * (sum(planning.passes(m.attack, 10)[:2]) + len(m.judges)) for m in before.measurements
+    )
+    with planning.planning() as after:
+        measure()
+    assert after.measurements == []
 
 
 @pytest.mark.usefixtures("store")
@@ -122,9 +199,21 @@ def test_table_1_at_paper_scale_is_planned_without_data(tmp_path, monkeypatch):
     assert set(epochs) == set(peeraid.TABLE_1)
     assert (epochs["PeerAiD"], epochs["IAD"]) == (300, 200)
     assert {m.n for m in asked.measurements if isinstance(m.attack, autoattack.AutoAttack)} == {500}
-    assert any("cifar10 is not here" in note for note in notes)
+    assert any("The data cifar10 are not on this machine" in note for note in notes)
     with pytest.raises(data.DataNotFoundError):
         data.load("cifar10")
+
+
+def test_without_data_a_run_in_the_store_counts_as_done_and_a_measurement_does_not(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
+    spec = tiny_spec(dataset="cifar10")
+    of_other_data = {"digest": "of the data", "source": "their files", "extra": None}
+    record = {"spec": spec.to_json(), "finished": 2, "data": of_other_data, "snapshots": {"student": {2: "digest"}}}
+    store.run_folder(spec).write_record({**record, "history": []})
+    with planning.planning() as asked:
+        runs.correct_predictions([runs.ensure(spec).snapshot()], data.load("cifar10").test)
+    assert asked.runs == {spec: 2}
+    assert [m.n for m in asked.measurements] == [10_000]
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet", "cifar10:cat,dog"])
@@ -156,7 +245,15 @@ def test_a_half_trained_run_counts_what_is_left(store):
     (finished,), (some,), (whole,) = (planned(a).trainings for a in (asked, half, none))
     assert finished.work == 0
     assert some.work == pytest.approx(whole.work * 3 / 4)
-    assert "3 epochs of 2 steps, 1 of 4 in the store" in some.amount
+    assert some.amount == "3 epochs of 2 steps (1 done)"
+
+
+def test_of_a_half_trained_run_only_the_averages_to_come_are_counted():
+    spec = tiny_spec(epochs=4, swa_start=1)
+    forward = planning._forward(spec.student, spec.dataset)
+    of = {finished: planned(Asked({spec: finished})).trainings[0].work for finished in (0, 2)}
+    of_a_step = (of[0] - 3 * 128 * forward) / 8  # an average at the end of the last three epochs
+    assert of[2] == pytest.approx(2 * 2 * of_a_step + 2 * 128 * forward)
 
 
 @pytest.mark.usefixtures("store")
@@ -230,6 +327,7 @@ def test_an_attack_asks_a_network_that_withstands_it_as_often_as_planned(attack)
 
 
 def test_a_calibrated_plan_says_how_long(store, monkeypatch):
+    monkeypatch.delenv("RKDKIT_COMPILE", raising=False)
     monkeypatch.setattr(planning, "SECONDS", 0.01)
     monkeypatch.setattr(planning, "LARGEST", 1e7)  # so that a part of a batch is timed
     asked, _ = asked_for("fig1_peer_vs_teacher", **TINY)
@@ -238,6 +336,7 @@ def test_a_calibrated_plan_says_how_long(store, monkeypatch):
     assert runtime.current().compile != "off", "that was the calibration's own setting"
     report = plan.report(tflops=0.001)
     assert "at 0.001 TFLOP/s" in report
+    assert "RKDKIT_COMPILE is auto" in report
     assert "cpu" in report or torch.cuda.is_available()
     assert not store.root.exists()
 
@@ -254,8 +353,10 @@ def test_the_command_line_plans(store):
     done = rkdkit("plan", "fig1_peer_vs_teacher", "--profile", "smoke", "--no-calibration", "--tflops", "2")
     assert done.exit_code == 0, done.output
     table = done.stdout
-    for line in ("PGD-AT resnet18/16 on digits, seed 0", "3 epochs of 4 steps", "7 x 128 images", "at 2 TFLOP/s"):
+    for line in ("Training on digits, seed 0\n", "1 PGD-AT resnet18/16 ", "3 epochs of 4 steps", "7 x 128 images"):
         assert line in table
+    assert re.search(r"training +2 runs, 0 in the store +\d", table)
+    assert re.search(r"In all \S+ GPU-hours on a GPU that keeps up 2 TFLOP/s: \S+ of training, \S+ of measuring", table)
     assert "time here" not in table
     assert not store.root.exists()
 

@@ -13,7 +13,6 @@ from rkdkit import attacks, checks, data, evaluation, models, runs
 from rkdkit.analysis import intervals
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.progress import track
-from rkdkit.provenance import environment
 from rkdkit.runs import Snapshot, correct_predictions
 from rkdkit.store import Store
 
@@ -100,7 +99,7 @@ def guidance(
         (natural,) = correct_predictions([guide], split, store=store)
         (own,) = correct_predictions([guide], split, attack, store=store)
         on_student, taught = correct_predictions([guide, student], split, attack, student, store=store)
-        cosines = _kept_similarities(guide, student, split, attack, store or Store())
+        cosines = _kept_similarities(guide, student, split, attack, store)
         for quantity, values in zip((*ACCURACIES, *COSINES), (natural, own, on_student, taught, *cosines), strict=True):
             measured[name][quantity].append(values)
     return Guidance(measured, len(dataset.classes))
@@ -157,7 +156,7 @@ def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-
 
 
 def _kept_similarities(
-    guide: Snapshot, student: Snapshot, split: data.Split, attack: attacks.Attack, store: Store
+    guide: Snapshot, student: Snapshot, split: data.Split, attack: attacks.Attack, store: Store | None
 ) -> Tensor:
     """Return :func:`similarities` of snapshots; the answer is kept in the store."""
     question = {
@@ -169,10 +168,13 @@ def _kept_similarities(
         "data": split.digest,
         "n": len(split),
     }
-    answer = store.read_answer(question)
-    if answer is None:
+
+    def measure() -> str:
         device = runs.default_device()
         found = similarities(guide.load(device), student.load(device), split.images, split.labels, attack)
-        answer = found.numpy().astype("<f4").tobytes().hex()
-        store.write_answer(question, answer, environment(device))
+        return found.numpy().astype("<f4").tobytes().hex()
+
+    needs = [(guide, None, guide), (guide, attack, student), (guide, attack, guide)]
+    made_up = bytes(4 * len(COSINES) * len(split)).hex()
+    answer = runs.kept_answer(question, measure, split, needs, made_up, store=store)
     return torch.from_numpy(np.frombuffer(bytes.fromhex(answer), "<f4").reshape(len(COSINES), -1).copy())

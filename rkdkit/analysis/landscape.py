@@ -9,12 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data, evaluation
+from rkdkit import attacks, checks, data, evaluation, runs
 from rkdkit.analysis import intervals
 from rkdkit.determinism import generator
 from rkdkit.progress import track
-from rkdkit.provenance import environment
-from rkdkit.runs import Snapshot, default_device
+from rkdkit.runs import Snapshot
 from rkdkit.store import Store
 
 ENGINE = 2
@@ -220,8 +219,10 @@ def landscapes(
     with track(total=total, desc=f"Loss landscapes by {attack}", unit="place") as bar:
 
         def measured(snapshot: Snapshot, draws: list[int], places: list[Place], images: int) -> Tensor:
-            split = dataset.test.take(slice(0, images))
-            return _stored(snapshot, draws, places, split, attack, store or Store(), bar.update)
+            done, split = bar.n + len(places), dataset.test.take(slice(0, images))
+            losses = _stored(snapshot, draws, places, split, attack, store, bar.update)
+            bar.update(done - bar.n)  # what was in the store already
+            return losses
 
         profiles = {
             name: [torch.stack([measured(s, [d], lines, n) for d in range(directions)]) for s in of_seeds]
@@ -239,8 +240,8 @@ def _stored(
     places: list[Place],
     split: data.Split,
     attack: attacks.Attack,
-    store: Store,
-    advance: Callable[[int], object],
+    store: Store | None,
+    advance: Callable[[], object],
 ) -> Tensor:
     """Return the losses (places, N) around a snapshot; what is not in the store is measured and put there."""
     question = {
@@ -252,19 +253,19 @@ def _stored(
         "attack": attack.identity(),
         "data": split.digest,
     }
-    answer = store.read_answer(question)
-    if answer is not None:
-        advance(len(places))
-        return torch.tensor(answer)
-    network = snapshot.load()
-    directions = [random_direction(network, draw) for draw in draws]
-    found = []
-    for values in losses_at(network, directions, places, adversarial_loss(split, attack)):
-        found.append(values)
-        advance(1)
-    measured = torch.stack(found)
-    store.write_answer(question, measured.tolist(), environment(default_device()))
-    return measured
+
+    def measure() -> list[list[float]]:
+        network = snapshot.load()
+        directions = [random_direction(network, draw) for draw in draws]
+        found = []
+        for values in losses_at(network, directions, places, adversarial_loss(split, attack)):
+            found.append(values.tolist())
+            advance()
+        return found
+
+    needs = [(snapshot, attack, snapshot)] * len(places)
+    made_up = [[0.0] * len(split)] * len(places)
+    return torch.tensor(runs.kept_answer(question, measure, split, needs, made_up, store=store))
 
 
 def _evenly(points: int) -> tuple[float, ...]:
