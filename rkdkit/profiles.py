@@ -38,6 +38,7 @@ class Profile:
     step_size : None: eps / 4, as 2/255 is of 8/255.
     attack_steps : steps of the attack in training, and of the one that chooses epochs.
     test_steps : steps of the attack that measures robust accuracy.
+    test_iterate : which of its iterates decides, the "last", as in the papers, or "any": `attacks.PGD.iterate`.
     augmentation : None: the dataset's.
     settings : hyper-parameters by method: {"PeerAiD": {"tau": 1.0}}.
     """
@@ -69,6 +70,7 @@ class Profile:
     step_size: float | None = None
     attack_steps: int = 10
     test_steps: int = 20
+    test_iterate: str = "last"
     augmentation: str | None = None
     settings: Mapping[str, Mapping[str, methods.Setting]] = field(default_factory=dict)
 
@@ -136,17 +138,18 @@ class Profile:
 
     @property
     def test_attack(self) -> attacks.PGD:
-        """The attack that measures robust accuracy: PGD-20, unless `test_steps` says otherwise."""
-        return self._attack(self.test_steps)
+        """The attack that measures robust accuracy: PGD-20, unless `test_steps` and `test_iterate` say otherwise."""
+        return self._attack(self.test_steps, self.test_iterate)
 
     @property
     def selection_attack(self) -> attacks.PGD:
         """The attack that chooses an epoch: PGD-10, unless `attack_steps` says otherwise."""
         return self._attack(self.attack_steps)
 
-    def _attack(self, steps: int) -> attacks.PGD:
+    def _attack(self, steps: int, iterate: str = "last") -> attacks.PGD:
         eps = self.source.eps if self.eps is None else self.eps
-        return attacks.PGD(eps, eps / 4 if self.step_size is None else self.step_size, steps)
+        step_size = eps / 4 if self.step_size is None else self.step_size
+        return attacks.PGD(eps, step_size, steps, iterate=iterate)
 
 
 PROFILES: dict[str, Profile] = {
@@ -272,7 +275,7 @@ class Setup:
         """
         autoattack.check_classes(len(self.dataset.classes))
         attack = self.profile.test_attack
-        return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps)
+        return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps, attack.iterate)
 
     def n_of(self, metrics: Iterable[str]) -> dict[str, int]:
         """Return how many test images are used by metric: AutoAttack may be tried on fewer."""
@@ -353,6 +356,7 @@ def setup(
     data.source_of(profile.dataset)
     checks.one_of("selection", profile.select_on, SELECTIONS)
     checks.number("test_steps", profile.test_steps, 0)
+    checks.one_of("test_iterate", profile.test_iterate, attacks.ITERATES)
     for method in profile.settings:
         methods.get(method).resolve(profile.settings[method])
     # making a run checks every field
