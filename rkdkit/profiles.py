@@ -289,14 +289,23 @@ class Setup:
         radius = f"{eps:g}" if eps == round(eps, 4) else f"{eps * 255:.3g}/255"
         return f"{self.profile.dataset}, {self.profile.student}, eps {radius}"
 
-    def __str__(self) -> str:
+    def described(self, measured_by: Iterable[object], n: int, part: str = "test") -> str:
+        """Return what was asked for in words.
+
+        Parameters
+        ----------
+        measured_by : the attacks, if any.
+        n, part : on how many images of which part of the data, "test" or "train".
+        """
         changed = f" ({', '.join(sorted(self.overrides))} changed)" if self.overrides else ""
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
         toy = "toy scale, " if self.profile.dataset.startswith("digits") else ""
-        return (
-            f"{self.profile.name} profile{changed}: {toy}{self.title}, {self.profile.test_attack}, "
-            f"{self.n_train:,} training and {self.n_test:,} test images, {seeds}"
-        )
+        images = f"{self.n_train:,} training and {n:,} test images" if part == "test" else f"{n:,} training images"
+        measured = ", ".join([self.title, *map(str, measured_by), images, seeds])
+        return f"{self.profile.name} profile{changed}: {toy}{measured}"
+
+    def __str__(self) -> str:
+        return self.described([self.profile.test_attack], self.n_test)
 
 
 def setup(
