@@ -248,9 +248,15 @@ def test_students_by_difficulty_have_no_other_networks_colour():
     names = ["AKD", *(f"student {i}" for i in range(9))]
     rows = [("Natural", "natural", q, "", 0.5, 0.5) for q in ("cosine", "p_T,K")]
     rows += [("Natural", "natural", "p_S,K - p_T,K", name, 0.5, 0.5) for name in names]
-    columns = ["teacher", "images", "quantity", "student", "value", "smoothed"]
-    table = pd.DataFrame([row for row in rows for _ in range(3)], columns=columns)
-    drawn = colours(figures.trajectories_by_difficulty(table, "title").axes[-1])
+    columns = ["teacher", "images", "quantity", "student", "value", "smoothed", "class"]
+    table = pd.DataFrame([(*row, name) for row in rows for name in ("3", "8", "3")], columns=columns)
+    *panels, last = figures.trajectories_by_difficulty(table, "title").axes
+    drawn = colours(last)
+    shades = [drawn.pop("class 3"), drawn.pop("class 8")]
+    assert shades[0] != shades[1]
+    for panel in panels:
+        dots = {to_rgb(line.get_color()): list(line.get_xdata()) for line in panel.lines if line.get_marker() == "."}
+        assert dots == {shades[0]: [0, 100], shades[1]: [50]}
     assert drawn.pop("AKD") == to_rgb(figures.COLOURS["student"])
     assert not set(drawn.values()) & {to_rgb(colour) for colour in figures.COLOURS.values()}
 
