@@ -213,6 +213,9 @@ def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
 
 NOTEBOOK_PARAMETERS = ("profile", "seed", "n_seeds", "output_dir")
 
+_FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed"))
+"""What of a profile a notebook may set."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -342,14 +345,9 @@ def setup(
         If the data are not there.
     """
     started = time.perf_counter()
-    given = _parameters(namespace)
-    fields = [f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed")]
-    for name in given:
-        checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *further, *fields))
-        if name in without and given[name] is not None:
-            raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
+    given = parameters(namespace, further, without)
     base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
-    overrides = {name: value for name, value in given.items() if name in fields and value is not None}
+    overrides = {name: value for name, value in given.items() if name in _FIELDS and value is not None}
     for name in overrides.keys() & {"eps", "step_size"}:
         overrides[name] = _fraction(name, overrides[name])
     if "settings" in overrides:  # a setting that is not mentioned stays the profile's
@@ -393,6 +391,30 @@ def output_folder(profile: str, output_dir: Any = None) -> Path:
     output_dir : as a notebook's parameters say; None or "": figures/<profile>.
     """
     return paths.project_root() / (output_dir or f"figures/{profile}")
+
+
+def parameters(
+    namespace: Mapping[str, Any], further: Iterable[str] = (), without: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return what a notebook's parameters cell sets, as it is written there, if all of it is known.
+
+    Parameters
+    ----------
+    namespace, further, without : as :func:`setup`.
+
+    Raises
+    ------
+    UnknownNameError
+        If a parameter is not known, or is one of `without`, which may be None all the same.
+    """
+    given = _parameters(namespace)
+    known = [name for name in (*NOTEBOOK_PARAMETERS, *further, *_FIELDS) if name not in without]
+    for name, value in given.items():
+        if name not in without:
+            checks.one_of("parameter", name, known)
+        elif value is not None:
+            raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
+    return given
 
 
 def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
     ("name", "parameters", "message"),
     [
         ("fig1_peer_vs_teacher", {"select_on": "best"}, "Unknown selection 'best'"),
+        ("fig2_method_overview", {"profil": "quick"}, "Unknown parameter 'profil'. Did you mean 'profile'"),
         ("fig3_peer_tutoring", {"teacher_method": "TRADE"}, "Unknown method 'TRADE'"),
         ("fig4_loss_landscape", {"n_test": 20}, "n_test must be between 32 and 497, not 20"),
         ("fig4_loss_landscape", {"teacher_method": "TRADES"}, "does not use teacher_method"),

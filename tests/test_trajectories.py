@@ -283,3 +283,6 @@ def test_an_unknown_profile_and_an_exhibits_own_parameter():
     with pytest.raises(UnknownNameError, match="This exhibit does not use select_on"):
         profiles.setup({"profile": "smoke", "select_on": "val"}, without=("select_on",), select_on="last")
     profiles.setup({"profile": "smoke", "select_on": None, "n_test": 6}, fewest=6, without=("select_on",))
+    with pytest.raises(UnknownNameError, match=r"Unknown parameter 'select'\. .*Known: [^.]*\bseed\b") as refused:
+        profiles.setup({"profile": "smoke", "select": "val"}, without=("select_on",))
+    assert "select_on" not in str(refused.value), "what is refused is not offered"
