@@ -17,6 +17,9 @@ from rkdkit import checks
 
 STARTS = ("none", "uniform", "gaussian")
 
+ITERATES = ("last", "any")
+"""Which iterate of :class:`PGD` decides."""
+
 Objective = Callable[[Tensor], Tensor]
 """Logits (N, C) -> the scalar to maximise, summed over the batch so that images do not influence one another."""
 
@@ -168,7 +171,7 @@ def check_batch(network: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 @dataclass(frozen=True)
 class PGD(Attack):
-    """Projected gradient ascent in the l_inf ball (Madry et al. 2018); the last iterate is returned.
+    """Projected gradient ascent in the l_inf ball (Madry et al. 2018).
 
     Attributes
     ----------
@@ -178,13 +181,16 @@ class PGD(Attack):
     restarts : how often it is tried anew on the images that are still classified correctly.
     loss : what :meth:`examples` maximises: "CE", the cross entropy, or "margin", the best wrong logit above the true
         one (Carlini & Wagner 2017).
+    iterate : which iterate :meth:`examples` returns: the "last", as the papers do, or the first that is misclassified
+        if there is "any", the start included, and else the last. By "any" an image is robust only if no iterate fools
+        the network, and one that is settled leaves the batch. Other networks are asked about the same examples.
 
     Raises
     ------
     ValueError
         If `eps` is negative or NaN, `step_size` is negative or not finite, `steps` is below 0 or `restarts` below 1.
     UnknownNameError
-        If `start` or `loss` is another.
+        If `start`, `loss` or `iterate` is another.
     """
 
     step_size: float
@@ -192,6 +198,7 @@ class PGD(Attack):
     start: str = "uniform"
     restarts: int = 1
     loss: str = "CE"
+    iterate: str = "last"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,13 +207,19 @@ class PGD(Attack):
         checks.number("restarts", self.restarts, 1)
         checks.one_of("attack start", self.start, STARTS)
         checks.one_of("attack loss", self.loss, OBJECTIVES)
+        checks.one_of("deciding iterate", self.iterate, ITERATES)
 
     def __str__(self) -> str:
-        name = f"PGD-{self.steps}" if self.loss == "CE" else f"PGD-{self.steps} ({self.loss})"
+        differs = [self.loss] * (self.loss != "CE") + [f"{self.iterate} iterate"] * (self.iterate != "last")
+        name = f"PGD-{self.steps}" + (f" ({', '.join(differs)})" if differs else "")
         return name if self.restarts == 1 else f"{name} x {self.restarts}"
 
+    def parameters(self) -> dict[str, float | int | str]:
+        """As :meth:`Attack.parameters`; that the last iterate decides goes without saying."""
+        return {name: value for name, value in super().parameters().items() if (name, value) != ("iterate", "last")}
+
     def perturb(self, network: nn.Module, images: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
-        """Return what one start leads to, for any objective; inputs are not checked.
+        """Return the last iterate of one start, for any objective; inputs are not checked.
 
         Parameters
         ----------
@@ -226,14 +239,35 @@ class PGD(Attack):
 
         Parameters, returns: as :meth:`Attack.examples`.
         """
-        objective = OBJECTIVES[self.loss]
-        x = self.perturb(network, images, objective(labels), generator)
+        x = self._tried(network, images, labels, generator)
         for _ in range(self.restarts - 1):
             with attacked(network), torch.no_grad():
                 right = (network(x).argmax(1) == labels).nonzero().squeeze(1)
             if len(right) == 0:
                 break
-            x[right] = self.perturb(network, images[right], objective(labels[right]), generator)
+            x[right] = self._tried(network, images[right], labels[right], generator)
+        return x
+
+    def _tried(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the iterate that decides of one start."""
+        objective = OBJECTIVES[self.loss]
+        if self.iterate == "last":
+            return self.perturb(network, images, objective(labels), generator)
+        low, high = self._ball(images)
+        x = self._start(images, generator).clamp_(low, high)
+        left = torch.arange(len(x), device=x.device)
+        with frozen(network):
+            for _ in range(self.steps):
+                now = x[left].requires_grad_(True)
+                logits = network(now)
+                (gradient,) = torch.autograd.grad(objective(labels[left])(logits), now)
+                # the one place where a GPU is waited for, after all that it has to do is asked of it
+                right = (logits.argmax(1) == labels[left]).nonzero().squeeze(1)
+                if len(right) == 0:
+                    break
+                left = left[right]
+                step = self.step_size * gradient[right].sign()
+                x[left] = (now.detach()[right] + step).clamp_(low[left], high[left])
         return x
 
     def _start(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -83,7 +83,9 @@ class PairedTest:
     p_value: float
 
 
-def standard_attacks(eps: float, step_size: float | None = None, steps: int = 20) -> dict[str, attacks.Attack | None]:
+def standard_attacks(
+    eps: float, step_size: float | None = None, steps: int = 20, iterate: str = "last"
+) -> dict[str, attacks.Attack | None]:
     """Return what PeerAiD's Table 1 measures, by the metrics' names in `papers`: clean, fgsm, pgd-20, autoattack.
 
     Parameters
@@ -91,14 +93,17 @@ def standard_attacks(eps: float, step_size: float | None = None, steps: int = 20
     eps : radius of the l_inf ball, in [0, 1] pixel units.
     step_size : of PGD; None: eps / 4, as 2/255 is of 8/255.
     steps : of PGD.
+    iterate : of PGD, "last" or "any"; by "any" its metric is "pgd-20 (any iterate)".
 
     Raises
     ------
     ValueError
         If `eps` is not between 0 and 1.
+    UnknownNameError
+        If `iterate` is another.
     """
     checks.radius(eps)
-    pgd = attacks.PGD(eps, eps / 4 if step_size is None else step_size, steps)
+    pgd = attacks.PGD(eps, eps / 4 if step_size is None else step_size, steps, iterate=iterate)
     return {"clean": None, "fgsm": attacks.FGSM(eps), str(pgd).lower(): pgd, "autoattack": autoattack.AutoAttack(eps)}
 
 

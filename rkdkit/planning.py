@@ -603,7 +603,7 @@ def passes(attack: attacks.Attack | None, classes: int) -> tuple[int, int, bool]
         case attacks.FGSM() | attacks.FFGSM():
             return 0, 1, False
         case attacks.PGD():
-            return attack.restarts - 1, attack.steps * attack.restarts, attack.restarts > 1
+            return attack.restarts - 1, attack.steps * attack.restarts, attack.restarts > 1 or attack.iterate == "any"
         case attacks.MIFGSM():
             return 0, attack.steps, False
         case attacks.DeepFool():

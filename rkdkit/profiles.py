@@ -38,6 +38,7 @@ class Profile:
     step_size : None: eps / 4, as 2/255 is of 8/255.
     attack_steps : steps of the attack in training, and of the one that chooses epochs.
     test_steps : steps of the attack that measures robust accuracy.
+    test_iterate : which of its iterates decides, the "last", as in the papers, or "any": `attacks.PGD.iterate`.
     augmentation : None: the dataset's.
     settings : hyper-parameters by method: {"PeerAiD": {"tau": 1.0}}.
     """
@@ -69,6 +70,7 @@ class Profile:
     step_size: float | None = None
     attack_steps: int = 10
     test_steps: int = 20
+    test_iterate: str = "last"
     augmentation: str | None = None
     settings: Mapping[str, Mapping[str, methods.Setting]] = field(default_factory=dict)
 
@@ -136,17 +138,18 @@ class Profile:
 
     @property
     def test_attack(self) -> attacks.PGD:
-        """The attack that measures robust accuracy: PGD-20, unless `test_steps` says otherwise."""
-        return self._attack(self.test_steps)
+        """The attack that measures robust accuracy: PGD-20, unless `test_steps` and `test_iterate` say otherwise."""
+        return self._attack(self.test_steps, self.test_iterate)
 
     @property
     def selection_attack(self) -> attacks.PGD:
         """The attack that chooses an epoch: PGD-10, unless `attack_steps` says otherwise."""
         return self._attack(self.attack_steps)
 
-    def _attack(self, steps: int) -> attacks.PGD:
+    def _attack(self, steps: int, iterate: str = "last") -> attacks.PGD:
         eps = self.source.eps if self.eps is None else self.eps
-        return attacks.PGD(eps, eps / 4 if self.step_size is None else self.step_size, steps)
+        step_size = eps / 4 if self.step_size is None else self.step_size
+        return attacks.PGD(eps, step_size, steps, iterate=iterate)
 
 
 PROFILES: dict[str, Profile] = {
@@ -210,6 +213,9 @@ def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
 
 NOTEBOOK_PARAMETERS = ("profile", "seed", "n_seeds", "output_dir")
 
+_FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed"))
+"""What of a profile a notebook may set."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -272,7 +278,7 @@ class Setup:
         """
         autoattack.check_classes(len(self.dataset.classes))
         attack = self.profile.test_attack
-        return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps)
+        return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps, attack.iterate)
 
     def n_of(self, metrics: Iterable[str]) -> dict[str, int]:
         """Return how many test images are used by metric: AutoAttack may be tried on fewer."""
@@ -286,14 +292,23 @@ class Setup:
         radius = f"{eps:g}" if eps == round(eps, 4) else f"{eps * 255:.3g}/255"
         return f"{self.profile.dataset}, {self.profile.student}, eps {radius}"
 
-    def __str__(self) -> str:
+    def described(self, measured_by: Iterable[object], n: int, part: str = "test") -> str:
+        """Return what was asked for in words.
+
+        Parameters
+        ----------
+        measured_by : the attacks, if any.
+        n, part : on how many images of which part of the data, "test" or "train".
+        """
         changed = f" ({', '.join(sorted(self.overrides))} changed)" if self.overrides else ""
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
         toy = "toy scale, " if self.profile.dataset.startswith("digits") else ""
-        return (
-            f"{self.profile.name} profile{changed}: {toy}{self.title}, {self.profile.test_attack}, "
-            f"{self.n_train:,} training and {self.n_test:,} test images, {seeds}"
-        )
+        images = f"{self.n_train:,} training and {n:,} test images" if part == "test" else f"{n:,} training images"
+        measured = ", ".join([self.title, *map(str, measured_by), images, seeds])
+        return f"{self.profile.name} profile{changed}: {toy}{measured}"
+
+    def __str__(self) -> str:
+        return self.described([self.profile.test_attack], self.n_test)
 
 
 def setup(
@@ -330,14 +345,9 @@ def setup(
         If the data are not there.
     """
     started = time.perf_counter()
-    given = _parameters(namespace)
-    fields = [f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed")]
-    for name in given:
-        checks.one_of("parameter", name, (*NOTEBOOK_PARAMETERS, *further, *fields))
-        if name in without and given[name] is not None:
-            raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
+    given = parameters(namespace, further, without)
     base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
-    overrides = {name: value for name, value in given.items() if name in fields and value is not None}
+    overrides = {name: value for name, value in given.items() if name in _FIELDS and value is not None}
     for name in overrides.keys() & {"eps", "step_size"}:
         overrides[name] = _fraction(name, overrides[name])
     if "settings" in overrides:  # a setting that is not mentioned stays the profile's
@@ -353,6 +363,7 @@ def setup(
     data.source_of(profile.dataset)
     checks.one_of("selection", profile.select_on, SELECTIONS)
     checks.number("test_steps", profile.test_steps, 0)
+    checks.one_of("test_iterate", profile.test_iterate, attacks.ITERATES)
     for method in profile.settings:
         methods.get(method).resolve(profile.settings[method])
     # making a run checks every field
@@ -380,6 +391,30 @@ def output_folder(profile: str, output_dir: Any = None) -> Path:
     output_dir : as a notebook's parameters say; None or "": figures/<profile>.
     """
     return paths.project_root() / (output_dir or f"figures/{profile}")
+
+
+def parameters(
+    namespace: Mapping[str, Any], further: Iterable[str] = (), without: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return what a notebook's parameters cell sets, as it is written there, if all of it is known.
+
+    Parameters
+    ----------
+    namespace, further, without : as :func:`setup`.
+
+    Raises
+    ------
+    UnknownNameError
+        If a parameter is not known, or is one of `without`, which may be None all the same.
+    """
+    given = _parameters(namespace)
+    known = [name for name in (*NOTEBOOK_PARAMETERS, *further, *_FIELDS) if name not in without]
+    for name, value in given.items():
+        if name not in without:
+            checks.one_of("parameter", name, known)
+        elif value is not None:
+            raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
+    return given
 
 
 def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:

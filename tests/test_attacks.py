@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import foolbox
@@ -50,6 +51,7 @@ def test_examples_stay_in_the_ball_and_in_range(n, channels, size, eps, steps, s
     for attack in (
         attacks.PGD(eps, step, steps, start),
         attacks.PGD(eps, step, steps, start, restarts=2, loss="margin"),
+        attacks.PGD(eps, step, steps, start, restarts=2, iterate="any"),
         attacks.FGSM(eps),
         attacks.FFGSM(eps),
         attacks.MIFGSM(eps, step, steps),
@@ -197,6 +199,88 @@ def test_a_restart_attacks_only_what_is_still_right(trained, test_batch):
     assert still.sum() < right.sum()
 
 
+def first_wrong(attack, network, images, labels, seed=0):
+    """The attack's iterates by its first so many steps alone: for each image the first that is wrong, and its place."""
+    found, place = images.clone(), torch.full((len(images),), attack.steps)
+    for k in reversed(range(attack.steps + 1)):
+        x = replace(attack, steps=k, iterate="last")(network, images, labels, seed)
+        wrong = (network(x).argmax(1) != labels) | (k == attack.steps)
+        found[wrong], place[wrong] = x[wrong], k
+    return found, place
+
+
+@given(
+    n=st.integers(1, 6),
+    weights=st.lists(st.integers(-3, 3), min_size=42, max_size=42),
+    steps=st.integers(0, 6),
+    seed=st.integers(0, 1000),
+)
+def test_any_iterate_that_fools_the_network_decides(n, weights, steps, seed):
+    # small whole weights and pixels of sixteenths: nothing is rounded, in batches of whichever size
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 6, bias=False), nn.ReLU(), nn.Linear(6, 3, bias=False)).double()
+    network[1].weight.data = torch.tensor(weights[:24]).view(6, 4).double()
+    network[3].weight.data = torch.tensor(weights[24:]).view(3, 6).double()
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 17, (n, 1, 2, 2), generator=generator).double() / 16
+    labels = torch.randint(0, 3, (n,), generator=generator)
+    labels[1:] = network(images[1:]).argmax(1)  # most are right where they start
+    attack = attacks.PGD(0.25, 0.125, steps, "none", loss="margin", iterate="any")
+    assert torch.equal(attack(network, images, labels), first_wrong(attack, network, images, labels)[0])
+
+
+def test_any_iterate_is_the_same_attack_and_never_fools_less_often(trained, test_batch):
+    attack = attacks.PGD(0.1, 0.05, 5, iterate="any")
+    ours, (expected, _) = attack(trained, *test_batch, seed=3), first_wrong(attack, trained, *test_batch, seed=3)
+    # batches of other sizes round otherwise, and a gradient may be all but zero
+    assert torch.isclose(ours, expected, atol=1e-6).flatten(1).all(1).float().mean() > 0.98
+    for more in ({}, {"restarts": 3}, {"loss": "margin"}, {"start": "none"}):
+        any_, last = (
+            evaluation.accuracy(trained, *test_batch, replace(attack, iterate=i, **more)) for i in ("any", "last")
+        )
+        assert 0 < any_.value <= last.value
+
+
+def test_an_image_that_passed_the_boundary_and_came_back_counts_as_fooled():
+    class Dip(nn.Module):
+        """Wrong where the mean pixel is between 0.5 and 0.6, and only there."""
+
+        def forward(self, x):
+            score = ((x.mean((1, 2, 3)) - 0.55).abs() - 0.05) * 10
+            return torch.stack([score, -score], 1)
+
+    images, labels = torch.full((2, 1, 2, 2), 0.45), torch.zeros(2, dtype=torch.int64)
+    images[1] = 0.1
+    attack = attacks.PGD(0.3, 0.13, 2, "none")
+    assert evaluation.correct_predictions([Dip()], images, labels, attack)[0].tolist() == [True, True]
+    assert evaluation.correct_predictions([Dip()], images, labels, replace(attack, iterate="any"))[0].tolist() == [
+        False,
+        True,
+    ]
+
+
+def test_an_image_that_is_settled_is_asked_about_no_more(trained, test_batch):
+    images, labels = (t[:100] for t in test_batch)
+    attack, asked = attacks.PGD(0.1, 0.05, 5, iterate="any"), []
+    _, place = first_wrong(attack, trained, images, labels)
+    handle = trained.register_forward_hook(lambda _, inputs, __: asked.append(len(inputs[0])))
+    try:
+        attack(trained, images, labels)
+    finally:
+        handle.remove()
+    # at its k-th iterate an image is asked about unless an earlier one settled it
+    assert asked == pytest.approx([int((place >= k).sum()) for k in range(5)], abs=1)
+    assert asked[-1] < asked[0] == 100
+
+
+def test_what_a_kept_answer_is_known_by_does_not_name_the_iterate_of_the_papers():
+    known_by = {
+        "name": "PGD", "eps": 0.1, "step_size": 0.05, "steps": 2, "start": "uniform", "restarts": 1, "loss": "CE"
+    }  # fmt: skip
+    attack = attacks.PGD(0.1, 0.05, 2)
+    assert list(attack.identity().items()) == list(known_by.items())
+    assert replace(attack, iterate="any").identity() == {**known_by, "iterate": "any"}
+
+
 def test_restarts_stop_when_nothing_is_right():
     network, images, labels = small_network(1).eval(), torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64)
     with torch.no_grad():
@@ -246,6 +330,8 @@ def test_transfer_judges_by_what_was_made_against_another_network(trained, test_
         (attacks.PGD(0.1, 0.1, 20), "PGD-20"),
         (attacks.PGD(0.1, 0.1, 20, restarts=10), "PGD-20 x 10"),
         (attacks.PGD(0.1, 0.1, 20, loss="margin"), "PGD-20 (margin)"),
+        (attacks.PGD(0.1, 0.1, 20, iterate="any"), "PGD-20 (any iterate)"),
+        (attacks.PGD(0.1, 0.1, 20, "none", 10, "margin", "any"), "PGD-20 (margin, any iterate) x 10"),
         (attacks.FGSM(0.1), "FGSM"),
         (attacks.FFGSM(0.1), "FFGSM"),
         (attacks.MIFGSM(0.1, 0.1, 20), "MI-FGSM-20"),
@@ -329,6 +415,7 @@ def test_the_seed_decides_the_start():
         (lambda: attacks.PGD(0.1, math.inf, 1), "step_size must be at least 0"),
         (lambda: attacks.PGD(0.1, 0.1, 1, restarts=0), "restarts must be at least 1"),
         (lambda: attacks.PGD(0.1, 0.1, 1, loss="cw"), "Unknown attack loss 'cw'.*Known: CE, margin"),
+        (lambda: attacks.PGD(0.1, 0.1, 1, iterate="first"), "Unknown deciding iterate 'first'.*Known: last, any"),
         (lambda: attacks.PGD("0.1", 0.1, 1), "eps must be a number"),
         (lambda: attacks.FGSM(-1), "eps must be at least 0"),
         (lambda: attacks.FFGSM(float("nan")), "eps must be at least 0"),

@@ -87,9 +87,11 @@ def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
     ("name", "parameters", "message"),
     [
         ("fig1_peer_vs_teacher", {"select_on": "best"}, "Unknown selection 'best'"),
+        ("fig2_method_overview", {"profil": "quick"}, "Unknown parameter 'profil'. Did you mean 'profile'"),
         ("fig3_peer_tutoring", {"teacher_method": "TRADE"}, "Unknown method 'TRADE'"),
         ("fig4_loss_landscape", {"n_test": 20}, "n_test must be between 32 and 497, not 20"),
         ("fig4_loss_landscape", {"teacher_method": "TRADES"}, "does not use teacher_method"),
+        ("fig4_loss_landscape", {"test_iterate": "any"}, "does not use test_iterate"),
         ("fig5_tsne", {"classes": ["3", "x"]}, "Unknown class of digits 'x'"),
         ("fig5_tsne", {"classes": ["3", "8"], "n_test": 100}, "perplexity of 30 needs more than 30 images"),
         ("fig5_tsne", {"classes": list("0123456")}, "Two to 6 different classes"),

@@ -62,6 +62,27 @@ def test_the_caption_says_what_was_asked_for_on_what_and_where_it_was_trained(tm
     assert summary["n"] == 128
 
 
+def test_the_caption_and_the_summary_name_what_an_exhibit_was_measured_by_and_on(tmp_path):
+    weaker = attacks.PGD(0.25, 0.0625, 10)
+    caption, summary = saved(tmp_path, measured_by={"loss": weaker, "again": weaker, "natural": None}, n=32)
+    assert caption.startswith(
+        "smoke profile: toy scale, digits, resnet18/16, eps 0.25, PGD-10, 256 training and 32 test images, seed 0; "
+    )
+    assert summary["attacks"]["loss"] == {"name": "PGD-10", **weaker.parameters()}
+    assert (summary["n"], summary["part"]) == (32, "test")
+    caption, summary = saved(tmp_path, measured_by={"entropy": None}, n=256, part="train")
+    assert caption.startswith("smoke profile: toy scale, digits, resnet18/16, eps 0.25, 256 training images, seed 0; ")
+    assert (summary["n"], summary["part"]) == (256, "train")
+    by = {"fgsm": attacks.FGSM(0.25), "autoattack": autoattack.AutoAttack(0.25)}
+    assert "eps 0.25, FGSM, AutoAttack, 256 training" in saved(tmp_path, measured_by=by)[0]
+    figure, _ = figures.new_figure()
+    asked = setup(output_dir=str(tmp_path), test_iterate="any")
+    picture, _, summary = figures.save("any", figure, pd.DataFrame(), [], asked)
+    assert "eps 0.25, PGD-20 (any iterate), 256 training" in Image.open(picture).text["Description"]
+    (measured_by,) = json.loads(summary.read_text())["attacks"].items()
+    assert (measured_by[0], measured_by[1]["name"]) == ("pgd-20 (any iterate)", "PGD-20 (any iterate)")
+
+
 def test_only_where_autoattack_measured_does_the_caption_say_which_and_on_how_many_images(tmp_path):
     by = {"clean": None, "autoattack": autoattack.AutoAttack(0.25)}
     caption, summary = saved(tmp_path, measured_by=by, note="And more.", n=64)
@@ -227,9 +248,15 @@ def test_students_by_difficulty_have_no_other_networks_colour():
     names = ["AKD", *(f"student {i}" for i in range(9))]
     rows = [("Natural", "natural", q, "", 0.5, 0.5) for q in ("cosine", "p_T,K")]
     rows += [("Natural", "natural", "p_S,K - p_T,K", name, 0.5, 0.5) for name in names]
-    columns = ["teacher", "images", "quantity", "student", "value", "smoothed"]
-    table = pd.DataFrame([row for row in rows for _ in range(3)], columns=columns)
-    drawn = colours(figures.trajectories_by_difficulty(table, "title").axes[-1])
+    columns = ["teacher", "images", "quantity", "student", "value", "smoothed", "class"]
+    table = pd.DataFrame([(*row, name) for row in rows for name in ("3", "8", "3")], columns=columns)
+    *panels, last = figures.trajectories_by_difficulty(table, "title").axes
+    drawn = colours(last)
+    shades = [drawn.pop("class 3"), drawn.pop("class 8")]
+    assert shades[0] != shades[1]
+    for panel in panels:
+        dots = {to_rgb(line.get_color()): list(line.get_xdata()) for line in panel.lines if line.get_marker() == "."}
+        assert dots == {shades[0]: [0, 100], shades[1]: [50]}
     assert drawn.pop("AKD") == to_rgb(figures.COLOURS["student"])
     assert not set(drawn.values()) & {to_rgb(colour) for colour in figures.COLOURS.values()}
 

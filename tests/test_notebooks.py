@@ -218,6 +218,7 @@ def test_in_jupyterlab_the_parameters_cell_counts_as_it_is_now():
 def test_a_profile_is_what_stands_in_the_table_unless_overridden():
     plain = setup()
     assert plain.profile == profiles.PROFILES["smoke"]
+    assert str(plain.profile.test_attack) == "PGD-20"
     assert plain.overrides == {}
     assert setup(n_test="none").n_test == 497
     assert setup(n_test=100.0).profile.n_test == 100
@@ -245,6 +246,16 @@ def test_every_profile_makes_valid_runs_of_every_method(profile):
         replayed = dict(spec.settings).get("m", 1)
         if not profile.recipes:
             assert spec.epochs == max(profile.epochs // replayed, 1)
+
+
+def test_any_iterate_counts_only_where_a_notebook_says_so_and_never_chooses_an_epoch():
+    asked, attack = setup(test_iterate="any"), setup().profile.selection_attack
+    assert asked.profile.selection_attack == attack
+    assert asked.specs("PGD-AT") == setup().specs("PGD-AT")
+    assert list(asked.test_attacks()) == ["clean", "fgsm", "pgd-20 (any iterate)", "autoattack"]
+    assert str(asked).startswith(
+        "smoke profile (test_iterate changed): toy scale, digits, resnet18/16, eps 0.25, PGD-20 (any iterate), "
+    )
 
 
 def test_settings_that_are_not_mentioned_stay_the_profiles():
@@ -306,6 +317,7 @@ def test_at_paper_scale_each_method_is_trained_as_its_own_paper_does():
         ({"n_test": 1000}, "n_test must be between 1 and 497"),
         ({"n_val": 0}, "Nothing is held out to choose an epoch on"),
         ({"test_steps": -1}, "test_steps must be at least 0"),
+        ({"test_iterate": "all"}, "Unknown test_iterate 'all'.*Known: last, any"),
     ],
 )
 def test_bad_parameters_are_refused_before_any_work(parameters, message):

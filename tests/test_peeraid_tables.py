@@ -37,6 +37,17 @@ def test_an_attack_of_ten_steps_is_not_measured_twice():
     ]
 
 
+def test_where_any_iterate_decides_table_7_and_its_claims_say_so():
+    by = obfuscation_attacks(attacks.PGD(0.1, 0.025, 20, iterate="any"))
+    iterated = [f"pgd-{steps} (any iterate)" for steps in (10, 20, 1000)]
+    assert list(by) == ["fgsm", *iterated, "square", "unbounded"]
+    assert str(by["unbounded"]) == "PGD-1000 (any iterate)"
+    checked = peeraid_obfuscation.table_7_claims(made_up({"PeerAiD": dict.fromkeys(by, 0.5)}), iterated[1])
+    assert checked[0].lower.name == "accuracy under PGD-10 (any iterate) minus PGD-1000 (any iterate)"
+    assert checked[2].text == "One step is a weaker attack than PGD-20 (any iterate)."
+    assert figures.look.metric_name(f"{iterated[1]} from resnet34") == "PGD-20 (any iterate) from resnet34"
+
+
 @pytest.mark.parametrize(
     ("changed", "failing"),
     [({}, None), ({"pgd-1000": 0.3}, 0), ({"unbounded": 0.3}, 1), ({"fgsm": 0.4}, 2), ({"square": 0.3}, 3)],

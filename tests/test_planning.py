@@ -310,6 +310,7 @@ class Counting(nn.Module):
         attacks.FGSM(0.1),
         attacks.PGD(0.1, 0.02, 7),
         attacks.PGD(0.1, 0.02, 5, restarts=3),
+        attacks.PGD(0.1, 0.02, 7, iterate="any"),
         attacks.MIFGSM(0.1, 0.02, 6),
         autoattack.Square(0.1, queries=40),
         autoattack.AutoAttack(0.1),

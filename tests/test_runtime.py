@@ -216,7 +216,15 @@ def test_a_compiled_run_resumes_to_the_same_bits_and_says_that_it_was_compiled(t
 
 @needs_a_compiler
 @pytest.mark.usefixtures("one_block")
-@pytest.mark.parametrize("attack", [attacks.PGD(0.1, 0.05, 2), attacks.PGD(0.1, 0.05, 2, restarts=2)])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.PGD(0.1, 0.05, 2),
+        attacks.PGD(0.1, 0.05, 2, restarts=2),
+        attacks.PGD(0.1, 0.05, 2, iterate="any"),
+    ],
+    ids=str,
+)
 def test_evaluation_compiled_in_batches_of_one_size_gives_the_same_answers(attack):
     network, (x, y) = lived_in("resnet18/16").eval(), batch(21)
     plain = evaluation.logits([network], x, y, attack, batch_size=8)

@@ -131,9 +131,10 @@ def test_a_student_like_its_teacher_does_not_seem_to_gain_on_what_another_networ
 
 def test_the_table_goes_from_the_easiest_to_the_hardest_image():
     one = answers((0.9, 0.3), (0.9, 0.5), (0.9, 0.4), (0.9, 0.6), (1.0, 0.5), noise=0)
-    table = Trajectories([HARDNESS, HARDNESS], {"Natural": {"natural": one}}).table(window=0.2)
+    table = Trajectories([HARDNESS, HARDNESS], {"Natural": {"natural": one}}).table([*"abcd"] * (N // 4), window=0.2)
     teacher = table[table.quantity == "p_T,K"]
     assert list(teacher.image) == list(reversed(range(N)))
+    assert list(teacher["class"]) == [*"dcba"] * (N // 4)
     assert teacher.difficulty_nats.is_monotonic_increasing
     assert teacher.value.iloc[0] == pytest.approx(0.9)
     # of a straight line the running mean is the line, except at its ends
@@ -282,3 +283,6 @@ def test_an_unknown_profile_and_an_exhibits_own_parameter():
     with pytest.raises(UnknownNameError, match="This exhibit does not use select_on"):
         profiles.setup({"profile": "smoke", "select_on": "val"}, without=("select_on",), select_on="last")
     profiles.setup({"profile": "smoke", "select_on": None, "n_test": 6}, fewest=6, without=("select_on",))
+    with pytest.raises(UnknownNameError, match=r"Unknown parameter 'select'\. .*Known: [^.]*\bseed\b") as refused:
+        profiles.setup({"profile": "smoke", "select": "val"}, without=("select_on",))
+    assert "select_on" not in str(refused.value), "what is refused is not offered"

@@ -1,6 +1,7 @@
 """Is a network robust, or are only its gradients of no use? (Athalye et al. 2018; PeerAiD Table 7)."""
 
 import math
+from dataclasses import replace
 
 from rkdkit import attacks, autoattack
 
@@ -15,18 +16,18 @@ def obfuscation_attacks(usual: attacks.PGD) -> dict[str, attacks.Attack | None]:
 
     Parameters
     ----------
-    usual : the attack that measures robust accuracy; the others have its radius and its step.
+    usual : the attack that measures robust accuracy; the others have its radius and its step, and the same iterate
+        decides.
 
     Returns
     -------
     By metric: one step ("fgsm"), ten steps, those of `usual`, a thousand, a black-box attack ("square") and the
     unbounded attack ("unbounded").
     """
-    eps, step_size = usual.eps, usual.step_size
-    iterated = [attacks.PGD(eps, step_size, steps) for steps in sorted({FEW, usual.steps, MANY})]
+    iterated = [replace(usual, steps=steps) for steps in sorted({FEW, usual.steps, MANY})]
     return {
-        "fgsm": attacks.FGSM(eps),
+        "fgsm": attacks.FGSM(usual.eps),
         **{str(attack).lower(): attack for attack in iterated},
-        "square": autoattack.Square(eps),
-        "unbounded": attacks.PGD(math.inf, step_size, MANY, start="none"),
+        "square": autoattack.Square(usual.eps),
+        "unbounded": replace(usual, eps=math.inf, steps=MANY, start="none"),
     }

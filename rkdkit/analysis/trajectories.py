@@ -181,16 +181,18 @@ class Trajectories:
             "all but the hardest third": order[:-third],
         }[part]
 
-    def table(self, window: float = 0.1) -> pd.DataFrame:
+    def table(self, classes: Sequence[str], window: float = 0.1) -> pd.DataFrame:
         """Return the numbers to draw, from the easiest image to the hardest; with several seeds, their means.
 
         Parameters
         ----------
+        classes : the name of each image's class, in the split's order.
         window : the share of the images that the running mean is taken over.
 
         Returns
         -------
-        Columns teacher, images, quantity, student, image (its place in the split), difficulty_nats, value, smoothed.
+        Columns teacher, images, quantity, student, image (its place in the split), class, difficulty_nats, value,
+        smoothed.
         """
         hardness = _over_seeds(self.difficulty)
         order = hardness.argsort(stable=True)
@@ -203,6 +205,7 @@ class Trajectories:
                     ordered = pd.Series(_over_seeds(values)[order].numpy())
                     numbers = {
                         "image": order.numpy(),
+                        "class": [classes[image] for image in order.tolist()],
                         "difficulty_nats": hardness[order].numpy(),
                         "value": ordered,
                         "smoothed": ordered.rolling(width, min_periods=1, center=True).mean(),

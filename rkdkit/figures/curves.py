@@ -109,9 +109,10 @@ def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
 
     Parameters
     ----------
-    table : as `Trajectories.table`: teacher, images, quantity, student, value, smoothed, easiest image first.
+    table : as `Trajectories.table`: teacher, images, quantity, student, class, value, smoothed, easiest image first.
     title : of the figure.
     """
+    shades = dict(zip(sorted(table["class"].unique()), itertools.cycle(_CLASS_SHADES), strict=False))
     columns = list(table.groupby(["teacher", "images"], sort=False))
     figure, whole = new_part(2.6 * len(columns), 9.8)
     panels = whole.subplots(len(_BY_DIFFICULTY) + 1, len(columns), sharex=True, sharey="row", squeeze=False)
@@ -123,13 +124,16 @@ def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
             colour = COLOURS["student"]
             if quantity == "p_T,K":
                 colour = COLOURS["natural" if teacher == "Natural" else "teacher"]
-            panel.plot(_percent(one), one.value, ".", ms=3, color="0.7")
+            for name, dots in one.assign(percent=_percent(one).numpy()).groupby("class"):
+                panel.plot(dots.percent, dots.value, ".", ms=3, color=shades[name])
             panel.plot(_percent(one), one.smoothed, color=colour, lw=2)
             panel.set(ylim=limits)
             panels[list(_BY_DIFFICULTY).index(quantity), 0].set_ylabel(label)
         gains = part[part.quantity == "p_S,K - p_T,K"].groupby("student", sort=False)
         for (student, one), (line, colour) in zip(gains, itertools.cycle(_STUDENT_LINES), strict=False):
             column[-1].plot(_percent(one), one.smoothed, line, color=colour, lw=1.8, label=student)
+        for name, shade in shades.items():
+            column[-1].plot([], [], ".", color=shade, label=f"class {name}")
         column[-1].set_xlabel("Test images, easiest\nto hardest (%)")
         for panel in column[2:]:
             panel.axhline(0, color="0.5", lw=0.8, ls=":")
@@ -143,6 +147,9 @@ _STUDENT_LINES = [
     ("--", "0.2"),
     *itertools.product(("-.", ":"), (PALETTE[i] for i in (9, 5, 6, 7))),
 ]
+
+
+_CLASS_SHADES = ("0.75", "0.35")  # difficulty may be largely the class; colours are the networks'
 
 
 def _percent(part: pd.DataFrame) -> Tensor:

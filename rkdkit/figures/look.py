@@ -23,14 +23,11 @@ COLOURS = {
 METRICS = {
     "clean": "Clean",
     "fgsm": "FGSM",
-    "pgd-10": "PGD-10",
-    "pgd-20": "PGD-20",
-    "pgd-1000": "PGD-1000",
     "square": "Square (black box)",
     "unbounded": "PGD-1000, any radius",
     "autoattack": "AutoAttack",
 }
-"""What a metric is called in figures; others keep their name."""
+"""What a metric is called in figures; "pgd-20" and its like are called PGD-20, others keep their name."""
 
 
 def style() -> None:
@@ -86,7 +83,7 @@ def dot(panel: Axes, row: int, estimate: Estimate, colour: Any, **look: Any) -> 
 def metric_name(name: str) -> str:
     """Return what a metric, which may be transferred "from" a network, is called in figures."""
     metric, transferred, network = name.partition(" from ")
-    return METRICS.get(metric, metric) + transferred + network
+    return METRICS.get(metric, metric.replace("pgd-", "PGD-")) + transferred + network
 
 
 def mathematics(text: str) -> str:

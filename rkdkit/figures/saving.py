@@ -44,6 +44,7 @@ def save(
     note: str = "",
     measured_by: Mapping[str, Attack | None] | None = None,
     n: int | None = None,
+    part: str = "test",
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
 
@@ -59,8 +60,9 @@ def save(
     networks : what was measured, where an epoch was chosen; likewise.
     note : sentences for the caption, about what this exhibit alone draws.
     measured_by : the attacks by metric, None for natural images; None: the profile's `test_attack` alone. The caption
-        says which AutoAttack it was, and how many images it was tried on.
+        names them, and says which AutoAttack it was, and how many images it was tried on.
     n : how many images were measured; None: the profile's test images.
+    part : of which part of the data they are, "test" or "train".
 
     Raises
     ------
@@ -69,6 +71,7 @@ def save(
     """
     usual = setup.profile.test_attack
     by = {str(usual).lower(): usual} if measured_by is None else measured_by
+    n = setup.n_test if n is None else n
     provenance = {
         "wall_time_s": round(time.perf_counter() - setup.started, 1),
         **_provenance(list({run.spec.id: run for run in runs}.values())),
@@ -78,11 +81,12 @@ def save(
         **_summary(setup, by),
         "teachers": _listed(teachers),
         "networks": _listed(networks),
-        "n": setup.n_test if n is None else n,
+        "n": n,
+        "part": part,
         "claims": [claim.to_json() for claim in claims],
         "provenance": provenance,
     }
-    caption = f"{_caption(setup, note, by)}\n{_made_by(provenance)}"
+    caption = f"{_caption(setup, note, by, n, part)}\n{_made_by(provenance)}"
     return _write(setup.output_dir, figure, caption, table, summary)
 
 
@@ -109,15 +113,16 @@ def save_drawing(
     return _write(output_folder(profile, output_dir), figure, _made_by(provenance), table, summary)
 
 
-def _caption(setup: Setup, note: str, by: Mapping[str, Attack | None]) -> str:
-    """Return what was asked for, and what is to be known of how it was measured."""
+def _caption(setup: Setup, note: str, by: Mapping[str, Attack | None], n: int, part: str) -> str:
+    """Return what was asked for and measured by, and what is to be known of how it was measured."""
+    asked = setup.described(dict.fromkeys(str(attack) for attack in by.values() if attack is not None), n, part)
     tried = [
         f"AutoAttack: {attack.parameters()['implementation']}, first {setup.n_of([metric])[metric]:,} images."
         for metric, attack in by.items()
         if isinstance(attack, AutoAttack)
     ]
     sentences = [*tried, note, f"Data: {setup.dataset.source}."]
-    return f"{setup}; {_CHOSEN_ON[setup.profile.select_on]}.\n{' '.join(filter(None, sentences))}"
+    return f"{asked}; {_CHOSEN_ON[setup.profile.select_on]}.\n{' '.join(filter(None, sentences))}"
 
 
 def _made_by(provenance: Mapping[str, Any]) -> str:
@@ -156,7 +161,10 @@ def _summary(setup: Setup, by: Mapping[str, Attack | None]) -> dict[str, Any]:
         "data_source": setup.dataset.source,
         "network": setup.profile.student,
         "eps": setup.profile.test_attack.eps,
-        "attacks": {metric: None if attack is None else attack.parameters() for metric, attack in by.items()},
+        "attacks": {
+            metric: None if attack is None else {"name": str(attack), **attack.parameters()}
+            for metric, attack in by.items()
+        },
         "select_on": setup.profile.select_on,
         "seeds": list(setup.seeds),
     }

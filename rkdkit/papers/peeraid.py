@@ -112,6 +112,12 @@ def _natural_training_is_not_robust(measured: WhiteBox) -> Claim:
     )
 
 
+def attack_named(metric: str) -> str:
+    """Return what a claim calls the attack of a metric: "PGD-20 (any iterate) from resnet34"."""
+    attack, space, rest = metric.partition(" ")
+    return attack.upper() + space + rest
+
+
 def below_guessing(quantity: Quantity, num_classes: int) -> tuple[Quantity, Quantity, evaluation.Estimate]:
     """Return what a claim takes where a quantity is said to be below guessing: higher, lower and their difference."""
     return claims.below(1 / num_classes, "guessing", quantity)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity
-from rkdkit.papers.peeraid import highest
+from rkdkit.papers.peeraid import attack_named, highest
 from rkdkit.papers.reported import reported
 
 TABLE_3 = ("Natural", "PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
@@ -56,8 +56,8 @@ def table_3_claims(measured: WhiteBox, robust: str = "pgd-20") -> list[Claim]:
         Claim(
             text,
             source,
-            Quantity(f"{higher}, {robust.upper()} accuracy", measured.accuracy(higher, robust)),
-            Quantity(f"{lower}, {robust.upper()} accuracy", measured.accuracy(lower, robust)),
+            Quantity(f"{higher}, {attack_named(robust)} accuracy", measured.accuracy(higher, robust)),
+            Quantity(f"{lower}, {attack_named(robust)} accuracy", measured.accuracy(lower, robust)),
             measured.minus(higher, lower, robust),
         )
         for higher, lower, text in gains

@@ -1,11 +1,14 @@
 """PeerAiD, Table 7 and section 4.7: signs of obfuscated gradients."""
 
+import re
+
 import pandas as pd
 
 from rkdkit import claims
+from rkdkit.analysis.obfuscation import FEW, MANY
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity
-from rkdkit.papers.peeraid import below_guessing
+from rkdkit.papers.peeraid import attack_named, below_guessing
 from rkdkit.papers.reported import reported
 
 DIFFERS = {"smoke": {"n_test": 16}, "quick": {"n_test": 256}, "small": {"n_test": 800}}
@@ -30,16 +33,17 @@ def table_7_claims(measured: WhiteBox, usual: str = "pgd-20") -> list[Claim]:
     usual : the metric of the attack that measures robust accuracy.
     """
 
-    def under(metric: str, words: str) -> Quantity:
-        return Quantity(f"accuracy under {words}", measured.accuracy("PeerAiD", metric))
+    def under(metric: str, words: str = "") -> Quantity:
+        return Quantity(f"accuracy under {words or attack_named(metric)}", measured.accuracy("PeerAiD", metric))
 
-    fall = measured.between("PeerAiD", "pgd-10", "pgd-1000")
-    one_step, usual_steps, thousand = under("fgsm", "FGSM"), under(usual, usual.upper()), under("pgd-1000", "PGD-1000")
+    few, many = (re.sub(r"\d+", str(steps), usual, count=1) for steps in (FEW, MANY))
+    fall, pair = measured.between("PeerAiD", few, many), f"{attack_named(few)} minus {attack_named(many)}"
     return [
         Claim(
-            f"A hundred times as many steps change little: PGD-1000 takes less than {100 * SIMILAR:g} points more.",
+            f"A hundred times as many steps change little: {attack_named(many)} takes less than "
+            f"{100 * SIMILAR:g} points more.",
             "PeerAiD, Table 7 and section 4.7",
-            *claims.below(SIMILAR, "what counts as similar", Quantity("accuracy under PGD-10 minus PGD-1000", fall)),
+            *claims.below(SIMILAR, "what counts as similar", Quantity(f"accuracy under {pair}", fall)),
         ),
         Claim(
             "The unbounded attack reaches 0 %: the accuracy is below guessing.",
@@ -47,17 +51,17 @@ def table_7_claims(measured: WhiteBox, usual: str = "pgd-20") -> list[Claim]:
             *below_guessing(under("unbounded", "the unbounded attack"), measured.num_classes),
         ),
         Claim(
-            f"One step is a weaker attack than {usual.upper()}.",
+            f"One step is a weaker attack than {attack_named(usual)}.",
             "PeerAiD, section 4.7",
-            one_step,
-            usual_steps,
+            under("fgsm"),
+            under(usual),
             measured.between("PeerAiD", "fgsm", usual),
         ),
         Claim(
             "An attack that sees no gradients (Square) is weaker than one that does.",
             "PeerAiD, section 4.7; Athalye et al. 2018, section 3.1",
             under("square", "Square"),
-            thousand,
-            measured.between("PeerAiD", "square", "pgd-1000"),
+            under(many),
+            measured.between("PeerAiD", "square", many),
         ),
     ]

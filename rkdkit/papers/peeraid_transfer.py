@@ -4,7 +4,7 @@ import pandas as pd
 
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim
-from rkdkit.papers.peeraid import highest
+from rkdkit.papers.peeraid import attack_named, highest
 from rkdkit.papers.reported import reported
 
 TABLE_6 = ("PGD-AT", "TRADES", "AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
@@ -38,14 +38,9 @@ def table_6_claims(measured: WhiteBox) -> list[Claim]:
             "PeerAiD",
             others,
             metric,
-            f"accuracy under {_words(metric)}",
-            f"PeerAiD has the highest accuracy of all methods under {_words(metric)}, a transferred attack.",
+            f"accuracy under {attack_named(metric)}",
+            f"PeerAiD has the highest accuracy of all methods under {attack_named(metric)}, a transferred attack.",
             "PeerAiD, Table 6 and section 4.7",
         )
         for metric in measured.metrics
     ]
-
-
-def _words(metric: str) -> str:
-    attack, _, network = metric.partition(" from ")
-    return f"{attack.upper()} from {network}"
