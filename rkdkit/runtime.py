@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ COMPILE = ("auto", "on", "off")
 LEAST_NETWORK = 10_000_000
 """From how many multiply-adds an image on "auto" compiles a network: a smaller one never pays for it."""
 
-OPTIONS = {"deterministic": True}
+OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"deterministic": True}
 """Of compilation: on a GPU reductions would else be tuned by time, and a run taken up again would round differently."""
 
 LEAST_WORK = {"cpu": 1e15, "cuda": 3e16}
