@@ -185,6 +185,12 @@ def test_networks_within_another_module_are_folded_and_twice_is_as_once():
     assert list(network.state_dict()) == names
 
 
+def test_a_network_from_elsewhere_may_have_a_flag_called_folded():
+    network, (x, y) = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), batch(4)
+    network.folded = False
+    assert (attacks.FGSM(0.1)(network, x, y) != x).any()
+
+
 def test_a_norm_in_train_mode_or_without_running_statistics_is_not_folded():
     trained, of_the_batch = lived_in("resnet18/16").train(), lived_in("resnet18/16").eval()
     for module in of_the_batch.modules():
