@@ -16,7 +16,8 @@ import torch
 
 from rkdkit import data
 
-SIZE = 2048
+SIZE = 8192 if torch.cuda.is_available() else 2048
+"""Rows and columns of the ceiling's matrices: smaller ones leave most of a GPU idle."""
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -1,7 +1,9 @@
 """Training steps as one would write them down in PyTorch, and as the released codes have them.
 
-Float32, the usual memory format, each forward pass where the formula has it, and an attack whose `loss.backward()`
-computes the gradients of the parameters, too. The losses are those of the table of methods with their defaults.
+Float32, the usual memory format, and each forward pass where the released codes of TRADES, ARD and PeerAiD have it: an
+attack's target anew at each step (TRADES), the student on natural images even where that counts nothing (ARD), the
+student twice on the same examples (PeerAiD). Their attacks ask for the input's gradient alone, and so do these. The
+losses are those of the table of methods with their defaults.
 """
 
 from collections.abc import Callable
@@ -46,8 +48,8 @@ class Step:
         self.student.eval()
         for _ in range(STEPS):
             x_adv = x_adv.detach().requires_grad_()
-            objective(self.student(x_adv)).backward()
-            x_adv = x_adv.detach() + STEP * x_adv.grad.sign()
+            (gradient,) = torch.autograd.grad(objective(self.student(x_adv)), [x_adv])
+            x_adv = x_adv.detach() + STEP * gradient.sign()
             x_adv = torch.clamp(torch.min(torch.max(x_adv, x - EPS), x + EPS), 0, 1)
         self.student.train()
         return x_adv.detach()
@@ -56,40 +58,39 @@ class Step:
         start = torch.clamp(x + torch.empty_like(x).uniform_(-EPS, EPS), 0, 1)
         return self._attack(x, start, lambda z: F.cross_entropy(z, y, reduction="sum"))
 
-    def _gaussian(self, x: Tensor, target: Tensor) -> Tensor:
+    def _gaussian(self, x: Tensor, target: Callable[[], Tensor]) -> Tensor:
         start = torch.clamp(x + 0.001 * torch.randn_like(x), 0, 1)
-        return self._attack(x, start, lambda z: F.kl_div(F.log_softmax(z, 1), target, reduction="sum"))
+        return self._attack(x, start, lambda z: F.kl_div(F.log_softmax(z, 1), target(), reduction="sum"))
 
     def _pgd_at(self, x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(self.student(self._uniform(x, y)), y)
 
     def _trades(self, x: Tensor, y: Tensor) -> Tensor:
-        self.student.eval()
-        with torch.no_grad():
-            target = F.softmax(self.student(x), 1)
-        x_adv = self._gaussian(x, target)
+        x_adv = self._gaussian(x, lambda: F.softmax(self.student(x), 1))
         natural = F.cross_entropy(self.student(x), y)
         answers = F.log_softmax(self.student(x_adv), 1)
         return natural + 6 * F.kl_div(answers, F.softmax(self.student(x), 1), reduction="batchmean")
 
     def _ard(self, x: Tensor, y: Tensor) -> Tensor:
         x_adv, tau = self._uniform(x, y), 30.0
+        answers = F.log_softmax(self.student(x_adv) / tau, 1)
+        self.guide.eval()
         with torch.no_grad():
             target = F.softmax(self.guide(x) / tau, 1)
-        answers = F.log_softmax(self.student(x_adv) / tau, 1)
-        return tau**2 * _kl_of_elements(answers, target)
+        natural = F.cross_entropy(self.student(x), y)
+        return tau**2 * _kl_of_elements(answers, target) + 0.0 * natural
 
     def _peeraid(self, x: Tensor, y: Tensor) -> Tensor:
         self.guide.eval()
         with torch.no_grad():
             target = F.softmax(self.guide(x), 1)
-        x_adv, tau = self._gaussian(x, target), 5.0
+        x_adv, tau = self._gaussian(x, lambda: target), 5.0
         self.guide.train()
         peer = self.guide(x_adv)
         of_peer = F.cross_entropy(peer, y)
         of_peer = of_peer + 0.1 * _kl_of_elements(F.log_softmax(peer, 1), F.softmax(self.student(x_adv), 1))
         answers = F.log_softmax(self.student(x_adv) / tau, 1)
-        taught = _kl_of_elements(answers, F.softmax(self.guide(x_adv).detach() / tau, 1))
+        taught = _kl_of_elements(answers, F.softmax(peer.detach() / tau, 1))
         consistent = _kl_of_elements(answers, F.softmax(self.student(x) / tau, 1))
         return of_peer + tau**2 * (taught + consistent)
 

@@ -54,7 +54,7 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
     with attacked(network), ExitStack() as held:
         for module in list(network.modules()):
             folded: Callable[[], AbstractContextManager[object]] | None = getattr(module, "folded", None)
-            if folded is not None:
+            if callable(folded):  # a network from elsewhere may call a mere flag so
                 held.enter_context(folded())
         yield network
 

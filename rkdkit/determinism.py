@@ -1,7 +1,8 @@
 """What makes a run repeatable: randomness that belongs to (seed, epoch, purpose), and exact arithmetic."""
 
 import hashlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -24,6 +25,17 @@ def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, epoch, purpose))
 
 
-def exact_arithmetic() -> AbstractContextManager[None]:
-    """Return a context in which convolutions on a GPU are deterministic and float32 means float32, not TF32."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Hold a context in which a GPU's convolutions are deterministic, and float32 is neither TF32 nor autocast to less.
+
+    Whatever the caller chose comes back afterwards.
+    """
+    flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    chosen = torch.get_float32_matmul_precision()
+    with flags, torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(chosen)

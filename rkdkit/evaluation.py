@@ -193,7 +193,7 @@ def logits(
     attacked = judges[0] if attacked is None else attacked
     _check(attacked, images, labels)
     if isinstance(attack, autoattack.Packaged):
-        with exact_arithmetic(), prepared(attacked, attack, images) as network:
+        with prepared(attacked, attack, images) as network:
             images = attack.examples(network, _as_float(images), labels, torch.Generator())
         attack = None
     answers = []
@@ -255,7 +255,7 @@ def prepared(network: nn.Module, attack: autoattack.Packaged, images: Tensor) ->
     ------
     What to hand to the attack in its place.
     """
-    with attacks.frozen(network):
+    with exact_arithmetic(), attacks.frozen(network):
         yield _compiled(network, attack, images, attack.batch_size)
 
 

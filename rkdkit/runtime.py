@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,9 @@ COMPILE = ("auto", "on", "off")
 
 LEAST_NETWORK = 10_000_000
 """From how many multiply-adds an image on "auto" compiles a network: a smaller one never pays for it."""
+
+OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"deterministic": True}
+"""Of compilation: on a GPU reductions would else be tuned by time, and a run taken up again would round differently."""
 
 LEAST_WORK = {"cpu": 1e15, "cuda": 3e16}
 """From how much work on "auto" compiles, by type of device: multiply-adds times images times passes."""
@@ -102,15 +105,12 @@ def compiles(device: torch.device, networks: Sequence[nn.Module], shape: Sequenc
     if mode == "off" or not own:
         return False
     if mode == "on":
-        if lacking := _lacking():
-            raise RuntimeError(
-                f"RKDKIT_COMPILE is on, but {lacking}. Install it (on Debian and Ubuntu: apt install g++ python3-dev), "
-                "or set RKDKIT_COMPILE to auto or off."
-            )
+        if lacking := _lacking(device.type):
+            raise RuntimeError(f"RKDKIT_COMPILE is on, but {lacking}; or set RKDKIT_COMPILE to auto or off.")
         return True
     costs = [_multiply_adds(architecture, tuple(shape)) for architecture in own if architecture]
     enough = sum(costs) * passes >= LEAST_WORK.get(device.type, math.inf)
-    return enough and max(costs, default=0) >= LEAST_NETWORK and not _lacking()
+    return enough and min(costs, default=0) >= LEAST_NETWORK and not _lacking(device.type)
 
 
 def compile_in_place(network: nn.Module) -> None:
@@ -121,7 +121,7 @@ def compile_in_place(network: nn.Module) -> None:
     """
     if isinstance(network, models.Classifier):
         _make_room()
-        network.compile(dynamic=False)
+        network.compile(dynamic=False, options=OPTIONS)
 
 
 class FullBatches(nn.Module):
@@ -139,7 +139,7 @@ class FullBatches(nn.Module):
         _make_room()
         self.network, self.size = network, size
         self.num_classes = getattr(network, "num_classes", torch.iinfo(torch.int64).max)
-        self._compiled = torch.compile(network.__call__, dynamic=False)
+        self._compiled = torch.compile(network.__call__, dynamic=False, options=OPTIONS)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, classes)."""
@@ -167,11 +167,16 @@ def _multiply_adds(architecture: str, shape: tuple[int, ...]) -> int:
     return models.cost(network, shape).multiply_adds
 
 
-def _lacking() -> str:
-    """Say what of a C++ compiler and Python's headers is not there; "" where both are."""
+def _lacking(device_type: str) -> str:
+    """Say what is not there of a C++ compiler, Python's headers and, for a GPU, Triton; "" where all are."""
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if shutil.which(compiler) is None:
-        return f"there is no C++ compiler {compiler}"
+        return f"there is no C++ compiler {compiler}: install it (on Debian and Ubuntu: apt install g++)"
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        return "Python's headers (Python.h) are not there"
+        return "Python's headers (Python.h) are not there: install them (on Debian and Ubuntu: apt install python3-dev)"
+    if device_type == "cuda":
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            return "Triton does not work on this GPU: install triton, if the GPU's compute capability is 7.0 or more"
     return ""

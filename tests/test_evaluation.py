@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rkdkit import attacks, claims, data, evaluation
+from rkdkit import attacks, autoattack, claims, data, evaluation
 from rkdkit.analysis.tutoring import Curve, TutoringCurves
+from rkdkit.determinism import exact_arithmetic
 from rkdkit.evaluation import Estimate
 from rkdkit.papers import peeraid
 
@@ -111,6 +112,29 @@ def test_the_batch_size_changes_no_clean_verdict(trained, digits):
     whole = evaluation.correct_predictions([trained], images, labels)
     assert torch.equal(whole, evaluation.correct_predictions([trained], images, labels, batch_size=7))
     assert torch.equal(whole, evaluation.correct_predictions([trained], data.to_float(images), labels))
+
+
+@pytest.mark.parametrize("attack", [None, attacks.PGD(0.1, 0.05, 2), autoattack.Square(0.1, queries=3)], ids=str)
+def test_an_evaluation_within_autocast_is_in_float32(trained, digits, attack):
+    images, labels = digits.test.images[:40], digits.test.labels[:40]
+    expected = evaluation.logits([trained], images, labels, attack)
+    verdicts = evaluation.correct_predictions([trained], images, labels, attack)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(evaluation.logits([trained], images, labels, attack), expected)
+        assert torch.equal(evaluation.correct_predictions([trained], images, labels, attack), verdicts)
+
+
+def test_exact_arithmetic_uses_no_tf32_and_leaves_settings_as_they_were():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with exact_arithmetic():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_bad_images_are_refused(trained):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import tiny_spec
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from rkdkit import attacks, evaluation, models, runs, runtime
 from rkdkit.store import Store
@@ -13,7 +14,7 @@ from rkdkit.training import Training
 
 CPU = torch.device("cpu")
 
-needs_a_compiler = pytest.mark.skipif(bool(runtime._lacking()), reason=runtime._lacking())
+needs_a_compiler = pytest.mark.skipif(bool(runtime._lacking("cpu")), reason=runtime._lacking("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ def test_bad_settings_are_refused(values):
     ],
 )
 def test_auto_compiles_large_networks_that_have_much_to_do(monkeypatch, name, shape, passes, expected):
-    monkeypatch.setattr(runtime, "_lacking", lambda: "")
+    monkeypatch.setattr(runtime, "_lacking", lambda _: "")
     network = models.build(name, 10, [0.5] * shape[0], [0.5] * shape[0])
     assert runtime.compiles(CPU, [network], shape, passes) is expected
     assert not runtime.compiles(torch.device("meta"), [network], shape, passes)
@@ -111,13 +112,30 @@ def test_auto_compiles_large_networks_that_have_much_to_do(monkeypatch, name, sh
     assert not runtime.compiles(CPU, [network], shape, passes)
 
 
+def test_auto_compiles_no_small_network_beside_a_large_one(monkeypatch):
+    monkeypatch.setattr(runtime, "_lacking", lambda _: "")
+    student, teacher = (models.build(name, 10, [0.5] * 3, [0.5] * 3) for name in ("resnet18/16", "resnet18"))
+    assert runtime.compiles(CPU, [teacher], (3, 32, 32), 1e12)
+    assert not runtime.compiles(CPU, [student, teacher], (3, 32, 32), 1e12)
+
+
+@needs_a_compiler
+def test_a_gpu_that_triton_does_not_work_on_is_not_compiled_for(monkeypatch):
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
+    runtime.use(runtime.Settings("on"))
+    network = models.build("resnet18/16", 10, [0.5], [0.5])
+    assert runtime.compiles(CPU, [network], (1, 8, 8), 1)
+    with pytest.raises(RuntimeError, match=r"Triton does not work on this GPU.*RKDKIT_COMPILE"):
+        runtime.compiles(torch.device("cuda"), [network], (1, 8, 8), 1)
+
+
 def test_without_a_compiler_auto_does_not_compile_and_on_says_what_to_install(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     network = models.build("resnet18/16", 10, [0.5] * 3, [0.5] * 3)
     monkeypatch.setattr(runtime, "LEAST_NETWORK", 0)
     assert not runtime.compiles(CPU, [network], (3, 32, 32), 1e12)
     runtime.use(runtime.Settings("on"))
-    with pytest.raises(RuntimeError, match=r"no C\+\+ compiler no-such-compiler.*Install it.*RKDKIT_COMPILE"):
+    with pytest.raises(RuntimeError, match=r"no C\+\+ compiler no-such-compiler: install it.*RKDKIT_COMPILE"):
         runtime.compiles(CPU, [network], (3, 32, 32), 1)
 
 
@@ -167,11 +185,22 @@ def test_networks_within_another_module_are_folded_and_twice_is_as_once():
     assert list(network.state_dict()) == names
 
 
-def test_a_norm_in_train_mode_is_not_folded():
-    network = lived_in("resnet18/16").train()
-    kinds = [type(module) for module in network.modules()]
-    with network.folded():
-        assert [type(module) for module in network.modules()] == kinds
+def test_a_network_from_elsewhere_may_have_a_flag_called_folded():
+    network, (x, y) = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), batch(4)
+    network.folded = False
+    assert (attacks.FGSM(0.1)(network, x, y) != x).any()
+
+
+def test_a_norm_in_train_mode_or_without_running_statistics_is_not_folded():
+    trained, of_the_batch = lived_in("resnet18/16").train(), lived_in("resnet18/16").eval()
+    for module in of_the_batch.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+    for network in (trained, of_the_batch):
+        kinds = [type(module) for module in network.modules()]
+        with network.folded():
+            assert [type(module) for module in network.modules()] == kinds
 
 
 @needs_a_compiler
@@ -188,6 +217,22 @@ def test_a_compiled_training_does_what_a_plain_one_does(digits):
         ours = compiled.weights()[role]
         assert list(ours) == list(weights)
         assert all(torch.allclose(ours[name].float(), w.float(), atol=1e-4) for name, w in weights.items())
+
+
+@pytest.mark.usefixtures("one_block")
+def test_a_compiled_training_compiles_nothing_anew_from_step_to_step(digits, monkeypatch):
+    compiled = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda network, **_: compiled(network, backend="eager", dynamic=False))
+    monkeypatch.setattr(runtime, "_lacking", lambda _: "")
+    runtime.use(runtime.Settings("on"))
+    torch.compiler.reset()
+    loop = Training(tiny_spec("PeerAiD", n_train=192, precision="bfloat16"), digits, CPU)
+    graphs, before = [], counters["stats"]["unique_graphs"]
+    for _ in range(2):
+        loop.run_epoch(lambda: graphs.append(counters["stats"]["unique_graphs"] - before))
+    assert len(graphs) == 6
+    assert graphs[0] >= 3, "attacked with its norms folded, asked, and trained"
+    assert set(graphs) == {graphs[0]}
 
 
 @needs_a_compiler

@@ -46,14 +46,15 @@ class Classifier(nn.Module, ABC):
 
         Inside, the network answers the same but for rounding, in fewer operations, and must be neither trained nor
         saved. Under autocast the convolutions' weights are cast once for all passes. Afterwards it is as it was. A norm
-        in train mode stays where it is.
+        in train mode, or without running statistics, stays where it is.
         """
         kept = [
             (parent, name, norm, convolution, convolution.weight, convolution.bias)
             for parent in self.modules()
             for (_, convolution), (name, norm) in pairwise(parent.named_children())
             # exactly Conv2d: a subclass may do without the bias
-            if type(convolution) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and not norm.training
+            if type(convolution) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d)
+            if norm.running_mean is not None and not norm.training
         ]
         device = self.mean.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
