@@ -289,9 +289,8 @@ class Training:
             )
 
     def _weights_are_finite(self) -> bool:
-        return all(
-            bool(w.isfinite().all()) for network in self.networks.values() for w in network.state_dict().values()
-        )
+        weights = [w for network in self.networks.values() for w in network.state_dict().values()]
+        return bool(torch.stack([w.isfinite().all() for w in weights]).all())
 
     def _autocast(self) -> AbstractContextManager[object]:
         # no cache: a weight cast under no_grad would be reused in the update, and its gradient lost

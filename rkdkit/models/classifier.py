@@ -15,7 +15,7 @@ class Classifier(nn.Module, ABC):
     """A network that normalises its own input and shows its penultimate features.
 
     Subclasses define :meth:`trunk`. Where they register a batch norm right behind a convolution, that norm alone reads
-    what the convolution gives: :meth:`folded` goes by it.
+    what the convolution gives, and the convolution stands nowhere else: :meth:`folded` goes by it.
 
     Parameters
     ----------
