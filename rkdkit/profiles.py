@@ -230,6 +230,7 @@ class Setup:
     store : where runs are kept.
     dataset : the data.
     started : `time.perf_counter()` when it was asked for.
+    trains : methods whose runs the exhibit needs.
     """
 
     profile: Profile
@@ -239,6 +240,7 @@ class Setup:
     store: Store
     dataset: data.Dataset
     started: float
+    trains: tuple[str, ...]
 
     def specs(self, method: str, **changes: Any) -> list[RunSpec]:
         """Return the runs of a method, one a seed, as :meth:`Profile.spec`."""
@@ -255,7 +257,7 @@ class Setup:
             If the data are not there.
         """
         profile = dataclasses.replace(self.profile, **fields)
-        profile.spec("PeerAiD")
+        _check_runs(profile, self.trains)
         return dataclasses.replace(self, profile=profile, dataset=data.load(profile.dataset))
 
     @property
@@ -366,10 +368,8 @@ def setup(
     checks.one_of("test_iterate", profile.test_iterate, attacks.ITERATES)
     for method in profile.settings:
         methods.get(method).resolve(profile.settings[method])
-    # making a run checks every field
-    for method in trains:
-        profile.spec(method, teachers=tuple(Teacher(module="any", letter=g) for g in methods.get(method).guides))
-    profile.spec(profile.teacher_method, student=profile.teacher_network)
+    trains = tuple(trains)
+    _check_runs(profile, trains)
     if profile.select_on == "val" and profile.n_val == 0:
         raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
     dataset = data.load(profile.dataset)
@@ -379,7 +379,14 @@ def setup(
         checks.number(name, len(dataset.test) if asked is None else asked, low, len(dataset.test))
     seeds = tuple(range(int(seed), int(seed + n_seeds)))
     output_dir = output_folder(profile.name, given.get("output_dir"))
-    return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started)
+    return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started, trains)
+
+
+def _check_runs(profile: Profile, trains: Iterable[str]) -> None:
+    # making a run checks every field
+    for method in trains:
+        profile.spec(method, teachers=tuple(Teacher(module="any", letter=g) for g in methods.get(method).guides))
+    profile.spec(profile.teacher_method, student=profile.teacher_network)
 
 
 def output_folder(profile: str, output_dir: Any = None) -> Path:

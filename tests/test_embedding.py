@@ -97,7 +97,7 @@ def test_what_cannot_be_embedded_is_refused(digits, asked, error, message):
 
 
 def test_a_network_without_the_feature_layer_is_refused():
-    with pytest.raises(ValueError, match="Flatten does not show its penultimate features"):
+    with pytest.raises(ValueError, match="Flatten shows no penultimate features"):
         embedding.penultimate(torch.nn.Flatten(), torch.rand(1, 1, 2, 2))
 
 

@@ -220,12 +220,10 @@ def penultimate(network: torch.nn.Module, images: Tensor, batch_size: int = 256)
     ValueError
         If it is none of the kit's networks, which show their penultimate features.
     """
-    if not isinstance(network, models.Classifier):
-        raise ValueError(f"{type(network).__name__} does not show its penultimate features; a models.Classifier does.")
-    device = next(network.parameters()).device
+    shown, device = models.showing_features(network), next(network.parameters()).device
     with exact_arithmetic():
         starts = range(0, len(images), batch_size)
-        return torch.cat([network.features(images[i : i + batch_size].to(device)).cpu() for i in starts])
+        return torch.cat([shown.features(images[i : i + batch_size].to(device)).cpu() for i in starts])
 
 
 def silhouettes(features: Array, labels: npt.NDArray[np.int64], weights: Array) -> tuple[float, Array]:

@@ -129,16 +129,15 @@ def similarities(
     ValueError
         If the guide shows no features, or images or labels do not fit.
     """
-    if not isinstance(guide, models.Classifier):
-        raise ValueError(f"{type(guide).__name__} shows no penultimate features: it must be a models.Classifier.")
+    shown = models.showing_features(guide)
     checks.images(images)
-    checks.labels(labels, len(images), guide.num_classes)
+    checks.labels(labels, len(images), shown.num_classes)
     kinds = ((guide, None), (student, attack), (guide, attack))
     batches = zip(*(evaluation.perturbed(a, images, labels, by) for a, by in kinds), strict=True)
     found = []
     for batch in batches:
         with exact_arithmetic(), torch.no_grad(), attacks.attacked(guide):
-            natural, on_student, own = (guide.features(x) for x, _ in batch)
+            natural, on_student, own = (shown.features(x) for x, _ in batch)
         pairs = ((natural, on_student), (on_student, own), (natural, own))
         found.append(torch.stack([F.cosine_similarity(a, b) for a, b in pairs]))
     return torch.cat(found, dim=1).clamp(-1, 1).cpu()

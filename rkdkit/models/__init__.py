@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 import torch
 
 from rkdkit import checks
-from rkdkit.models.classifier import Classifier
+from rkdkit.models.classifier import Classifier, showing_features
 from rkdkit.models.costs import Cost, cost
 from rkdkit.models.mobilenet_v2 import MobileNetV2
 from rkdkit.models.preact import PreActResNet
 from rkdkit.models.resnet import ResNet
 from rkdkit.models.wide_resnet import SiLUWideResNet, WideResNet
 
-__all__ = ["ARCHITECTURES", "Classifier", "Cost", "build", "cost", "parse"]
+__all__ = ["ARCHITECTURES", "Classifier", "Cost", "build", "cost", "parse", "showing_features"]
 
 ARCHITECTURES: dict[str, Callable[..., Classifier]] = {
     "resnet18": lambda divisor, **shape: ResNet((2, 2, 2, 2), 64 // divisor, **shape),

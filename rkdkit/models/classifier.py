@@ -97,6 +97,19 @@ class Classifier(nn.Module, ABC):
         return logits
 
 
+def showing_features(network: nn.Module) -> Classifier:
+    """Return a network that shows its penultimate features, as the kit's own do.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    if not isinstance(network, Classifier):
+        raise ValueError(f"{type(network).__name__} shows no penultimate features: it must be a models.Classifier.")
+    return network
+
+
 def stages(
     block: Callable[[int, int, int], nn.Module], in_width: int, rows: Iterable[tuple[int, int, int]]
 ) -> nn.Sequential:
