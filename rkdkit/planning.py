@@ -194,7 +194,7 @@ class Plan:
 def _of_compiling() -> Iterator[str]:
     setting = runtime.current().compile
     if setting != "off":
-        which = "the longest of these trainings and attacks" if setting == "auto" else "all of it"
+        which = "on a CPU the longest of these trainings and attacks" if setting == "auto" else "all of it"
         yield (
             f"RKDKIT_COMPILE is {setting}: {which} may run compiled, which is not counted. That takes a minute or two "
             "for each network first; then a step is a few per cent faster at best on a CPU, and on a GPU nobody has "
