@@ -1,11 +1,12 @@
 """Evaluation by PGD-20 and by AutoAttack: the kit against foolbox and against pyautoattack, on the same network.
 
-python benchmarks/evaluation.py --network resnet18/4 --n 200 --n-autoattack 50
+python benchmarks/evaluation.py --profile small --n 200 --n-autoattack 50
 
-The network is trained by PGD-AT on the dataset first, so that some images withstand. With `--n 0` or
-`--n-autoattack 0` that part is left out.
+The network is a profile's PGD-AT student, whose run is kept in the store as any other: it is trained first where that
+was not done before. With `--n 0` or `--n-autoattack 0` that part is left out.
 """
 
+import copy
 import functools
 import warnings
 
@@ -15,24 +16,7 @@ import torch
 from measuring import alternately, arguments, device, matrix_products, rate, table
 from torch import Tensor
 
-from rkdkit import attacks, autoattack, data, evaluation, models, runtime
-from rkdkit.spec import RunSpec
-from rkdkit.training import Training
-
-
-def trained(dataset: data.Dataset, network: str, epochs: int, n_train: int) -> models.Classifier:
-    """Return a network that is somewhat robust, in the usual memory format."""
-    eps = data.source_of(dataset.name).eps
-    spec = RunSpec(
-        **{"method": "PGD-AT", "dataset": dataset.name, "student": network, "epochs": epochs, "n_train": n_train},
-        **{"eps": eps, "step_size": eps / 4, "attack_steps": 5, "schedule": "onecycle", "precision": "bfloat16"},
-    )
-    training = Training(spec, dataset, device())
-    for _ in range(epochs):
-        training.run_epoch()
-    student = training.networks["student"].eval()
-    assert isinstance(student, models.Classifier)
-    return student.to(memory_format=torch.contiguous_format)
+from rkdkit import attacks, autoattack, data, evaluation, models, profiles, runs, runtime
 
 
 def by_foolbox(network: models.Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
@@ -60,22 +44,21 @@ def main() -> None:
     """Measure and print."""
     given = arguments(
         __doc__,
-        dataset="digits",
-        network="resnet18/4",
-        epochs=10,
-        n_train=1000,
+        profile="quick",
+        epochs=0,
         n=256,
         n_autoattack=100,
         compile=["off", "on"],
         repetitions=3,
     )
     warnings.filterwarnings("ignore")
-    dataset = data.load(given.dataset)
-    network = trained(dataset, given.network, given.epochs, given.n_train)
-    own = models.build(given.network, network.num_classes, *dataset.channel_statistics)
-    own.load_state_dict(network.state_dict())
-    own.on(device()).eval()
-    eps = data.source_of(dataset.name).eps
+    setup = profiles.setup({"profile": given.profile, "epochs": given.epochs or None}, trains=["PGD-AT"])
+    print(setup)
+    [spec] = setup.specs("PGD-AT")
+    dataset, eps = setup.dataset, spec.eps
+    own = runs.ensure(spec).snapshot().load(device())
+    # the packages get the network in the usual memory format
+    network = copy.deepcopy(own).to(memory_format=torch.contiguous_format)
     x, y = data.to_float(dataset.test.images).to(device()), dataset.test.labels.to(device())
     rows = []
     for n, theirs, attack, warm_up, repetitions in (
