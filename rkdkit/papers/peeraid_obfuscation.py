@@ -1,10 +1,10 @@
 """PeerAiD, Table 7 and section 4.7: signs of obfuscated gradients."""
 
-import re
+from dataclasses import replace
 
 import pandas as pd
 
-from rkdkit import claims
+from rkdkit import attacks, claims
 from rkdkit.analysis.obfuscation import FEW, MANY
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity
@@ -24,19 +24,19 @@ def table_7() -> pd.DataFrame:
     return pd.concat([reported("peeraid", "Table 7"), table_1[table_1.method == "PeerAiD"]])
 
 
-def table_7_claims(measured: WhiteBox, usual: str = "pgd-20") -> list[Claim]:
+def table_7_claims(measured: WhiteBox, usual: attacks.PGD) -> list[Claim]:
     """Check the four signs by which the paper's section 4.7 rules out obfuscated gradients.
 
     Parameters
     ----------
     measured : PeerAiD by the attacks of `obfuscation.obfuscation_attacks`.
-    usual : the metric of the attack that measures robust accuracy.
+    usual : the attack that measures robust accuracy, as given there.
     """
+    few, as_usual, many = (str(replace(usual, steps=steps)).lower() for steps in (FEW, usual.steps, MANY))
 
     def under(metric: str, words: str = "") -> Quantity:
         return Quantity(f"accuracy under {words or attack_named(metric)}", measured.accuracy("PeerAiD", metric))
 
-    few, many = (re.sub(r"\d+", str(steps), usual, count=1) for steps in (FEW, MANY))
     fall, pair = measured.between("PeerAiD", few, many), f"{attack_named(few)} minus {attack_named(many)}"
     return [
         Claim(
@@ -51,11 +51,11 @@ def table_7_claims(measured: WhiteBox, usual: str = "pgd-20") -> list[Claim]:
             *below_guessing(under("unbounded", "the unbounded attack"), measured.num_classes),
         ),
         Claim(
-            f"One step is a weaker attack than {attack_named(usual)}.",
+            f"One step is a weaker attack than {attack_named(as_usual)}.",
             "PeerAiD, section 4.7",
             under("fgsm"),
-            under(usual),
-            measured.between("PeerAiD", "fgsm", usual),
+            under(as_usual),
+            measured.between("PeerAiD", "fgsm", as_usual),
         ),
         Claim(
             "An attack that sees no gradients (Square) is weaker than one that does.",
