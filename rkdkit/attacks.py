@@ -386,8 +386,9 @@ class DeepFool(Attack):
             for _ in range(self.steps):
                 x = found[left].requires_grad_(True)
                 logits = network(x)
-                right = logits.argmax(1) == labels[left]
-                if not right.any():
+                # a GPU is waited for here alone
+                right = (logits.argmax(1) == labels[left]).nonzero().squeeze(1)
+                if len(right) == 0:
                     break
                 step = _to_nearest_boundary(x, logits, labels[left], rivals[left])
                 left = left[right]

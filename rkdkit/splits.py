@@ -169,9 +169,10 @@ def _crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     mirrored = torch.rand((n, 1), generator=generator) < 0.5
     rows = top + torch.arange(height)
     columns = left + torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width))
-    at = torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(1, channels, 1, 1)
-    index = (*at, rows.view(n, 1, height, 1), columns.view(n, 1, 1, width))
-    return F.pad(images, (4, 4, 4, 4))[tuple(i.to(images.device, non_blocking=True) for i in index)]
+    here = images.device
+    at = torch.arange(n, device=here).view(n, 1, 1, 1), torch.arange(channels, device=here).view(1, channels, 1, 1)
+    drawn = _sent(rows.view(n, 1, height, 1), here), _sent(columns.view(n, 1, 1, width), here)
+    return F.pad(images, (4, 4, 4, 4))[*at, *drawn]
 
 
 def _cut_out(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -181,10 +182,16 @@ def _cut_out(images: Tensor, generator: torch.Generator) -> Tensor:
     def hidden(length: int) -> Tensor:
         start = torch.randint(0, length, (n, 1), generator=generator) - side // 2
         offset = torch.arange(length) - start
-        return ((offset >= 0) & (offset < side)).to(images.device, non_blocking=True)
+        return _sent((offset >= 0) & (offset < side), images.device)
 
     rows, columns = hidden(height), hidden(width)
     return images.masked_fill(rows.view(n, 1, height, 1) & columns.view(n, 1, 1, width), 0)
+
+
+def _sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """Return on `device` what was drawn on the CPU."""
+    # pinned, or the copy to a GPU would wait for what the GPU is at
+    return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True)
 
 
 def batches(
@@ -235,7 +242,7 @@ def _shuffled_passes(split: Split, size: int, order: torch.Generator) -> Iterato
     waiting = torch.empty(0, dtype=torch.int64, device=split.labels.device)
     while True:
         while len(waiting) < size:
-            shuffled = torch.randperm(len(split), generator=order).to(waiting.device)
+            shuffled = _sent(torch.randperm(len(split), generator=order), waiting.device)
             waiting = torch.cat([waiting, shuffled])
         yield waiting[:size]
         waiting = waiting[size:]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor, nn
 
 from rkdkit import data, methods, models
 from rkdkit.spec import RunSpec, Teacher
@@ -18,6 +19,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile("kit", deadline=None, max_examples=30)
 settings.load_profile("kit")
+
+
+class OneBlock(models.Classifier):
+    """A network of one convolution: compiled in seconds, trained in milliseconds."""
+
+    def __init__(self, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__(4, num_classes, mean, std)
+        self.stem = nn.Sequential(nn.Conv2d(len(mean), 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4))
+
+    def trunk(self, x: Tensor) -> Tensor:
+        return self.stem(x).relu().mean((2, 3))
 
 
 def tiny_spec(method: str = "PGD-AT", **changes: object) -> RunSpec:
@@ -53,6 +65,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of the test's own, which is also the default one meanwhile."""
     monkeypatch.setenv("RKDKIT_STORE", str(tmp_path / "store"))
     return Store()
+
+
+@pytest.fixture
+def one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "resnet18/16" be a network of one block."""
+    monkeypatch.setitem(models.ARCHITECTURES, "resnet18", lambda _, **shape: OneBlock(**shape))
 
 
 @pytest.fixture(scope="session")

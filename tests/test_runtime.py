@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import tiny_spec
-from torch import Tensor, nn
+from torch import nn
 from torch._dynamo.utils import counters
 
 from rkdkit import attacks, evaluation, models, runs, runtime
@@ -23,23 +23,6 @@ def _settings_of_one_test(monkeypatch):
     monkeypatch.delenv("RKDKIT_EVALUATION_BATCH", raising=False)
     yield
     runtime.use(None)
-
-
-class OneBlock(models.Classifier):
-    """A network small enough to be compiled in seconds."""
-
-    def __init__(self, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__(4, num_classes, mean, std)
-        self.stem = nn.Sequential(nn.Conv2d(len(mean), 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4))
-
-    def trunk(self, x: Tensor) -> Tensor:
-        return self.stem(x).relu().mean((2, 3))
-
-
-@pytest.fixture
-def one_block(monkeypatch):
-    """Let "resnet18/16" be a network of one block."""
-    monkeypatch.setitem(models.ARCHITECTURES, "resnet18", lambda _, **shape: OneBlock(**shape))
 
 
 def batch(n, seed=0, shape=(1, 8, 8)):

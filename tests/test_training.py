@@ -7,7 +7,6 @@ import pytest
 import torch
 from conftest import tiny_spec
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rkdkit import attacks, data, methods, models, profiles
 from rkdkit.determinism import generator
@@ -70,30 +69,6 @@ def test_no_method_makes_a_forward_pass_twice(digits, trained, method, of_the_st
     training.run_epoch()
     assert [role for role, *_ in passes].count("student") == of_the_student
     assert [role for role, *_ in passes].count("teacher") == of_the_teacher
-
-
-class Waits(TorchDispatchMode):
-    """Counts what would make the host wait for a GPU: a number, or a shape, that is known once it is computed."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        aten = torch.ops.aten
-        self.count += func.overloadpacket in {aten._local_scalar_dense, aten.nonzero, aten.equal, aten.masked_select}
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("method", methods.METHODS)
-def test_the_host_waits_for_the_device_once_an_epoch_and_not_in_every_step(digits, trained, method):
-    waits = []
-    for steps in (1, 3):
-        training = start(tiny_spec(method, n_train=64 * steps, batch_size=64), digits, trained)
-        with Waits() as counted:
-            training.run_epoch()
-        waits.append(counted.count)
-    assert waits[0] == waits[1] > 0
 
 
 def test_a_teacher_is_asked_in_eval_mode_and_stays_as_it_was(digits, trained):

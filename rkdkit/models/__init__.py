@@ -69,7 +69,7 @@ def build(name: str, num_classes: int, mean: Sequence[float], std: Sequence[floa
     """
     architecture, divisor = parse(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs', too
         network = ARCHITECTURES[architecture](divisor, num_classes=num_classes, mean=tuple(mean), std=tuple(std))
     network.architecture = name
     return network
