@@ -45,14 +45,14 @@ def main() -> None:
     """Measure and print."""
     given = arguments(
         __doc__,
-        method="PGD-AT",
-        network="resnet18/4",
-        precision="float32",
-        compile="off",
-        n=1280,
-        batch_size=128,
-        workers=0,
-        repetitions=3,
+        method=("PGD-AT", "whose epoch", "PGD-AT", "TRADES", "PeerAiD"),
+        network=("resnet18/4", "any of the kit's"),
+        precision=("float32", "of the kit's epoch; the plain one is in float32", "float32", "bfloat16"),
+        compile=("off", "whether the kit's networks are compiled", "off", "on"),
+        n=(1280, "random images of CIFAR's size"),
+        batch_size=(128, "images of them a step"),
+        workers=(0, "processes of the DataLoader"),
+        repetitions=(3, "rounds that count, after one that does not"),
     )
     train = dataset(given.n)
     networks = [models.build(given.network, 10, [0.5] * 3, [0.25] * 3, seed=seed).to(device()) for seed in (0, 1)]
@@ -69,11 +69,11 @@ def main() -> None:
         store = Store(Path(folder))
         done: list[runs.Run] = []
         candidates = {
-            "straightforward": functools.partial(plain, Step(given.method, *networks), loader),
+            "plain": functools.partial(plain, Step(given.method, *networks), loader),
             "kit": lambda: done.append(runs.ensure(RunSpec(**spec, seed=next(seeds)), store)),
         }
         taken = alternately(candidates, given.repetitions)
-    rows = [[name, spent, taken["straightforward"] / spent] for name, spent in taken.items()]
+    rows = [[name, spent, taken["plain"] / spent] for name, spent in taken.items()]
     table([f"an epoch of {given.n} images", "s", "times faster"], rows)
     within = statistics.median(run.training_seconds for run in done[1:])
     print(f"The kit's epoch itself took {within:.3g} s of it; the rest is start, snapshot and record.")

@@ -3,7 +3,7 @@
 python benchmarks/evaluation.py --profile small --n 200 --n-autoattack 50
 
 The network is a profile's PGD-AT student, whose run is kept in the store as any other: it is trained first where that
-was not done before. With `--n 0` or `--n-autoattack 0` that part is left out.
+was not done before.
 """
 
 import copy
@@ -44,12 +44,12 @@ def main() -> None:
     """Measure and print."""
     given = arguments(
         __doc__,
-        profile="quick",
-        epochs=0,
-        n=256,
-        n_autoattack=100,
-        compile=["off", "on"],
-        repetitions=3,
+        profile=("quick", "whose PGD-AT student is attacked", *profiles.PROFILES),
+        epochs=(0, "of its training; 0: the profile's"),
+        n=(256, "test images for PGD-20; 0: leave it out"),
+        n_autoattack=(100, "test images for AutoAttack; 0: leave it out"),
+        compile=(["off"], "whether the kit's network is compiled", "off", "on"),
+        repetitions=(3, "rounds that count; of PGD-20 after one that does not"),
     )
     warnings.filterwarnings("ignore")
     setup = profiles.setup({"profile": given.profile, "epochs": given.epochs or None}, trains=["PGD-AT"])
@@ -85,7 +85,10 @@ def main() -> None:
             robust = verdicts[name].float().mean().item()
             ratio = taken[first] / taken[name]
             rows.append([str(attack), len(verdicts[name]), name, taken[name], ratio, 100 * same, 100 * robust])
-        print(f"matrix products beside {attack}: {rate(taken['products']) / 1e9:.0f} GFLOP/s")
+        print(
+            f"Beside {attack}: float32 matrix products, the machine's ceiling, at "
+            f"{rate(taken['products']) / 1e9:.0f} GFLOP/s"
+        )
     table(["attack", "images", "by", "s", "times faster", "% same verdicts", "% withstand"], rows)
 
 

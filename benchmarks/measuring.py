@@ -3,12 +3,13 @@
 import argparse
 import ctypes
 import gc
+import itertools
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,17 +20,35 @@ from rkdkit import data
 SIZE = 8192 if torch.cuda.is_available() else 2048
 """Rows and columns of the ceiling's matrices: smaller ones leave most of a GPU idle."""
 
+NARROWEST = 10
+"""Columns of a table's cell at least: what is in it is not known when its header is printed."""
+
 Key = TypeVar("Key", bound=Hashable)
 
 
-def arguments(description: str, **defaults: object) -> argparse.Namespace:
-    """Read the command line: an option for each default, several values where the default is a list."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, default in defaults.items():
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def arguments(description: str, **options: tuple[object, str, *tuple[str, ...]]) -> argparse.Namespace:
+    """Read the command line.
+
+    Parameters
+    ----------
+    description : what the benchmark does.
+    options : of each its default, what it means, and the values it may have; it takes several where the default is a
+        list, whose elements say of which type.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
+    for name, (default, meaning, *values) in options.items():
         several = isinstance(default, list)
-        kind = type(default[0] if several else default)  # type: ignore[index]
         parser.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, default=default, nargs="+" if several else None, help=" "
+            f"--{name.replace('_', '-')}",
+            type=type(default[0] if several else default),  # type: ignore[index]
+            default=default,
+            nargs="+" if several else None,
+            choices=values or None,
+            help=meaning,
         )
     return parser.parse_args()
 
@@ -100,16 +119,14 @@ def dataset(n: int) -> data.Dataset:
     return data.Dataset("cifar10", images(n), images(10, seed=1), data.CIFAR10_CLASSES, "random")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows below a header, and first what they were measured on."""
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows below a header, each as soon as it is there, and first what they are measured on."""
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"\n{where}; torch {torch.__version__}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}\n")
-    texts = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    for i, row in enumerate(texts):
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
-        if i == 0:
-            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    widths = [max(len(name), NARROWEST) for name in header]
+    for row in itertools.chain([header, ["-" * width for width in widths]], rows):
+        texts = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
+        print(f"| {' | '.join(map(str.ljust, texts, widths))} |", flush=True)
 
 
 def _resident(field: str) -> int:

@@ -18,7 +18,13 @@ PRECISIONS = ("bfloat16", "float32")
 
 def main() -> None:
     """Measure and print."""
-    given = arguments(__doc__, profile="quick", methods=["PGD-AT", "PeerAiD"], seeds=5, epochs=0)
+    given = arguments(
+        __doc__,
+        profile=("quick", "the scale", *profiles.PROFILES),
+        methods=(["PGD-AT", "PeerAiD"], "any that need no teacher"),
+        seeds=(5, "trainings of each kind"),
+        epochs=(0, "of a training; 0: the profile's"),
+    )
     wanted = {"profile": given.profile, "n_seeds": given.seeds, "epochs": given.epochs or None}
     setup = profiles.setup(wanted, trains=given.methods)
     pairs = list(itertools.product(given.methods, PRECISIONS))

@@ -19,7 +19,11 @@ IMPORTS = {"import torch": "import torch", "from rkdkit import runs": "import to
 
 def main() -> None:
     """Measure and print."""
-    given = arguments(__doc__, network="resnet18/4", repetitions=5)
+    given = arguments(
+        __doc__,
+        network=("resnet18/4", "whose finished run is loaded: any of the kit's"),
+        repetitions=(5, "rounds that count, after one that does not"),
+    )
     imports = {name: lambda code=code: subprocess.run([sys.executable, "-c", code]) for name, code in IMPORTS.items()}
     spec = RunSpec(method="Natural", dataset="digits", student=given.network, n_train=128)
     with tempfile.TemporaryDirectory() as folder:

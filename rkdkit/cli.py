@@ -56,7 +56,9 @@ def methods_page() -> None:
     typer.echo(methods_page(), nl=False)
 
 
-_Names = Annotated[list[str] | None, typer.Argument(help="Exhibits; none: all of them.")]
+_Names = Annotated[
+    list[str] | None, typer.Argument(help="Exhibits, as fig1_peer_vs_teacher or fig1; none: all of them.")
+]
 _Profile = Annotated[str, typer.Option(help="smoke, quick, small or paper.")]
 _Parameter = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE, as in the notebook; repeatable.")
@@ -65,21 +67,23 @@ _Parameter = Annotated[
 
 def _asked(names: list[str] | None, profile: str, pairs: list[str] | None) -> tuple[dict[str, Path], dict[str, object]]:
     """Return the notebooks and parameters that a command line names; leave with a message if there are no such."""
-    from rkdkit import profiles
+    from rkdkit import profiles, runtime
 
     known = _notebooks()
+    short = {name.partition("_")[0]: name for name in known}  # "fig1"
     parameters: dict[str, object] = {"profile": profile}
     try:
-        wanted = {checks.one_of("exhibit", name, known): known[name] for name in names or known}
+        asked = [checks.one_of("exhibit", short.get(name, name), known) for name in names or known]
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
             if not equals or not name.isidentifier():
                 raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
             parameters[name] = _value(value)
         checks.one_of("profile", parameters["profile"], profiles.PROFILES)
+        runtime.current()  # refuses what the environment says wrongly
     except ValueError as error:
         sys.exit(str(error))
-    return wanted, parameters
+    return {name: known[name] for name in asked}, parameters
 
 
 @app.command()
@@ -88,15 +92,17 @@ def plan(
     profile: _Profile = "quick",
     parameter: _Parameter = None,
     calibration: Annotated[bool, typer.Option(help="Time a step of each kind on this machine.")] = True,
-    tflops: Annotated[float | None, typer.Option(help="Tell the time at this rate, too, in TFLOP/s.")] = None,
+    tflops: Annotated[float | None, typer.Option(help="A GPU's rate in TFLOP/s, to tell the time at, too.")] = None,
+    tflops_float32: Annotated[float | None, typer.Option(help="Its rate in float32, if that is another.")] = None,
 ) -> None:
     """Say what exhibits need before anything is trained: runs, work, memory, time. Nothing is written."""
     from rkdkit import planning
 
     wanted, parameters = _asked(names, profile, parameter)
     try:
-        if tflops is not None:
-            checks.number("tflops", tflops, planning.SLOWEST)
+        if tflops is None and tflops_float32 is not None:
+            raise ValueError("--tflops-float32 goes with --tflops, the rate in bfloat16.")
+        rates = None if tflops is None else planning.Rates(tflops, tflops_float32)
     except ValueError as error:
         sys.exit(str(error))
     with planning.planning() as asked:
@@ -107,7 +113,7 @@ def plan(
                 notes += planning.ask(notebook, parameters)
             except Exception as error:  # whatever the notebook raises, as when it is made
                 sys.exit(f"\n{name}: {type(error).__name__}: {error}")
-        typer.echo(planning.plan(asked, list(dict.fromkeys(notes)), calibrated=calibration).report(tflops))
+        typer.echo(planning.plan(asked, list(dict.fromkeys(notes)), calibrated=calibration).report(rates))
 
 
 @app.command()

@@ -11,6 +11,7 @@ import functools
 import io
 import itertools
 import json
+import math
 import statistics
 import textwrap
 import time
@@ -72,6 +73,7 @@ class Line:
     name : what it is.
     amount : how much of it is to be done.
     work : in floating-point operations, two to a multiply-add, of convolutions and linear layers.
+    float32 : how much of the work is done in float32.
     memory : at the peak of a training step, in bytes; 0 where nothing is trained.
     seconds : on this machine; 0 where it was not calibrated.
     at_most : whether it is an upper bound: an attack that leaves out images as soon as they are fooled.
@@ -82,6 +84,7 @@ class Line:
     name: str
     amount: str
     work: float
+    float32: float = 0.0
     memory: int = 0
     seconds: float = 0.0
     at_most: bool = False
@@ -91,6 +94,41 @@ class Line:
     def bound(self) -> str:
         """What stands before its numbers, of `BOUNDS`."""
         return BOUNDS[self.at_most, self.at_least]
+
+    def seconds_at(self, rates: "Rates") -> float:
+        """Return how long it takes at such rates."""
+        return ((self.work - self.float32) / rates.tflops + self.float32 / rates.in_float32) / 1e12
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a GPU keeps up, in 10^12 floating-point operations a second.
+
+    Attributes
+    ----------
+    tflops : in bfloat16, and in float32 where that is not given.
+    tflops_float32 : in float32; None: the same.
+
+    Raises
+    ------
+    ValueError
+        If a rate is not above 0.
+    """
+
+    tflops: float
+    tflops_float32: float | None = None
+
+    def __post_init__(self) -> None:
+        checks.number("--tflops", self.tflops, SLOWEST)
+        checks.number("--tflops-float32", self.in_float32, SLOWEST)
+
+    @property
+    def in_float32(self) -> float:
+        """The rate that float32 goes by."""
+        return self.tflops if self.tflops_float32 is None else self.tflops_float32
+
+    def __str__(self) -> str:
+        return f"{self.tflops:g}" + ("" if self.tflops_float32 is None else f" / {self.tflops_float32:g}") + " TFLOP/s"
 
 
 @dataclass(frozen=True)
@@ -126,53 +164,43 @@ class Plan:
         training, measuring, whole = (_sum("Total", *key, lines, self.cut_short) for key, lines in parts.items())
         return training, measuring, whole
 
-    def report(self, tflops: float | None = None) -> str:
+    def report(self, rates: Rates | None = None) -> str:
         """Return it as text of `WIDTH` columns.
 
         Parameters
         ----------
-        tflops : a rate in 10^12 floating-point operations a second, to tell the time at; None: no such time.
-
-        Raises
-        ------
-        ValueError
-            If the rate is not above 0.
+        rates : to tell the time at; None: no such time.
         """
-        if tflops is not None:
-            checks.number("tflops", tflops, SLOWEST)
-        here, rate = ["time here"] if self.device else [], [] if tflops is None else [f"at {tflops:g} TFLOP/s"]
+        here, rate = ["time here"] if self.device else [], [] if rates is None else [f"at {rates}"]
         groups: dict[str, list[list[str]]] = {}
         for line in (*self.trainings, *self.measurements, *self.totals):
-            groups.setdefault(line.heading, []).append(self._row(line, tflops))
+            groups.setdefault(line.heading, []).append(self._row(line, rates))
         return "\n".join(
             [
                 *_table(["", "", "work", "memory", *here, *rate], groups),
                 "",
-                *(
-                    part
-                    for said in (*self._answers(tflops), *self._explained(), *self.notes)
-                    for part in _wrapped(said)
-                ),
+                *(part for said in (*self._answers(rates), *self._explained(), *self.notes) for part in _wrapped(said)),
             ]
         )
 
-    def _row(self, line: Line, tflops: float | None) -> list[str]:
+    def _row(self, line: Line, rates: Rates | None) -> list[str]:
         memory = f"{line.memory / 2**20:,.0f} MiB" if line.memory else ""
         times = [line.seconds] if self.device else []
-        times += [] if tflops is None else [line.work / tflops / 1e12]
+        times += [] if rates is None else [line.seconds_at(rates)]
         numbers = [line.bound + _flop(line.work), memory, *(line.bound + duration(t) for t in times)]
         return [line.name, line.amount, *numbers]
 
-    def _answers(self, tflops: float | None) -> Iterator[str]:
-        if tflops is None:
+    def _answers(self, rates: Rates | None) -> Iterator[str]:
+        if rates is None:
             return
-        training, measuring, whole = (
-            f"{IN_WORDS[line.bound]}{_hours(line.work / tflops / 1e12)}" for line in self.totals
-        )
+        training, measuring, whole = (f"{IN_WORDS[line.bound]}{_hours(line.seconds_at(rates))}" for line in self.totals)
+        both = f"{rates.tflops:g} TFLOP/s in bfloat16 and {rates.in_float32:g} in float32"
         yield (
-            f"In all {whole} GPU-hours on a GPU that keeps up {tflops:g} TFLOP/s: {training} of training, {measuring} "
-            "of measuring. Small networks keep up a fraction of what a GPU is sold for; measuring is always in float32."
+            f"In all {whole} GPU-hours on a GPU that keeps up {both}: {training} of training, {measuring} of "
+            "measuring, which is always in float32. Small networks keep up a fraction of what a GPU is sold for."
         )
+        if rates.tflops_float32 is None:
+            yield "Most GPUs are several times slower in float32 than in bfloat16: tell by --tflops-float32 how fast."
         yield ""
 
     def _explained(self) -> Iterator[str]:
@@ -180,9 +208,11 @@ class Plan:
         yield f"Memory: the peak of a training step (networks, gradients, momentum, activations), {self.memory_is}."
         if self.device:
             yield f"Time here: on this machine ({self.device}), from steps timed now, without torch.compile."
-            yield from _of_compiling()
+            yield from _of_compiling(max((line.work for line in self.trainings), default=0))
         if any("taught by" in line.name for line in self.trainings):
             yield "Taught by a number: by the network of that line, at its last epoch unless another is named."
+        if self.measurements:
+            yield "5 x 1,000 images, say: five networks, or epochs of one, on as many images each."
         if self.totals[-1].at_most:
             yield "At most (<=): such an attack goes on with those images only that withstood it so far."
         if self.cut_short:
@@ -191,9 +221,11 @@ class Plan:
                 yield "About (~): some of it is at most so much, and something is not counted."
 
 
-def _of_compiling() -> Iterator[str]:
+def _of_compiling(work: float) -> Iterator[str]:
+    """Yield what `RKDKIT_COMPILE` may change, where it may change something: the largest work of a run is given."""
     setting = runtime.current().compile
-    if setting != "off":
+    least = runtime.LEAST_WORK.get(runs.default_device().type, math.inf)
+    if setting == "on" or (setting == "auto" and work / 2 >= least):
         which = "on a CPU the longest of these trainings and attacks" if setting == "auto" else "all of it"
         yield (
             f"RKDKIT_COMPILE is {setting}: {which} may run compiled, which is not counted. That takes a minute or two "
@@ -203,9 +235,9 @@ def _of_compiling() -> Iterator[str]:
 
 
 def _sum(heading: str, name: str, amount: str, lines: Sequence[Line], at_least: bool = False) -> Line:
-    work, seconds = (sum(getattr(line, part) for line in lines) for part in ("work", "seconds"))
+    work, float32, seconds = (sum(getattr(line, part) for line in lines) for part in ("work", "float32", "seconds"))
     memory = max((line.memory for line in lines), default=0)
-    return Line(heading, name, amount, work, memory, seconds, any(line.at_most for line in lines), at_least)
+    return Line(heading, name, amount, work, float32, memory, seconds, any(line.at_most for line in lines), at_least)
 
 
 def _table(header: Sequence[str], groups: Mapping[str, Sequence[Sequence[str]]]) -> Iterator[str]:
@@ -329,7 +361,7 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
     uncompiled = dataclasses.replace(runtime.current(), compile="off")
     with (
         mock.patch.object(runtime, "current", return_value=uncompiled),
-        track(total=len(kinds) + len(passes), desc="Calibrating" if calibrated else "Counting", unit="step") as bar,
+        track(total=len(kinds) + len(passes), desc="Timing steps" if calibrated else "Counting", unit="kind") as bar,
     ):
         for kind in kinds:
             bar.set_postfix_str(f"{kind.method} {kind.student}")
@@ -425,7 +457,8 @@ def _training(name: str, spec: RunSpec, finished: int, step: _Step) -> Line:
     work = left * steps * step.work + passes * steps * batch * _forward(spec.student, spec.dataset)
     seconds = step.seconds * work / step.work
     begun = f" ({finished} done)" if finished else ""
-    return Line(_heading(spec), name, f"{left} epochs of {steps:,} steps{begun}", work, memory, seconds)
+    float32 = work if spec.precision == "float32" else 0
+    return Line(_heading(spec), name, f"{left} epochs of {steps:,} steps{begun}", work, float32, memory, seconds)
 
 
 def _n_train(spec: RunSpec) -> int:
@@ -628,7 +661,7 @@ def _measured(
         of_forward, of_gradient = per_image.get((m.attacked, m.dataset, m.n), (0.0, 0.0))
         seconds = m.n * ((forward + len(m.judges)) * of_forward + gradient * of_gradient)
         name = "natural images" if m.attack is None else str(m.attack)
-        line = Line(f"Measuring on {m.dataset}", f"{name} on {m.attacked}", "", work, 0, seconds, at_most)
+        line = Line(f"Measuring on {m.dataset}", f"{name} on {m.attacked}", "", work, work, 0, seconds, at_most)
         alike.setdefault((name, m.attacked, m.dataset, m.n), []).append(line)
     return [
         _sum(lines[0].heading, lines[0].name, f"{len(lines):,} x {key[-1]:,} images", lines)

@@ -159,7 +159,7 @@ def test_the_command_line_names_what_is_wrong_before_any_work(checkout):
     assert "Traceback" not in unknown.stderr
     for arguments, message in [
         (["--profile", "quik"], "Unknown profile 'quik'. Did you mean 'quick'? Known: quick, smoke"),
-        (["fig1"], "Unknown exhibit 'fig1'"),
+        (["fig0"], "Unknown exhibit 'fig0'"),
         (["-p", "eps"], "takes NAME=VALUE, not 'eps'"),
     ]:
         done = run([*rkdkit, "figures", *arguments], checkout)

@@ -125,7 +125,7 @@ def test_what_needs_trained_networks_is_said_not_to_be_counted():
 def test_totals_are_marked_by_what_they_are():
     def total(at_most, cut_short):
         line = planning.Line("Measuring on digits", "AutoAttack", "", 7.2e15, at_most=at_most)
-        report = planning.Plan([], [line], [], "", "", cut_short).report(tflops=1.0)
+        report = planning.Plan([], [line], [], "", "", cut_short).report(planning.Rates(1))
         return re.search(r"all +(\S* ?7.2 PFLOP)", report)[1], re.search("In all (.*? GPU-hours)", report)[1]
 
     assert total(False, False) == ("7.2 PFLOP", "2.0 GPU-hours")
@@ -156,8 +156,9 @@ def test_runs_go_by_short_names_that_tell_them_apart():
 
 def test_a_report_fits_a_terminal_and_leaves_nothing_out():
     name = "12 " + " ".join(f"word{i}" for i in range(40))
-    line = planning.Line("Training", name, "123 epochs of 1,234 steps (45 done)", 1e18, 2**30, 1e5, True, True)
-    report = planning.Plan([line], [line], ["A note. " * 40], "a device", "counted", True).report(tflops=300)
+    line = planning.Line("Training", name, "123 epochs of 1,234 steps (45 done)", 1e18, 1e17, 2**30, 1e5, True, True)
+    plan = planning.Plan([line], [line], ["A note. " * 40], "a device", "counted", True)
+    report = plan.report(planning.Rates(300, 30))
     assert max(map(len, report.splitlines())) <= planning.WIDTH
     assert {f"word{i}" for i in range(40)} <= set(report.split())
 
@@ -336,11 +337,35 @@ def test_a_calibrated_plan_says_how_long(store, monkeypatch):
     plan = planned(asked, calibrated=True)
     assert all(line.seconds > 0 for line in (*plan.trainings, *plan.measurements))
     assert runtime.current().compile != "off", "that was the calibration's own setting"
-    report = plan.report(tflops=0.001)
+    report = plan.report(planning.Rates(0.001))
     assert "at 0.001 TFLOP/s" in report
-    assert "RKDKIT_COMPILE is auto" in report
+    assert "RKDKIT_COMPILE" not in report
     assert "cpu" in report or torch.cuda.is_available()
     assert not store.root.exists()
+    monkeypatch.setitem(runtime.LEAST_WORK, runs.default_device().type, max(x.work for x in plan.trainings) / 2)
+    assert "RKDKIT_COMPILE is auto" in plan.report()
+
+
+def test_float32_has_a_rate_of_its_own():
+    in_bfloat16 = planning.Line("Training", "1 PGD-AT", "", 6e15)
+    in_float32 = planning.Line("Measuring", "PGD-20", "", 2e15, float32=2e15)
+    plan = planning.Plan([in_bfloat16], [in_float32], [], "", "")
+
+    def hours(*rates):
+        return re.search(r"In all (\S+) GPU-hours .* of training, (\S+) of", plan.report(planning.Rates(*rates)), re.S)
+
+    assert hours(1).groups() == ("2.2", "0.56")
+    assert hours(2, 0.5).groups() == ("1.9", "1.1")
+    assert "at 2 / 0.5 TFLOP/s" in plan.report(planning.Rates(2, 0.5))
+
+
+def test_a_plan_knows_what_is_done_in_float32():
+    asked, _ = asked_for("fig1_peer_vs_teacher", **TINY, precision="bfloat16")
+    plan = planned(asked)
+    assert all(line.float32 == 0 < line.work for line in plan.trainings)
+    assert all(line.float32 == line.work for line in plan.measurements)
+    asked, _ = asked_for("fig1_peer_vs_teacher", **TINY)
+    assert all(line.float32 == line.work for line in planned(asked).trainings)
 
 
 @pytest.mark.parametrize(
@@ -352,13 +377,15 @@ def test_durations_are_told_in_their_unit(seconds, text):
 
 
 def test_the_command_line_plans(store):
-    done = rkdkit("plan", "fig1_peer_vs_teacher", "--profile", "smoke", "--no-calibration", "--tflops", "2")
+    done = rkdkit("plan", "fig1", "--profile", "smoke", "--no-calibration", "--tflops", "2")
     assert done.exit_code == 0, done.output
     table = done.stdout
     for line in ("Training on digits, seed 0\n", "1 PGD-AT resnet18/16 ", "3 epochs of 4 steps", "7 x 128 images"):
         assert line in table
     assert re.search(r"training +2 runs, 0 in the store +\d", table)
-    assert re.search(r"In all \S+ GPU-hours on a GPU that keeps up 2 TFLOP/s: \S+ of training, \S+ of measuring", table)
+    assert re.search(
+        r"In all \S+ GPU-hours on a GPU that keeps up 2 TFLOP/s .*?: \S+ of training, \S+ of\s+measuring", table, re.S
+    )
     assert "time here" not in table
     assert not store.root.exists()
 
@@ -367,7 +394,7 @@ def test_the_command_line_plans(store):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fig1"], "Unknown exhibit 'fig1'"),
+        (["fig0"], "Unknown exhibit 'fig0'"),
         (["--profile", "quik"], "Unknown profile 'quik'. Did you mean 'quick'?"),
         (["-p", "eps"], "takes NAME=VALUE, not 'eps'"),
         (
@@ -375,13 +402,22 @@ def test_the_command_line_plans(store):
             "fig1_peer_vs_teacher: UnknownNameError: Unknown parameter",
         ),
         (["fig1_peer_vs_teacher", "-p", "n_train=2000"], "digits has 1,300 training images"),
-        (["fig1_peer_vs_teacher", "--tflops", "0"], "tflops must be"),
+        (["fig1_peer_vs_teacher", "--tflops", "0"], "--tflops must be"),
+        (["fig1", "--tflops", "3", "--tflops-float32", "-1"], "--tflops-float32 must be"),
+        (["fig1", "--tflops-float32", "3"], "goes with --tflops"),
     ],
 )
 def test_the_command_line_names_what_is_wrong(arguments, message):
     done = rkdkit("plan", *arguments)
     assert done.exit_code == 1
     assert message in str(done.exception.code if isinstance(done.exception, SystemExit) else "") + done.output
+
+
+@pytest.mark.usefixtures("store")
+def test_the_command_line_refuses_what_the_environment_says_wrongly(monkeypatch):
+    monkeypatch.setenv("RKDKIT_COMPILE", "yes")
+    done = rkdkit("plan", "fig1")
+    assert (done.exit_code, str(done.exception)) == (1, "Unknown RKDKIT_COMPILE 'yes'. Known: auto, on, off.")
 
 
 def test_a_real_exhibit_trains_the_runs_that_were_planned(store):
