@@ -91,20 +91,20 @@ def rate(taken: float, times: int = 16) -> float:
 
 
 def peak_memory(work: Callable[[], object]) -> float | None:
-    """Return by how many MB a call's memory peaks above what is held before it; None where that cannot be told."""
+    """Return by how many MiB a call's memory peaks above what is held before it; None where that cannot be told."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     if not sys.platform.startswith("linux"):
         return None
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
     before = _resident("VmRSS")
     work()
-    return (_resident("VmHWM") - before) / 1e3
+    return (_resident("VmHWM") - before) / 2**10
 
 
 def images(n: int, size: int = 32, seed: int = 0) -> data.Split:
@@ -130,7 +130,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def _resident(field: str) -> int:
-    """Return a figure of this process's memory in KB."""
+    """Return a figure of this process's memory in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 

@@ -88,7 +88,7 @@ def main() -> None:
         batch_size=(128, "random images of CIFAR's size"),
         repetitions=(3, "rounds that count, after one that does not"),
     )
-    header = ["network", "method", "step", "precision", "compiled", "s", "times faster", "share of ceiling", "peak MB"]
+    header = ["network", "method", "step", "precision", "compiled", "s", "times faster", "share of ceiling", "peak MiB"]
     table(header, measured(given))
 
 
