@@ -30,9 +30,21 @@ def exact_arithmetic() -> Iterator[None]:
     """Hold a context in which a GPU's convolutions are deterministic, and float32 is neither TF32 nor autocast to less.
 
     Whatever the caller chose comes back afterwards.
+
+    Raises
+    ------
+    RuntimeError
+        If the caller chose it by `fp32_precision`, torch's newer settings: beside them torch refuses the older ones,
+        by which it is set here, and by which torch.compile asks.
     """
+    try:
+        chosen, _ = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError as error:
+        raise RuntimeError(
+            "torch's fp32_precision was set (torch.backends.fp32_precision, or one below it), which the kit cannot put "
+            "back. Leave it alone, in a fresh process; here float32 is never TF32, whatever is set."
+        ) from error
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    chosen = torch.get_float32_matmul_precision()
     with flags, torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         torch.set_float32_matmul_precision("highest")
         try:

@@ -137,6 +137,18 @@ def test_exact_arithmetic_uses_no_tf32_and_leaves_settings_as_they_were():
         torch.set_float32_matmul_precision("highest")
 
 
+def test_precision_set_by_torchs_newer_settings_is_refused_in_words():
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    try:
+        with pytest.raises(RuntimeError, match="fp32_precision was set"), exact_arithmetic():
+            pass
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = "tf32"  # as it is from the start
+    with exact_arithmetic():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_bad_images_are_refused(trained):
     with pytest.raises(ValueError, match="contain NaN"):
         evaluation.accuracy(trained, torch.full((1, 1, 8, 8), float("nan")), torch.tensor([0]))
