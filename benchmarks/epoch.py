@@ -3,6 +3,7 @@
 python benchmarks/epoch.py --method PGD-AT --network resnet18/4 --n 2560
 """
 
+import copy
 import functools
 import statistics
 import tempfile
@@ -47,7 +48,7 @@ def main() -> None:
         __doc__,
         method=("PGD-AT", "whose epoch", "PGD-AT", "TRADES", "PeerAiD"),
         network=("resnet18/4", "any of the kit's"),
-        precision=("float32", "of the kit's epoch; the plain one is in float32", "float32", "bfloat16"),
+        precision=("float32", "of the kit's epoch; bfloat16 adds a plain one", "float32", "bfloat16"),
         compile=("off", "whether the kit's networks are compiled", "off", "on"),
         n=(1280, "random images of CIFAR's size"),
         batch_size=(128, "images of them a step"),
@@ -69,11 +70,16 @@ def main() -> None:
         store = Store(Path(folder))
         done: list[runs.Run] = []
         candidates = {
-            "plain": functools.partial(plain, Step(given.method, *networks), loader),
-            "kit": lambda: done.append(runs.ensure(RunSpec(**spec, seed=next(seeds)), store)),
+            **{
+                f"plain, {precision}": functools.partial(
+                    plain, Step(given.method, *copy.deepcopy(networks), bfloat16=precision == "bfloat16"), loader
+                )
+                for precision in dict.fromkeys(["float32", given.precision])
+            },
+            f"kit, {given.precision}": lambda: done.append(runs.ensure(RunSpec(**spec, seed=next(seeds)), store)),
         }
         taken = alternately(candidates, given.repetitions)
-    rows = [[name, spent, taken["plain"] / spent] for name, spent in taken.items()]
+    rows = [[name, spent, taken["plain, float32"] / spent] for name, spent in taken.items()]
     table([f"an epoch of {given.n} images", "s", "times faster"], rows)
     within = statistics.median(run.training_seconds for run in done[1:])
     print(f"The kit's epoch itself took {within:.3g} s of it; the rest is start, snapshot and record.")

@@ -6,9 +6,11 @@ The network is a profile's PGD-AT student, whose run is kept in the store as any
 was not done before.
 """
 
+import argparse
 import copy
 import functools
 import warnings
+from collections.abc import Iterator
 
 import foolbox
 import pyautoattack
@@ -17,6 +19,9 @@ from measuring import alternately, arguments, device, matrix_products, rate, tab
 from torch import Tensor
 
 from rkdkit import attacks, autoattack, data, evaluation, models, profiles, runs, runtime
+
+PRODUCTS = "matrix products"
+"""The machine's ceiling."""
 
 
 def by_foolbox(network: models.Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
@@ -40,31 +45,19 @@ def by_kit(network: models.Classifier, x: Tensor, y: Tensor, attack: attacks.Att
     return evaluation.correct_predictions([network], x, y, attack)[0]
 
 
-def main() -> None:
-    """Measure and print."""
-    given = arguments(
-        __doc__,
-        profile=("quick", "whose PGD-AT student is attacked", *profiles.PROFILES),
-        epochs=(0, "of its training; 0: the profile's"),
-        n=(256, "test images for PGD-20; 0: leave it out"),
-        n_autoattack=(100, "test images for AutoAttack; 0: leave it out"),
-        compile=(["off"], "whether the kit's network is compiled", "off", "on"),
-        repetitions=(3, "rounds that count; of PGD-20 after one that does not"),
-    )
-    warnings.filterwarnings("ignore")
+def measured(given: argparse.Namespace) -> Iterator[list[object]]:
+    """Yield a row for the package and for each way of the kit's, attack by attack."""
     setup = profiles.setup({"profile": given.profile, "epochs": given.epochs or None}, trains=["PGD-AT"])
-    print(setup)
     [spec] = setup.specs("PGD-AT")
     dataset, eps = setup.dataset, spec.eps
     own = runs.ensure(spec).snapshot().load(device())
     # the packages get the network in the usual memory format
     network = copy.deepcopy(own).to(memory_format=torch.contiguous_format)
     x, y = data.to_float(dataset.test.images).to(device()), dataset.test.labels.to(device())
-    rows = []
-    for n, theirs, attack, warm_up, repetitions in (
-        (given.n, by_foolbox, attacks.PGD(eps, eps / 4, 20, "none"), 1, given.repetitions),
+    for n, theirs, attack, warm_up in (
+        (given.n, by_foolbox, attacks.PGD(eps, eps / 4, 20, "none"), 1),
         # long enough to need no warming up; what is compiled is compiled within its time
-        (given.n_autoattack, by_pyautoattack, autoattack.AutoAttack(eps), 0, given.repetitions),
+        (given.n_autoattack, by_pyautoattack, autoattack.AutoAttack(eps), 0),
     ):
         if n == 0:
             continue
@@ -78,18 +71,29 @@ def main() -> None:
             name = "kit, compiled" if mode == "on" else "kit"
             works[name] = functools.partial(by_kit, own, x[:n], y[:n], attack, mode)
         candidates = {name: functools.partial(judge, name, work) for name, work in works.items()}
-        taken = alternately({**candidates, "products": matrix_products(torch.float32)}, repetitions, warm_up)
+        taken = alternately({**candidates, PRODUCTS: matrix_products(torch.float32)}, given.repetitions, warm_up)
         first = next(iter(works))
         for name in works:
             same = (verdicts[name] == verdicts[first]).float().mean().item()
-            robust = verdicts[name].float().mean().item()
-            ratio = taken[first] / taken[name]
-            rows.append([str(attack), len(verdicts[name]), name, taken[name], ratio, 100 * same, 100 * robust])
-        print(
-            f"Beside {attack}: float32 matrix products, the machine's ceiling, at "
-            f"{rate(taken['products']) / 1e9:.0f} GFLOP/s"
-        )
-    table(["attack", "images", "by", "s", "times faster", "% same verdicts", "% withstand"], rows)
+            robust = int(verdicts[name].sum())
+            yield [str(attack), len(verdicts[name]), robust, name, taken[name], taken[first] / taken[name], 100 * same]
+        yield [str(attack), "", "", f"{PRODUCTS}: {rate(taken[PRODUCTS]) / 1e9:.0f} GFLOP/s", taken[PRODUCTS], "", ""]
+
+
+def main() -> None:
+    """Measure and print."""
+    given = arguments(
+        __doc__,
+        profile=("quick", "whose PGD-AT student is attacked", *profiles.PROFILES),
+        epochs=(0, "of its training; 0: the profile's"),
+        n=(256, "test images for PGD-20; 0: leave it out"),
+        n_autoattack=(100, "test images for AutoAttack; 0: leave it out"),
+        compile=(["off"], "whether the kit's network is compiled", "off", "on"),
+        repetitions=(3, "rounds that count; of PGD-20 after one that does not"),
+    )
+    warnings.filterwarnings("ignore")
+    header = ["attack", "images", "withstand", "by", "s", "times faster", "% same verdicts"]
+    table(header, measured(given))
 
 
 if __name__ == "__main__":

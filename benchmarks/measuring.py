@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 
 from rkdkit import data
+from rkdkit.determinism import exact_arithmetic
 
 SIZE = 8192 if torch.cuda.is_available() else 2048
 """Rows and columns of the ceiling's matrices: smaller ones leave most of a GPU idle."""
@@ -61,11 +62,12 @@ def device() -> torch.device:
 def seconds(work: Callable[[], object]) -> float:
     """Return the wall time of one call, what it started on a GPU included."""
     gc.collect()
-    _synchronise()
-    start = time.perf_counter()
-    work()
-    _synchronise()
-    return time.perf_counter() - start
+    with exact_arithmetic():  # or a GPU's TF32 would be compared with the kit's float32
+        _synchronise()
+        start = time.perf_counter()
+        work()
+        _synchronise()
+        return time.perf_counter() - start
 
 
 def alternately(candidates: Mapping[Key, Callable[[], object]], repetitions: int, warm_up: int = 1) -> dict[Key, float]:
@@ -126,7 +128,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     widths = [max(len(name), NARROWEST) for name in header]
     for row in itertools.chain([header, ["-" * width for width in widths]], rows):
         texts = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
-        print(f"| {' | '.join(map(str.ljust, texts, widths))} |", flush=True)
+        cells = (text.ljust(width) for text, width in zip(texts, widths, strict=True))
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def _resident(field: str) -> int:

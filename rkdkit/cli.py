@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -65,15 +65,20 @@ _Parameter = Annotated[
 ]
 
 
+def _in_full(name: str, known: Iterable[str]) -> str:
+    """Return the exhibit whose name begins with "fig1_" for "fig1", if there is just one; else the name itself."""
+    alike = [full for full in known if full.partition("_")[0] == name]
+    return alike[0] if len(alike) == 1 else name
+
+
 def _asked(names: list[str] | None, profile: str, pairs: list[str] | None) -> tuple[dict[str, Path], dict[str, object]]:
     """Return the notebooks and parameters that a command line names; leave with a message if there are no such."""
     from rkdkit import profiles, runtime
 
     known = _notebooks()
-    short = {name.partition("_")[0]: name for name in known}  # "fig1"
     parameters: dict[str, object] = {"profile": profile}
     try:
-        asked = [checks.one_of("exhibit", short.get(name, name), known) for name in names or known]
+        asked = [checks.one_of("exhibit", _in_full(name, known), known) for name in names or known]
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
             if not equals or not name.isidentifier():
@@ -92,8 +97,8 @@ def plan(
     profile: _Profile = "quick",
     parameter: _Parameter = None,
     calibration: Annotated[bool, typer.Option(help="Time a step of each kind on this machine.")] = True,
-    tflops: Annotated[float | None, typer.Option(help="A GPU's rate in TFLOP/s, to tell the time at, too.")] = None,
-    tflops_float32: Annotated[float | None, typer.Option(help="Its rate in float32, if that is another.")] = None,
+    tflops: Annotated[float | None, typer.Option(help="A GPU's sustained rate in bfloat16, in TFLOP/s.")] = None,
+    tflops_float32: Annotated[float | None, typer.Option(help="Its sustained rate in float32, without TF32.")] = None,
 ) -> None:
     """Say what exhibits need before anything is trained: runs, work, memory, time. Nothing is written."""
     from rkdkit import planning

@@ -34,16 +34,19 @@ def exact_arithmetic() -> Iterator[None]:
     Raises
     ------
     RuntimeError
-        If the caller chose it by `fp32_precision`, torch's newer settings: beside them torch refuses the older ones,
-        by which it is set here, and by which torch.compile asks.
+        If the caller chose less than float32 by `fp32_precision`, torch's newer settings: beside them torch refuses
+        the older ones, which this function and torch.compile use.
     """
+    refused = RuntimeError(
+        "torch's fp32_precision was set (torch.backends.fp32_precision, or one below it), which does not go with the "
+        "kit's own settings. Leave it alone, in a fresh process: the kit computes in plain float32 by itself."
+    )
     try:
         chosen, _ = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     except RuntimeError as error:
-        raise RuntimeError(
-            "torch's fp32_precision was set (torch.backends.fp32_precision, or one below it), which the kit cannot put "
-            "back. Leave it alone, in a fresh process; here float32 is never TF32, whatever is set."
-        ) from error
+        raise refused from error
+    if torch.backends.mkldnn.conv.fp32_precision not in ("none", "ieee"):  # type: ignore[attr-defined]
+        raise refused
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with flags, torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         torch.set_float32_matmul_precision("highest")

@@ -11,7 +11,6 @@ import functools
 import io
 import itertools
 import json
-import math
 import statistics
 import textwrap
 import time
@@ -102,7 +101,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a GPU keeps up, in 10^12 floating-point operations a second.
+    """What a GPU sustains, in 10^12 floating-point operations a second.
 
     Attributes
     ----------
@@ -119,8 +118,8 @@ class Rates:
     tflops_float32: float | None = None
 
     def __post_init__(self) -> None:
-        checks.number("--tflops", self.tflops, SLOWEST)
-        checks.number("--tflops-float32", self.in_float32, SLOWEST)
+        checks.number("tflops", self.tflops, SLOWEST)
+        checks.number("tflops_float32", self.in_float32, SLOWEST)
 
     @property
     def in_float32(self) -> float:
@@ -194,13 +193,12 @@ class Plan:
         if rates is None:
             return
         training, measuring, whole = (f"{IN_WORDS[line.bound]}{_hours(line.seconds_at(rates))}" for line in self.totals)
-        both = f"{rates.tflops:g} TFLOP/s in bfloat16 and {rates.in_float32:g} in float32"
         yield (
-            f"In all {whole} GPU-hours on a GPU that keeps up {both}: {training} of training, {measuring} of "
-            "measuring, which is always in float32. Small networks keep up a fraction of what a GPU is sold for."
+            f"In all {whole} GPU-hours at {rates}: {training} of training, {measuring} of measuring, which is always "
+            "in float32. Small networks reach a fraction of what a GPU is sold for."
         )
-        if rates.tflops_float32 is None:
-            yield "Most GPUs are several times slower in float32 than in bfloat16: tell by --tflops-float32 how fast."
+        if rates.tflops_float32 is None and self.totals[-1].float32:
+            yield "Most GPUs are far slower in float32 than in bfloat16: --tflops-float32 takes that rate (no TF32)."
         yield ""
 
     def _explained(self) -> Iterator[str]:
@@ -208,11 +206,11 @@ class Plan:
         yield f"Memory: the peak of a training step (networks, gradients, momentum, activations), {self.memory_is}."
         if self.device:
             yield f"Time here: on this machine ({self.device}), from steps timed now, without torch.compile."
-            yield from _of_compiling(max((line.work for line in self.trainings), default=0))
+            yield from _of_compiling()
         if any("taught by" in line.name for line in self.trainings):
             yield "Taught by a number: by the network of that line, at its last epoch unless another is named."
         if self.measurements:
-            yield "5 x 1,000 images, say: five networks, or epochs of one, on as many images each."
+            yield "'5 x 1,000 images' means five networks, or five epochs of one, on 1,000 images each."
         if self.totals[-1].at_most:
             yield "At most (<=): such an attack goes on with those images only that withstood it so far."
         if self.cut_short:
@@ -221,12 +219,10 @@ class Plan:
                 yield "About (~): some of it is at most so much, and something is not counted."
 
 
-def _of_compiling(work: float) -> Iterator[str]:
-    """Yield what `RKDKIT_COMPILE` may change, where it may change something: the largest work of a run is given."""
+def _of_compiling() -> Iterator[str]:
     setting = runtime.current().compile
-    least = runtime.LEAST_WORK.get(runs.default_device().type, math.inf)
-    if setting == "on" or (setting == "auto" and work / 2 >= least):
-        which = "on a CPU the longest of these trainings and attacks" if setting == "auto" else "all of it"
+    if setting != "off":
+        which = "on a CPU whatever takes several PFLOP" if setting == "auto" else "all of it"
         yield (
             f"RKDKIT_COMPILE is {setting}: {which} may run compiled, which is not counted. That takes a minute or two "
             "for each network first; then a step is a few per cent faster at best on a CPU, and on a GPU nobody has "
@@ -361,7 +357,7 @@ def plan(asked: Asked, notes: Sequence[str] = (), *, calibrated: bool = True) ->
     uncompiled = dataclasses.replace(runtime.current(), compile="off")
     with (
         mock.patch.object(runtime, "current", return_value=uncompiled),
-        track(total=len(kinds) + len(passes), desc="Timing steps" if calibrated else "Counting", unit="kind") as bar,
+        track(total=len(kinds) + len(passes), desc="Timing steps" if calibrated else "Counting", unit="item") as bar,
     ):
         for kind in kinds:
             bar.set_postfix_str(f"{kind.method} {kind.student}")

@@ -22,7 +22,10 @@ from rkdkit.training import Training
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 aten = torch.ops.aten
 
-KNOWN_ONCE_COMPUTED = {aten._local_scalar_dense, aten.nonzero, aten.equal, aten.masked_select}
+KNOWN_ONCE_COMPUTED = {
+    *(aten._local_scalar_dense, aten.nonzero, aten.equal, aten.masked_select, aten._unique2, aten.unique_dim),
+    *(aten.unique_consecutive, aten.bincount, aten.repeat_interleave),
+}
 """Their answer, or its shape, is known once it is computed: the host waits for a GPU."""
 
 INDEXING = {aten.index, aten.index_put, aten.index_put_}
@@ -39,11 +42,12 @@ class PretendedGPU(TorchDispatchMode):
     ----------
     waits : what the host waited for so far: operations, and copies. Only a copy from pinned memory to the GPU that is
         `non_blocking` is made while the host goes on.
+    autocasts : types of device that were autocast for.
     """
 
     def __init__(self):
         super().__init__()
-        self.waits = []
+        self.waits, self.autocasts = [], set()
         self._storages = {"GPU": set(), "pinned": set(), "anywhere": set()}
         self._calls = _Calls(self)
 
@@ -149,16 +153,23 @@ class _Calls(TorchFunctionMode):
 def gpu(monkeypatch):
     """Let there be a GPU whose autocast is the CPU's."""
     autocast, enabled, dtype = torch.autocast, torch.is_autocast_enabled, torch.get_autocast_dtype
-    monkeypatch.setattr(torch, "autocast", lambda _, *args, **how: autocast("cpu", *args, **how))
+
+    def of_the_cpu(device_type, *args, enabled=True, **how):
+        if enabled:
+            pretended.autocasts.add(device_type)
+        return autocast("cpu", *args, enabled=enabled, **how)
+
+    pretended = PretendedGPU()
+    monkeypatch.setattr(torch, "autocast", of_the_cpu)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: enabled("cpu"))
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: dtype("cpu"))
     monkeypatch.setattr(runs, "default_device", lambda: GPU)
-    with PretendedGPU() as pretended:
+    with pretended:
         yield pretended
 
 
-def one_block(device, seed=0):
-    """A network of one convolution; the fixture of that name says so."""
+def small_network(device, seed=0):
+    """A network of one block, if the fixture `one_block` is asked for."""
     return models.build("resnet18/16", 10, [0.5], [0.5], seed=seed).on(device).eval()
 
 
@@ -215,7 +226,7 @@ def start(method, digits, device, **changes):
         **{"extra": "some.npz", "extra_fraction": 0.25, "settings": (("warmup", 0.0),) if method == "IAD" else ()},
     }
     spec = tiny_spec(method, **{**chosen, **changes})
-    return Training(spec, digits, device, [one_block(device, seed=5) for _ in spec.teachers], extra)
+    return Training(spec, digits, device, [small_network(device, seed=5) for _ in spec.teachers], extra)
 
 
 @pytest.mark.usefixtures("one_block")
@@ -226,6 +237,7 @@ def test_a_gpu_trains_what_the_cpu_trains_and_no_step_waits_for_it(digits, gpu, 
     gpu.waits.clear()
     loss = training.run_epoch(lambda: waits.append(list(gpu.waits))).loss
     assert waits == [[], []]
+    assert gpu.autocasts == ({"cuda"} if precision == "bfloat16" else set())
     # at its end the losses and the weights are looked at, and torch's update_bn asks the norm's counter at each batch
     assert len(gpu.waits) == 3 + training.batches_per_epoch
     assert loss == pytest.approx(start(method, digits, CPU, precision=precision).run_epoch().loss, rel=1e-4)
@@ -259,9 +271,9 @@ def test_a_training_that_was_taken_from_a_gpu_goes_on_there(digits, method, aver
     ids=str,
 )
 def test_an_attack_on_a_gpu_finds_what_it_finds_on_the_cpu_and_waits_once_a_step_at_most(digits, gpu, attack, waits):
-    images, labels = some_digits(digits, one_block(CPU))
-    expected = attack.examples(one_block(CPU), images, labels, torch.Generator().manual_seed(0))
-    network, x, y, draw = one_block(GPU), images.to(GPU), labels.to(GPU), torch.Generator().manual_seed(0)
+    images, labels = some_digits(digits, small_network(CPU))
+    expected = attack.examples(small_network(CPU), images, labels, torch.Generator().manual_seed(0))
+    network, x, y, draw = small_network(GPU), images.to(GPU), labels.to(GPU), torch.Generator().manual_seed(0)
     gpu.waits.clear()
     found = attack.examples(network, x, y, draw)
     assert gpu.waits == ["aten.nonzero.default"] * waits
@@ -290,7 +302,7 @@ def test_an_evaluation_on_a_gpu_says_what_it_says_on_the_cpu(digits, attack):
     split = digits.test.take(slice(0, 12))
     kept, told = [], []
     for device in (CPU, GPU):
-        student, peer = one_block(device), one_block(device, seed=1)
+        student, peer = small_network(device), small_network(device, seed=1)
         kept.append(evaluation.logits([student, peer], split.images, split.labels, attack, batch_size=5))
         told.append(evaluation.correct_predictions([student], split.images, split.labels, attack))
     assert torch.allclose(*kept, atol=1e-5)
@@ -300,9 +312,9 @@ def test_an_evaluation_on_a_gpu_says_what_it_says_on_the_cpu(digits, attack):
 @pytest.mark.usefixtures("one_block", "gpu")
 def test_what_exhibits_measure_on_a_gpu_is_what_they_measure_on_the_cpu(digits):
     split, attack, found = digits.test.take(slice(0, 12)), attacks.PGD(0.1, 0.05, 1), []
-    images, labels = some_digits(digits, one_block(CPU))
+    images, labels = some_digits(digits, small_network(CPU))
     for device in (CPU, GPU):
-        guide, student = one_block(device, seed=1), one_block(device)
+        guide, student = small_network(device, seed=1), small_network(device)
         direction = landscape.random_direction(guide, 0)
         (loss,) = landscape.losses_at(guide, [direction], [(0.5,)], landscape.adversarial_loss(split, attack))
         similar = features.similarities(guide, student, split.images, split.labels, attack)

@@ -137,13 +137,23 @@ def test_exact_arithmetic_uses_no_tf32_and_leaves_settings_as_they_were():
         torch.set_float32_matmul_precision("highest")
 
 
-def test_precision_set_by_torchs_newer_settings_is_refused_in_words():
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+@pytest.mark.parametrize(
+    ("part", "precision"),
+    [
+        (torch.backends.cudnn.conv, "ieee"),
+        (torch.backends.cuda.matmul, "tf32"),
+        (torch.backends.mkldnn.conv, "bf16"),
+        (torch.backends.mkldnn.matmul, "bf16"),
+    ],
+)
+def test_precision_set_by_torchs_newer_settings_is_refused_in_words(part, precision):
+    before = part.fp32_precision
+    part.fp32_precision = precision
     try:
         with pytest.raises(RuntimeError, match="fp32_precision was set"), exact_arithmetic():
             pass
     finally:
-        torch.backends.cudnn.conv.fp32_precision = "tf32"  # as it is from the start
+        part.fp32_precision = before
     with exact_arithmetic():
         assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32

@@ -32,7 +32,8 @@ def table_7_claims(measured: WhiteBox, usual: attacks.PGD) -> list[Claim]:
     measured : PeerAiD by the attacks of `obfuscation.obfuscation_attacks`.
     usual : the attack that measures robust accuracy, as given there.
     """
-    few, as_usual, many = (str(replace(usual, steps=steps)).lower() for steps in (FEW, usual.steps, MANY))
+    few, many = (str(replace(usual, steps=steps)).lower() for steps in (FEW, MANY))
+    as_usual = str(usual).lower()
 
     def under(metric: str, words: str = "") -> Quantity:
         return Quantity(f"accuracy under {words or attack_named(metric)}", measured.accuracy("PeerAiD", metric))
