@@ -25,6 +25,12 @@ def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, epoch, purpose))
 
 
+_NEWER_SETTINGS = (
+    "torch's fp32_precision was set (torch.backends.fp32_precision, or one below it), which does not go with the kit's "
+    "own settings. Leave it alone, in a fresh process: the kit computes in plain float32 by itself."
+)
+
+
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Hold a context in which a GPU's convolutions are deterministic, and float32 is neither TF32 nor autocast to less.
@@ -34,19 +40,15 @@ def exact_arithmetic() -> Iterator[None]:
     Raises
     ------
     RuntimeError
-        If the caller chose less than float32 by `fp32_precision`, torch's newer settings: beside them torch refuses
-        the older ones, which this function and torch.compile use.
+        If the caller set `fp32_precision`, torch's newer settings, to what does not go with the older ones, which this
+        function and torch.compile use.
     """
-    refused = RuntimeError(
-        "torch's fp32_precision was set (torch.backends.fp32_precision, or one below it), which does not go with the "
-        "kit's own settings. Leave it alone, in a fresh process: the kit computes in plain float32 by itself."
-    )
     try:
         chosen, _ = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     except RuntimeError as error:
-        raise refused from error
+        raise RuntimeError(_NEWER_SETTINGS) from error
     if torch.backends.mkldnn.conv.fp32_precision not in ("none", "ieee"):  # type: ignore[attr-defined]
-        raise refused
+        raise RuntimeError(_NEWER_SETTINGS)
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with flags, torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         torch.set_float32_matmul_precision("highest")
