@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rkdkit.evaluation import CONFIDENCE, Estimate
+from rkdkit.statistics import CONFIDENCE, Estimate
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
 

@@ -1,4 +1,4 @@
-"""Accuracy under attack, with intervals. Always float32: a final model's robustness is not measured in less."""
+"""Accuracy under attack. Always float32: a final model's robustness is not measured in less."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,39 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, autoattack, checks, data, losses, runtime
+from rkdkit import attacks, autoattack, checks, data, losses, runtime, statistics
 from rkdkit.determinism import exact_arithmetic, generator
-
-CONFIDENCE = 0.95
-"""Of all intervals, unless one says otherwise."""
 
 BATCH_SIZE = 256
 """Images at once, unless `runtime` says otherwise."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured quantity with its 95 % interval.
-
-    Attributes
-    ----------
-    value, low, high : fractions, not per cent.
-    n : the number of test images behind it.
-    seeds : the number of trainings behind it.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    seeds: int = 1
-
-    def columns(self, name: str = "value") -> dict[str, float]:
-        """Return it as a row of a table of numbers: `name`, low, high, n and seeds."""
-        return {name: self.value, "low": self.low, "high": self.high, "n": self.n, "seeds": self.seeds}
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 @dataclass(frozen=True)
@@ -55,7 +27,7 @@ class Evaluation:
 
     correct: Mapping[str, Tensor]
 
-    def __getitem__(self, metric: str) -> Estimate:
+    def __getitem__(self, metric: str) -> statistics.Estimate:
         """Return the accuracy by a metric, with its 95 % interval.
 
         Raises
@@ -63,24 +35,10 @@ class Evaluation:
         UnknownNameError
             If that was not measured.
         """
-        return proportion(self.correct[checks.one_of("metric", metric, self.correct)])
+        return statistics.proportion(self.correct[checks.one_of("metric", metric, self.correct)])
 
     def __str__(self) -> str:
         return "\n".join(f"{metric}: {self[metric]} of {self[metric].n}" for metric in self.correct)
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """Two networks on the same images.
-
-    Attributes
-    ----------
-    difference : accuracy of the first minus that of the second, with its 95 % interval.
-    p_value : of McNemar's exact test that both are right equally often.
-    """
-
-    difference: Estimate
-    p_value: float
 
 
 def standard_attacks(
@@ -335,7 +293,7 @@ def per_image(
 
 def accuracy(
     network: nn.Module, images: Tensor, labels: Tensor, attack: attacks.Attack | None = None, *, seed: int = 0
-) -> Estimate:
+) -> statistics.Estimate:
     """Clean or robust accuracy of one network, with its Wilson interval.
 
     Parameters
@@ -347,109 +305,4 @@ def accuracy(
     ValueError
         As :func:`correct_predictions`.
     """
-    return proportion(correct_predictions([network], images, labels, attack, seed=seed)[0])
-
-
-def proportion(correct: Tensor, confidence: float = CONFIDENCE) -> Estimate:
-    """Share of True with its Wilson score interval.
-
-    Parameters
-    ----------
-    correct : (N,) bool, N at least 1.
-    confidence : of the interval.
-    """
-    from scipy.stats import binomtest
-
-    n, hits = len(correct), int(correct.sum())
-    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
-    return Estimate(hits / n, float(interval.low), float(interval.high), n)
-
-
-def paired_difference(first: Tensor, second: Tensor, confidence: float = CONFIDENCE) -> Estimate:
-    """Difference of two accuracies on the same images, with its 95 % interval (Newcombe 1998, method 10).
-
-    The pairing matters: two networks that fail on the same images are told apart by far fewer of them.
-
-    Parameters
-    ----------
-    first, second : (N,) bool, correctness on the same images.
-    confidence : of the interval.
-
-    Returns
-    -------
-    Estimate of mean(first) - mean(second), in [-1, 1].
-
-    Raises
-    ------
-    ValueError
-        If the two are not of one length.
-    """
-    if first.shape != second.shape:
-        raise ValueError(f"Paired results must be of one length, not {len(first)} and {len(second)}.")
-    p, q, n = proportion(first, confidence), proportion(second, confidence), len(first)
-    both, neither = int((first & second).sum()), int((~first & ~second).sum())
-    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
-    cross = float(both * neither - only_first * only_second)
-    if cross > 0:
-        cross = max(cross - n / 2, 0)
-    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
-    phi = cross / math.sqrt(margins) if margins else 0.0
-    down = _combined(p.value - p.low, q.high - q.value, phi)
-    up = _combined(p.high - p.value, q.value - q.low, phi)
-    value = p.value - q.value
-    return Estimate(value, max(value - down, -1.0), min(value + up, 1.0), n)
-
-
-def paired_test(first: Tensor, second: Tensor) -> PairedTest:
-    """Compare two networks on the same images: Newcombe's interval and McNemar's exact test.
-
-    Parameters
-    ----------
-    first, second : (N,) bool, correctness on the same images.
-
-    Raises
-    ------
-    ValueError
-        If the two are not of one length.
-    """
-    from scipy.stats import binomtest
-
-    difference = paired_difference(first, second)
-    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
-    disagreements = only_first + only_second
-    return PairedTest(difference, float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0)
-
-
-def over_seeds(
-    estimates: Sequence[Estimate], bounds: tuple[float, float] = (0.0, 1.0), confidence: float = CONFIDENCE
-) -> Estimate:
-    """Mean of one quantity over trainings that differ in their seed, the interval widened by their spread.
-
-    The test images are the same for every seed, so their uncertainty does not shrink with the number of seeds; the
-    seeds' own (Student's t) is added to it in quadrature. One seed's interval knows nothing of other seeds.
-
-    Parameters
-    ----------
-    estimates : one a seed, at least one.
-    bounds : where the quantity lies: (0, 1) for an accuracy, (-1, 1) for a difference; the interval stays within.
-    confidence : of the estimates' intervals, and of the result's.
-    """
-    from scipy.stats import t
-
-    k = len(estimates)
-    value, low, high = (math.fsum(getattr(e, name) for e in estimates) / k for name in ("value", "low", "high"))
-    spread = 0.0
-    if k > 1:
-        variance = math.fsum((e.value - value) ** 2 for e in estimates) / (k - 1)
-        spread = float(t.ppf((1 + confidence) / 2, k - 1)) * math.sqrt(variance / k)
-    return Estimate(
-        value,
-        max(value - math.hypot(value - low, spread), bounds[0]),
-        min(value + math.hypot(high - value, spread), bounds[1]),
-        estimates[0].n,
-        sum(e.seeds for e in estimates),
-    )
-
-
-def _combined(a: float, b: float, correlation: float) -> float:
-    return math.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))
+    return statistics.proportion(correct_predictions([network], images, labels, attack, seed=seed)[0])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rkdkit import attacks, data, evaluation, models
+from rkdkit import attacks, data, evaluation, models, statistics
 from rkdkit.checks import UnknownNameError
 
 
@@ -89,7 +89,7 @@ def test_more_steps_leave_fewer_images_right(trained, test_batch):
 def foolbox_accuracy(network, attack, images, labels, eps):
     model = foolbox.PyTorchModel(network, bounds=(0, 1))
     _, clipped, success = attack(model, images, labels, epsilons=eps)
-    return clipped, evaluation.proportion(~success)
+    return clipped, statistics.proportion(~success)
 
 
 def test_pgd_without_a_random_start_agrees_with_foolbox(trained, test_batch):
@@ -102,7 +102,7 @@ def test_pgd_without_a_random_start_agrees_with_foolbox(trained, test_batch):
     same = torch.isclose(ours, theirs, atol=1e-5).flatten(1).all(1).float().mean()
     assert same > 0.95
     right = evaluation.correct_predictions([trained], ours, labels)[0]
-    assert evaluation.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
+    assert statistics.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
 
 
 def test_pgd_with_a_random_start_agrees_with_foolbox_within_the_interval(trained, test_batch):
@@ -150,7 +150,7 @@ def test_mi_fgsm_agrees_with_foolbox_image_by_image(trained, test_batch, decay):
     ours = attacks.MIFGSM(0.1, 0.02, 10, decay)(trained, images, labels)
     assert torch.isclose(ours, theirs, atol=1e-5).flatten(1).all(1).float().mean() > 0.95
     right = evaluation.correct_predictions([trained], ours, labels)[0]
-    assert evaluation.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
+    assert statistics.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
 
 
 def test_mi_fgsm_agrees_with_foolbox_as_released_within_the_interval(trained, test_batch):
@@ -175,7 +175,7 @@ def test_deepfool_agrees_with_foolbox_image_by_image(trained, test_batch, candid
     ours = attacks.DeepFool(0.1, 20, candidates)(trained, images, labels)
     assert torch.isclose(ours, theirs, atol=1e-4).flatten(1).all(1).float().mean() > 0.95
     right = evaluation.correct_predictions([trained], ours, labels)[0]
-    assert evaluation.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
+    assert statistics.proportion(right).value == pytest.approx(robust.value, abs=2 / len(labels))
     assert 0.05 < robust.value < 0.95, "an attack that breaks all or nothing tells nothing apart"
 
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rkdkit import attacks, autoattack, claims, data, evaluation
+from rkdkit import attacks, autoattack, claims, data, evaluation, statistics
 from rkdkit.analysis.tutoring import Curve, TutoringCurves
 from rkdkit.determinism import exact_arithmetic
-from rkdkit.evaluation import Estimate
 from rkdkit.papers import peeraid
+from rkdkit.statistics import Estimate
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
@@ -23,7 +23,7 @@ def test_wilson_interval_agrees_with_its_formula(case):
     z, p = 1.959963984540054, hits / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    estimate = evaluation.proportion(torch.arange(n) < hits)
+    estimate = statistics.proportion(torch.arange(n) < hits)
     assert (estimate.value, estimate.n) == (p, n)
     assert estimate.low == pytest.approx(max(centre - half, 0), abs=1e-9)
     assert estimate.high == pytest.approx(min(centre + half, 1), abs=1e-9)
@@ -37,7 +37,7 @@ def paired(both, only_first, only_second, neither):
 
 def test_paired_interval_agrees_with_newcombes_published_example():
     # Newcombe 1998, Statistics in Medicine 17:2635, Table II: 36, 12, 2, 0 by method 10
-    estimate = evaluation.paired_difference(*paired(36, 12, 2, 0))
+    estimate = statistics.paired_difference(*paired(36, 12, 2, 0))
     assert estimate.value == pytest.approx(0.2)
     assert (round(estimate.low, 4), round(estimate.high, 4)) == (0.0569, 0.3404)
 
@@ -46,30 +46,30 @@ def test_paired_interval_covers_the_truth_95_times_of_100():
     random = np.random.RandomState(0)
     chances, covered, trials = [0.55, 0.2, 0.05, 0.2], 0, 2000
     for counts in random.multinomial(200, chances, trials):
-        estimate = evaluation.paired_difference(*paired(*counts))
+        estimate = statistics.paired_difference(*paired(*counts))
         covered += estimate.low <= 0.15 <= estimate.high
     assert 0.93 < covered / trials < 0.97
 
 
 def test_pairing_narrows_the_interval():
     a, b = paired(150, 20, 5, 25)
-    with_pairs = evaluation.paired_difference(a, b)
-    shuffled = evaluation.paired_difference(a, b[torch.randperm(200, generator=torch.Generator().manual_seed(0))])
+    with_pairs = statistics.paired_difference(a, b)
+    shuffled = statistics.paired_difference(a, b[torch.randperm(200, generator=torch.Generator().manual_seed(0))])
     assert with_pairs.high - with_pairs.low < shuffled.high - shuffled.low
 
 
 def test_paired_results_of_different_length_are_refused():
     with pytest.raises(ValueError, match="one length"):
-        evaluation.paired_difference(torch.ones(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool))
+        statistics.paired_difference(torch.ones(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool))
 
 
 def test_one_seed_keeps_its_interval_and_several_widen_it_by_their_spread():
     one = Estimate(0.5, 0.4, 0.6, 100)
-    alone = evaluation.over_seeds([one])
+    alone = statistics.over_seeds([one])
     assert (alone.low, alone.high, alone.seeds) == (pytest.approx(0.4), pytest.approx(0.6), 1)
-    alike = evaluation.over_seeds([one, one, one])
+    alike = statistics.over_seeds([one, one, one])
     assert (alike.low, alike.high, alike.seeds) == (pytest.approx(0.4), pytest.approx(0.6), 3)
-    apart = evaluation.over_seeds([Estimate(v, v - 0.1, v + 0.1, 100) for v in (0.4, 0.5, 0.6)])
+    apart = statistics.over_seeds([Estimate(v, v - 0.1, v + 0.1, 100) for v in (0.4, 0.5, 0.6)])
     t = 4.302652729911275  # Student's t, two degrees of freedom
     half = math.hypot(0.1, t * 0.1 / math.sqrt(3))
     assert (apart.value, apart.low, apart.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
@@ -218,12 +218,12 @@ def test_the_highest_of_many_epochs_is_judged_by_an_interval_for_all_of_them():
 
 
 def test_intervals_over_seeds_stay_where_the_quantity_lies():
-    rare = [evaluation.proportion(torch.arange(100) < hits) for hits in (0, 0, 5)]
-    assert evaluation.over_seeds(rare).low == 0.0
-    sure = [evaluation.proportion(torch.arange(100) >= hits) for hits in (0, 0, 5)]
-    assert evaluation.over_seeds(sure).high == 1.0
+    rare = [statistics.proportion(torch.arange(100) < hits) for hits in (0, 0, 5)]
+    assert statistics.over_seeds(rare).low == 0.0
+    sure = [statistics.proportion(torch.arange(100) >= hits) for hits in (0, 0, 5)]
+    assert statistics.over_seeds(sure).high == 1.0
     falls = [Estimate(v, v - 0.1, v + 0.1, 100) for v in (-0.9, -0.3)]
-    assert evaluation.over_seeds(falls, bounds=(-1.0, 1.0)).low == -1.0
+    assert statistics.over_seeds(falls, bounds=(-1.0, 1.0)).low == -1.0
 
 
 def test_a_network_that_answers_nan_is_refused_not_counted(trained, digits):
@@ -235,10 +235,10 @@ def test_a_network_that_answers_nan_is_refused_not_counted(trained, digits):
 
 def test_two_networks_are_compared_by_mcnemars_exact_test():
     # of 14 disagreements 12 one way: 2 * sum_{k<=2} C(14, k) / 2^14
-    tested = evaluation.paired_test(*paired(36, 12, 2, 0))
+    tested = statistics.paired_test(*paired(36, 12, 2, 0))
     assert tested.p_value == pytest.approx(2 * (1 + 14 + 91) / 2**14)
-    assert tested.difference == evaluation.paired_difference(*paired(36, 12, 2, 0))
-    assert evaluation.paired_test(*paired(5, 0, 0, 5)).p_value == 1.0
+    assert tested.difference == statistics.paired_difference(*paired(36, 12, 2, 0))
+    assert statistics.paired_test(*paired(5, 0, 0, 5)).p_value == 1.0
 
 
 def test_one_call_measures_a_network_by_the_usual_attacks(trained, digits):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from rkdkit import claims, runs
-from rkdkit.analysis import gradients, intervals
+from rkdkit import claims, runs, statistics
+from rkdkit.analysis import gradients
 from rkdkit.checks import UnknownNameError
 from rkdkit.papers import peeraid_pictures
 
@@ -83,13 +83,13 @@ def test_alignment_is_that_of_directions():
 def test_an_interval_of_a_mean_is_students():
     values = torch.tensor([0.1, 0.4, 0.2, 0.9]).double()
     theirs = stats.ttest_1samp(values.numpy(), 0).confidence_interval(0.95)
-    ours = intervals.mean(values, "nats")
+    ours = statistics.mean(values, "nats")
     assert (ours.low, ours.high, ours.n) == (pytest.approx(theirs.low), pytest.approx(theirs.high), 4)
     assert str(ours) == f"0.400 [{ours.low:.3f}, {ours.high:.3f}] nats"
-    both = intervals.over_seeds([ours, ours])
+    both = statistics.over_seeds([ours, ours])
     assert (both.low, both.seeds, both.unit) == (pytest.approx(ours.low), 2, "nats")
     with pytest.raises(ValueError, match="two images or more"):
-        intervals.mean(values[:1])
+        statistics.mean(values[:1])
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def measured(tmp_path_factory, digits):
 def test_networks_are_measured_on_the_same_images(measured):
     found, networks, digits = measured
     assert found.mean("student", "similarity").value == pytest.approx(1)
-    assert found.minus("peer", "student", "gini") == intervals.Measure(0, 0, 0, 40, 2)
+    assert found.minus("peer", "student", "gini") == statistics.Measure(0, 0, 0, 40, 2)
     assert found.mean("natural", "similarity").value < 0.999
     some = digits.test.take(slice(0, 40))
     network = networks["natural"][1].load("cpu").double()

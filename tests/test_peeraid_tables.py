@@ -7,9 +7,21 @@ import pytest
 import torch
 from test_evaluation import Threshold
 from test_notebooks import setup
-from test_students import TINY, made_up
+from test_comparisons import TINY, made_up
 
-from rkdkit import attacks, autoattack, claims, data, evaluation, figures, models, profiles, runs, students
+from rkdkit import (
+    attacks,
+    autoattack,
+    claims,
+    comparisons,
+    data,
+    evaluation,
+    figures,
+    models,
+    profiles,
+    runs,
+    statistics,
+)
 from rkdkit.analysis.obfuscation import obfuscation_attacks
 from rkdkit.analysis.transfer import transfer
 from rkdkit.papers import peeraid_averaging, peeraid_guides, peeraid_obfuscation, peeraid_transfer
@@ -66,8 +78,8 @@ def test_table_7s_claims_find_what_each_test_looks_for(changed, failing):
 def test_a_methods_accuracies_by_two_attacks_are_compared_image_by_image():
     measured = made_up({"PeerAiD": {"fgsm": 0.6, "pgd-20": 0.5}})
     seed = measured.evaluations["PeerAiD"][0].correct
-    assert measured.between("PeerAiD", "fgsm", "pgd-20") == evaluation.over_seeds(
-        [evaluation.paired_difference(seed["fgsm"], seed["pgd-20"])], bounds=(-1, 1)
+    assert measured.between("PeerAiD", "fgsm", "pgd-20") == statistics.over_seeds(
+        [statistics.paired_difference(seed["fgsm"], seed["pgd-20"])], bounds=(-1, 1)
     )
 
 
@@ -89,9 +101,9 @@ def test_a_table_may_have_its_metrics_in_rows():
 
 def test_transferred_examples_are_the_surrogates_and_the_same_for_all_methods(store):
     asked = setup(**TINY)
-    methods = students.train(asked, ["PGD-AT", "PeerAiD"]).chosen
+    methods = comparisons.train(asked, ["PGD-AT", "PeerAiD"]).chosen
     mobile = asked.changed(student=asked.profile.as_wide("mobilenetv2"))
-    surrogate = students.train(mobile, ["PGD-AT"]).chosen
+    surrogate = comparisons.train(mobile, ["PGD-AT"]).chosen
     assert surrogate["PGD-AT"][0].architecture == "mobilenetv2/16"
     by = {metric: asked.test_attacks()[metric] for metric in ("fgsm", "pgd-20")}
     both = {"mobilenetv2": surrogate["PGD-AT"], "itself": methods["PGD-AT"]}
@@ -123,8 +135,8 @@ def test_table_6_is_read_by_surrogate_and_its_claims_look_at_each():
 
 def test_averages_come_from_the_same_training_and_start_where_the_rate_drops(store):
     asked = setup(**TINY)
-    trained = students.train(asked, ["PGD-AT", "PeerAiD"])
-    chosen = students.with_and_without_averages(asked, trained)
+    trained = comparisons.train(asked, ["PGD-AT", "PeerAiD"])
+    chosen = comparisons.with_and_without_averages(asked, trained)
     assert list(chosen) == ["PGD-AT", "PGD-AT + SWA", "PeerAiD", "PeerAiD + SWA"]
     for name, (snapshot,) in chosen.items():
         assert snapshot.role == ("student_averaged" if "SWA" in name else "student")

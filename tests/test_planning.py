@@ -8,7 +8,7 @@ from conftest import ROOT, tiny_spec
 from torch import nn
 from typer.testing import CliRunner
 
-from rkdkit import attacks, autoattack, cli, data, models, planning, profiles, runs, runtime, students
+from rkdkit import attacks, autoattack, cli, comparisons, data, models, planning, profiles, runs, runtime
 from rkdkit.analysis import features, landscape
 from rkdkit.papers import peeraid
 from rkdkit.runs import Asked, Measurement
@@ -46,7 +46,7 @@ def table_1(tmp_path_factory):
         asked, _ = asked_for("tab1_white_box", **TINY)
         setup = profiles.setup(TINY, teacher_method="TRADES")
         assert not any(setup.store.root.iterdir())
-        yield asked, setup, students.train(setup, peeraid.TABLE_1)
+        yield asked, setup, comparisons.train(setup, peeraid.TABLE_1)
 
 
 def test_figure_1_needs_a_teacher_and_peeraid(store):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from test_notebooks import setup
 
-from rkdkit import claims, data, profiles, runs, students
+from rkdkit import claims, comparisons, data, profiles, runs
 from rkdkit.analysis import trajectories
-from rkdkit.analysis.intervals import Measure
 from rkdkit.analysis.trajectories import Answers, Family, Trajectories
 from rkdkit.checks import UnknownNameError
 from rkdkit.papers import rkd_trajectories
+from rkdkit.statistics import Measure
 
 
 def test_difficulty_is_the_mean_loss_over_the_epochs():
@@ -178,8 +178,8 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
         asked = profiles.setup({"profile": "smoke", **TINY}, **profiles.rkd("smoke", two_classes=True))
-        families = students.families(asked, ["PGD-AT", "Natural"], [0.3], early_stop=0.3)
-        return asked, families, students.rankers(asked)
+        families = comparisons.families(asked, ["PGD-AT", "Natural"], [0.3], early_stop=0.3)
+        return asked, families, comparisons.rankers(asked)
 
 
 def test_a_family_is_a_teacher_and_its_students(trained):
@@ -250,9 +250,9 @@ def test_trainings_that_do_not_fit_are_refused(trained):
         ([0.3], 0.9, "early_stop=0.9 of 3 epochs comes nearest to the last snapshot"),
     ):
         with pytest.raises(ValueError, match=message):
-            students.families(asked, ["Natural"], shares, early_stop)
+            comparisons.families(asked, ["Natural"], shares, early_stop)
     with pytest.raises(ValueError, match="Set a lower early_stop, more epochs or a smaller snapshot_every"):
-        students.families(asked.changed(snapshot_every=3), ["Natural"], [0.3], 0.25)
+        comparisons.families(asked.changed(snapshot_every=3), ["Natural"], [0.3], 0.25)
 
 
 @pytest.mark.parametrize("name", profiles.PROFILES)

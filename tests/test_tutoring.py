@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_spec
 from test_figures import saved_extents
 
-from rkdkit import attacks, claims, evaluation, figures, models, runs
+from rkdkit import attacks, claims, figures, models, runs, statistics
 from rkdkit.analysis import features
 from rkdkit.analysis.peer_tutoring import BY_PEER, BY_TEACHER, CURVES, PeerTutoring, peer_tutoring
 from rkdkit.analysis.tutoring import Curve
@@ -92,7 +92,7 @@ def test_guides_of_snapshots_are_measured_on_the_images_they_are_judged_on(pupil
     }.items():
         judges, by, attacked = asked
         (correct,) = runs.correct_predictions(judges, split, by, attacked)
-        assert measured["peer", quantity] == evaluation.proportion(correct)
+        assert measured["peer", quantity] == statistics.proportion(correct)
     fresh = features.similarities(peer.load(), student.load(), split.images, split.labels, attack)
     again = features.guidance({"peer": [peer]}, {"peer": [student]}, digits, attack, n=20)
     for name, cosines in zip(features.COSINES, fresh, strict=True):

@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rkdkit import attacks, checks, data, evaluation, models
-from rkdkit.analysis import intervals
+from rkdkit import attacks, checks, data, evaluation, models, statistics
 from rkdkit.determinism import exact_arithmetic, generator
 from rkdkit.progress import track
 from rkdkit.runs import Snapshot
@@ -75,16 +74,16 @@ class Embedding:
     points: pd.DataFrame
     scores: Mapping[str, Mapping[str, Sequence[Scores]]]
 
-    def silhouette(self, network: str, examples: str) -> intervals.Measure:
+    def silhouette(self, network: str, examples: str) -> statistics.Measure:
         """Return the mean silhouette, over all seeds, with a bootstrap interval."""
         of_seeds = self.scores[network][examples]
-        return intervals.over_seeds([_interval(s.value, s.resampled, s.n) for s in of_seeds], (-1, 1))
+        return statistics.over_seeds([_interval(s.value, s.resampled, s.n) for s in of_seeds], (-1, 1))
 
-    def minus(self, first: str, second: str, examples: str) -> intervals.Measure:
+    def minus(self, first: str, second: str, examples: str) -> statistics.Measure:
         """Return the paired difference of two networks' mean silhouettes, over all seeds."""
         pairs = zip(self.scores[first][examples], self.scores[second][examples], strict=True)
         differences = [_interval(a.value - b.value, a.resampled - b.resampled, a.n) for a, b in pairs]
-        return intervals.over_seeds(differences, (-2, 2))
+        return statistics.over_seeds(differences, (-2, 2))
 
     def table(self) -> pd.DataFrame:
         """Return the numbers drawn: the points, and a row a network and examples with image "all": the silhouette."""
@@ -286,7 +285,7 @@ def _points(features: Mapping[str, Array], selection: Selection, seed: int) -> p
     )
 
 
-def _interval(value: float, resampled: Array, n: int) -> intervals.Measure:
-    tail = 50 * (1 - evaluation.CONFIDENCE)
+def _interval(value: float, resampled: Array, n: int) -> statistics.Measure:
+    tail = 50 * (1 - statistics.CONFIDENCE)
     low, high = np.percentile(resampled, [tail, 100 - tail])
-    return intervals.Measure(value, min(float(low), value), max(float(high), value), n)
+    return statistics.Measure(value, min(float(low), value), max(float(high), value), n)

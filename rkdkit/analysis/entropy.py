@@ -7,9 +7,9 @@ import pandas as pd
 from torch import Tensor
 
 from rkdkit import data
-from rkdkit.analysis.intervals import Measure, mean, over_seeds
 from rkdkit.progress import track
 from rkdkit.runs import Run, per_image
+from rkdkit.statistics import Measure, mean, over_seeds
 from rkdkit.store import Store
 
 

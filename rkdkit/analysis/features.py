@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data, evaluation, models, runs
-from rkdkit.analysis import intervals
+from rkdkit import attacks, checks, data, evaluation, models, runs, statistics
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.progress import track
 from rkdkit.runs import Snapshot, correct_predictions
@@ -37,20 +36,20 @@ class Guidance:
     measured: Mapping[str, Mapping[str, Sequence[Tensor]]]
     num_classes: int
 
-    def __getitem__(self, asked: tuple[str, str]) -> evaluation.Estimate:
+    def __getitem__(self, asked: tuple[str, str]) -> statistics.Estimate:
         """Return a quantity of a guide, over all seeds: ``measured["peer", "f(x)"]``."""
         guide, quantity = asked
         of_seeds = self.measured[guide][quantity]
         if quantity in COSINES:
             return mean_similarity(of_seeds)
-        return evaluation.over_seeds([evaluation.proportion(correct) for correct in of_seeds])
+        return statistics.over_seeds([statistics.proportion(correct) for correct in of_seeds])
 
-    def minus(self, first: tuple[str, str], second: tuple[str, str]) -> evaluation.Estimate:
+    def minus(self, first: tuple[str, str], second: tuple[str, str]) -> statistics.Estimate:
         """Paired difference of two accuracies, or of two cosines, each (guide, quantity), over all seeds."""
         pairs = list(zip(*(self.measured[guide][quantity] for guide, quantity in (first, second)), strict=True))
         if first[1] in COSINES:
             return mean_similarity([a - b for a, b in pairs], bounds=(-2.0, 2.0))
-        return evaluation.over_seeds([evaluation.paired_difference(a, b) for a, b in pairs], bounds=(-1.0, 1.0))
+        return statistics.over_seeds([statistics.paired_difference(a, b) for a, b in pairs], bounds=(-1.0, 1.0))
 
     def table(self) -> pd.DataFrame:
         """Return the numbers: guide, quantity, value and its interval (accuracies as fractions), n, seeds."""
@@ -143,7 +142,7 @@ def similarities(
     return torch.cat(found, dim=1).clamp(-1, 1).cpu()
 
 
-def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-1.0, 1.0)) -> intervals.Measure:
+def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-1.0, 1.0)) -> statistics.Measure:
     """Mean over images with its 95 % interval, then over seeds.
 
     Parameters
@@ -151,7 +150,7 @@ def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-
     of_seeds : (N,) cosines, or paired differences of cosines, one tensor a seed; N at least 2.
     bounds : where they lie; the interval stays within.
     """
-    return intervals.over_seeds([intervals.mean(values.double()) for values in of_seeds], bounds)
+    return statistics.over_seeds([statistics.mean(values.double()) for values in of_seeds], bounds)
 
 
 def _kept_similarities(

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data
-from rkdkit.analysis import intervals
+from rkdkit import attacks, checks, data, statistics
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.progress import track
 from rkdkit.runs import Snapshot, default_device
@@ -45,14 +44,14 @@ class SemanticGradients:
     classes: tuple[str, ...]
     pictures: Mapping[str, Tensor]
 
-    def mean(self, network: str, measure: str) -> intervals.Measure:
+    def mean(self, network: str, measure: str) -> statistics.Measure:
         """Return the mean over the images, over all seeds."""
-        return intervals.over_seeds([intervals.mean(values) for values in self.values[network][measure]], (0, 1))
+        return statistics.over_seeds([statistics.mean(values) for values in self.values[network][measure]], (0, 1))
 
-    def minus(self, first: str, second: str, measure: str) -> intervals.Measure:
+    def minus(self, first: str, second: str, measure: str) -> statistics.Measure:
         """Return the paired difference of two networks, over all seeds."""
         pairs = zip(self.values[first][measure], self.values[second][measure], strict=True)
-        return intervals.over_seeds([intervals.mean(a - b) for a, b in pairs], (-1, 1))
+        return statistics.over_seeds([statistics.mean(a - b) for a, b in pairs], (-1, 1))
 
     def table(self) -> pd.DataFrame:
         """Return the numbers: network, measure, image, class, value, its interval, n and seeds.

@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data, evaluation, runs
-from rkdkit.analysis import intervals
+from rkdkit import attacks, checks, data, evaluation, runs, statistics
 from rkdkit.determinism import generator
 from rkdkit.progress import track
 from rkdkit.runs import Snapshot
@@ -55,11 +54,11 @@ class Landscape:
     surfaces: Mapping[str, Tensor]
     n_surface: int
 
-    def rise(self, network: str) -> intervals.Measure:
+    def rise(self, network: str) -> statistics.Measure:
         """Return the mean rise of the loss over the line above that at the network itself, over all seeds."""
         return _over_directions([mean_rise(profile) for profile in self.profiles[network]])
 
-    def rise_minus(self, first: str, second: str) -> intervals.Measure:
+    def rise_minus(self, first: str, second: str) -> statistics.Measure:
         """Return the paired difference of two networks' mean rises, over all seeds."""
         pairs = zip(self.profiles[first], self.profiles[second], strict=True)
         return _over_directions([mean_rise(a) - mean_rise(b) for a, b in pairs])
@@ -281,7 +280,7 @@ def _norms(filters: Tensor) -> Tensor:
     return norms
 
 
-def _over_directions(of_seeds: Sequence[Tensor]) -> intervals.Measure:
+def _over_directions(of_seeds: Sequence[Tensor]) -> statistics.Measure:
     """Return the mean of (directions, N) values; directions count like seeds, for they are drawn like them."""
-    per_seed = [intervals.over_seeds([intervals.mean(values, "nats") for values in each]) for each in of_seeds]
-    return intervals.over_seeds([replace(measure, seeds=1) for measure in per_seed])
+    per_seed = [statistics.over_seeds([statistics.mean(values, "nats") for values in each]) for each in of_seeds]
+    return statistics.over_seeds([replace(measure, seeds=1) for measure in per_seed])

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from rkdkit import checks, data
-from rkdkit.analysis.intervals import Measure, mean, over_seeds
 from rkdkit.analysis.trajectories import BY_IMAGE, difficulty, gap, trajectory
 from rkdkit.progress import track
 from rkdkit.runs import Run
+from rkdkit.statistics import Measure, mean, over_seeds
 from rkdkit.store import Store
 
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rkdkit import attacks, data, evaluation
-from rkdkit.analysis.intervals import Measure, mean, over_seeds
+from rkdkit import attacks, data, statistics
 from rkdkit.progress import track
 from rkdkit.runs import Run, per_image
+from rkdkit.statistics import Measure, mean, over_seeds
 from rkdkit.store import Store
 
 BY_IMAGE = Sequence[Tensor]
@@ -227,7 +227,7 @@ def trajectories(
     Parameters
     ----------
     ranked_by : the networks whose training says how difficult each natural image is, one a seed and in no family: an
-        image that a network happened to find hard is less hard for any other. `students.rankers` trains some.
+        image that a network happened to find hard is less hard for any other. `comparisons.rankers` trains some.
     families : by the teacher's method.
     split : the images, usually test images.
     attack : makes the adversarial ones.
@@ -246,7 +246,7 @@ def trajectories(
         if run.spec in [compared.spec for compared in every_run]:
             raise ValueError(
                 f"{run.spec} would rank the images that it is compared on, and what it happened to find hard is less "
-                "hard for any other network: rank by a training that is in no family, as students.rankers does."
+                "hard for any other network: rank by a training that is in no family, as comparisons.rankers does."
             )
     for family in families.values():
         for teacher, student in zip(family.teacher, family.plain, strict=True):
@@ -288,12 +288,12 @@ def trajectories(
 
 
 def _mean(values: Tensor) -> Measure:
-    return Measure(**vars(evaluation.proportion(values))) if values.dtype == torch.bool else mean(values)
+    return Measure(**vars(statistics.proportion(values))) if values.dtype == torch.bool else mean(values)
 
 
 def _paired(first: Tensor, second: Tensor) -> Measure:
     if first.dtype == torch.bool:
-        return Measure(**vars(evaluation.paired_difference(first, second)))
+        return Measure(**vars(statistics.paired_difference(first, second)))
     return mean(first - second)
 
 

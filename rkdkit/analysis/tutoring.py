@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import Tensor
 
-from rkdkit import attacks, data, evaluation
+from rkdkit import attacks, data, statistics
 from rkdkit.progress import track
 from rkdkit.runs import Run, Snapshot, correct_predictions
 from rkdkit.store import Store
@@ -33,27 +33,27 @@ class Curve:
         """The epochs measured, counted from 1."""
         return tuple(next(iter(self.correct.values())))
 
-    def at(self, epoch: int, confidence: float = evaluation.CONFIDENCE) -> evaluation.Estimate:
+    def at(self, epoch: int, confidence: float = statistics.CONFIDENCE) -> statistics.Estimate:
         """Robust accuracy at an epoch, over all seeds."""
-        per_seed = [evaluation.proportion(by[epoch], confidence) for by in self.correct.values()]
-        return evaluation.over_seeds(per_seed, confidence=confidence)
+        per_seed = [statistics.proportion(by[epoch], confidence) for by in self.correct.values()]
+        return statistics.over_seeds(per_seed, confidence=confidence)
 
-    def highest(self) -> tuple[int, evaluation.Estimate]:
+    def highest(self) -> tuple[int, statistics.Estimate]:
         """Return the epoch whose interval reaches highest, and the estimate there.
 
         The intervals compared hold for all epochs at once (Bonferroni), since the highest of many is picked.
         """
-        confidence = 1 - (1 - evaluation.CONFIDENCE) / len(self.epochs)
+        confidence = 1 - (1 - statistics.CONFIDENCE) / len(self.epochs)
         epoch = max(self.epochs, key=lambda e: self.at(e, confidence).high)
         return epoch, self.at(epoch, confidence)
 
-    def minus(self, other: "Curve", epoch: int, other_epoch: int | None = None) -> evaluation.Estimate:
+    def minus(self, other: "Curve", epoch: int, other_epoch: int | None = None) -> statistics.Estimate:
         """Paired difference to another curve, or to another epoch, over all seeds."""
         there = epoch if other_epoch is None else other_epoch
         differences = [
-            evaluation.paired_difference(by[epoch], other.correct[seed][there]) for seed, by in self.correct.items()
+            statistics.paired_difference(by[epoch], other.correct[seed][there]) for seed, by in self.correct.items()
         ]
-        return evaluation.over_seeds(differences, bounds=(-1.0, 1.0))
+        return statistics.over_seeds(differences, bounds=(-1.0, 1.0))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import Tensor
 
-from rkdkit import attacks, data, evaluation, runs
+from rkdkit import attacks, data, evaluation, runs, statistics
 from rkdkit.progress import track
 from rkdkit.runs import Snapshot
 from rkdkit.store import Store
@@ -32,18 +32,18 @@ class WhiteBox:
         """What was measured of every method."""
         return tuple(next(iter(self.evaluations.values()))[0].correct)
 
-    def accuracy(self, method: str, metric: str) -> evaluation.Estimate:
+    def accuracy(self, method: str, metric: str) -> statistics.Estimate:
         """Return a method's accuracy by a metric, over all seeds."""
-        return evaluation.over_seeds([seed[metric] for seed in self.evaluations[method]])
+        return statistics.over_seeds([seed[metric] for seed in self.evaluations[method]])
 
     def minus(
-        self, first: str, second: str, metric: str, confidence: float = evaluation.CONFIDENCE
-    ) -> evaluation.Estimate:
+        self, first: str, second: str, metric: str, confidence: float = statistics.CONFIDENCE
+    ) -> statistics.Estimate:
         """Paired difference of two methods by a metric, over all seeds."""
         seeds = zip(self.evaluations[first], self.evaluations[second], strict=True)
         return _difference([(a.correct[metric], b.correct[metric]) for a, b in seeds], confidence)
 
-    def between(self, method: str, first: str, second: str) -> evaluation.Estimate:
+    def between(self, method: str, first: str, second: str) -> statistics.Estimate:
         """Paired difference of a method's accuracies by two metrics of the same images, over all seeds."""
         return _difference([(seed.correct[first], seed.correct[second]) for seed in self.evaluations[method]])
 
@@ -87,10 +87,10 @@ def white_box(
 
 
 def _difference(
-    pairs: Sequence[tuple[Tensor, Tensor]], confidence: float = evaluation.CONFIDENCE
-) -> evaluation.Estimate:
-    differences = [evaluation.paired_difference(first, second, confidence) for first, second in pairs]
-    return evaluation.over_seeds(differences, bounds=(-1.0, 1.0), confidence=confidence)
+    pairs: Sequence[tuple[Tensor, Tensor]], confidence: float = statistics.CONFIDENCE
+) -> statistics.Estimate:
+    differences = [statistics.paired_difference(first, second, confidence) for first, second in pairs]
+    return statistics.over_seeds(differences, bounds=(-1.0, 1.0), confidence=confidence)
 
 
 def _named(attack: attacks.Attack | None) -> str:

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from rkdkit.evaluation import Estimate
+from rkdkit.statistics import Estimate
 
 PALETTE = sns.color_palette("colorblind")
 """The colours of all figures, told apart by the colour-blind, too."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rkdkit import claims, evaluation
+from rkdkit import claims, statistics
 from rkdkit.analysis.tutoring import TutoringCurves
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity
@@ -41,7 +41,7 @@ def figure_1_claims(curves: TutoringCurves) -> list[Claim]:
             "The peer's accuracy on its own adversarial examples stays near zero: below guessing whenever measured.",
             "PeerAiD, Figure 1 and section 4.4",
             *below_guessing(Quantity(f"peer on x*_P where it is highest, epoch {highest}", own), curves.num_classes),
-            1 - (1 - evaluation.CONFIDENCE) / len(curves.peer_on_own.epochs),
+            1 - (1 - statistics.CONFIDENCE) / len(curves.peer_on_own.epochs),
         ),
     ]
 
@@ -86,7 +86,7 @@ def highest(
     metric, words : what was measured, and what to call it.
     text, source : the claim, and where it stands.
     """
-    confidence = evaluation.CONFIDENCE
+    confidence = statistics.CONFIDENCE
     differences = {other: measured.minus(method, other, metric) for other in others}
     if any(difference.low <= 0 for difference in differences.values()):
         confidence = 1 - (1 - confidence) / len(others)
@@ -118,6 +118,6 @@ def attack_named(metric: str) -> str:
     return attack.upper() + space + rest
 
 
-def below_guessing(quantity: Quantity, num_classes: int) -> tuple[Quantity, Quantity, evaluation.Estimate]:
+def below_guessing(quantity: Quantity, num_classes: int) -> tuple[Quantity, Quantity, statistics.Estimate]:
     """Return what a claim takes where a quantity is said to be below guessing: higher, lower and their difference."""
     return claims.below(1 / num_classes, "guessing", quantity)

@@ -34,7 +34,7 @@ def table_3_claims(measured: WhiteBox, robust: str = "pgd-20") -> list[Claim]:
 
     Parameters
     ----------
-    measured : every method with and without averages, as `students.with_and_without_averages` names them.
+    measured : every method with and without averages, as `comparisons.with_and_without_averages` names them.
     robust : the metric by which averages are said to help; the attack that can be tried on all images.
     """
     source = "PeerAiD, Table 3 and section 4.5"

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from rkdkit.analysis.intervals import Measure
 from rkdkit.analysis.trajectories import BY_IMAGE, Answers, Trajectories
 from rkdkit.claims import Claim, Quantity, below
+from rkdkit.statistics import Measure
 
 TEACHERS = ("PGD-AT", "Natural")
 """The methods of the two fixed teachers."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_notebooks import setup
 
-from rkdkit import claims, evaluation, methods, runs, students
+from rkdkit import claims, comparisons, evaluation, methods, runs
 from rkdkit.analysis.white_box import WhiteBox, white_box
 from rkdkit.papers import peeraid
 from rkdkit.store import Store
@@ -18,7 +18,7 @@ def tiny(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
         asked = setup(**TINY, n_seeds=2, teacher_method="TRADES")
-        return asked, students.train(asked, ["Natural", "RSLAD", "AKD2", "PeerAiD"])
+        return asked, comparisons.train(asked, ["Natural", "RSLAD", "AKD2", "PeerAiD"])
 
 
 def test_each_student_has_the_teachers_its_row_asks_for(tiny):
