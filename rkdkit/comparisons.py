@@ -62,7 +62,7 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     letters = sorted({letter for row in rows.values() for letter in row.guides})
     scale = setup.profile
     for name, row in rows.items():  # a specification that does not fit is refused before any training
-        absent = tuple(Teacher(module="to be trained", letter=letter) for letter in row.guides)
+        absent = tuple(Teacher(module="to be trained", slot=letter) for letter in row.guides)
         if scale.spec(name, teachers=absent).swa_start is None and averages:
             raise ValueError("No weights are averaged, and here they are to be compared: set swa_start to an epoch.")
     robust = teacher_method or scale.teacher_method

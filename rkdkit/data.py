@@ -6,9 +6,7 @@ docstring of :class:`Dataset` says what comes back.
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from rkdkit import checks, image_files, paths
 from rkdkit.image_files import DataNotFoundError
 from rkdkit.splits import (
     AUGMENTATIONS,
+    PARTS,
     Dataset,
     Split,
     augment,
@@ -29,10 +28,11 @@ from rkdkit.splits import (
     to_float,
 )
 
-__all__ = ["BLANK", "CIFAR10_CLASSES", "CIFAR100_CLASSES", "SOURCES", "Source", "blank_where_absent"]
+__all__ = ["BLANK", "CIFAR10_CLASSES", "CIFAR100_CLASSES", "SOURCES", "Source", "load_or_blank"]
 __all__ += ["load", "load_extra", "source_of"]
 __all__ += [
     "AUGMENTATIONS",
+    "PARTS",
     "DataNotFoundError",
     "Dataset",
     "Split",
@@ -97,32 +97,25 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
     ValueError
         If a file is damaged.
     """
-    try:
-        return _load(name, _data_folder(root))
-    except DataNotFoundError:
-        if not _BLANKS.get() or _parse(name)[1].published is None:
-            raise
-        return _blank(name)
+    return _load(name, _data_folder(root))
 
 
 BLANK = "not here: blank images in their published number"
-"""The source of data that are not there, see :func:`blank_where_absent`."""
-
-_BLANKS: ContextVar[bool] = ContextVar("blanks", default=False)
+"""The source of data that are not there, see :func:`load_or_blank`."""
 
 
-@contextmanager
-def blank_where_absent() -> Iterator[None]:
-    """Hold a context in which :func:`load` answers with blank images where published data are not there.
+def load_or_blank(name: str) -> Dataset:
+    """As :func:`load`, but blank images where published data are not there.
 
     Their number, shape and classes are the published ones, their source is `BLANK`: enough to say what a training
     would cost, and of no use for one.
     """
-    token = _BLANKS.set(True)
     try:
-        yield
-    finally:
-        _BLANKS.reset(token)
+        return load(name)
+    except DataNotFoundError:
+        if _parse(name)[1].published is None:
+            raise
+        return _blank(name)
 
 
 @lru_cache(maxsize=4)

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -59,12 +59,13 @@ class Teacher:
     role: str = "student"
     module: str = ""
     digest: str = ""
-    letter: str = "T"
+    slot: str = "T"
     weight: float = 1.0
+    certain: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
-        checks.one_of("letter of a teacher", self.letter, methods.GUIDES)
+        checks.one_of("letter of a teacher", self.slot, methods.GUIDES)
         checks.number(f"weight of teacher {self}", self.weight, 0, 1)
         if (self.run is None) == (not self.module):
             raise ValueError("A teacher is either a run or a module from elsewhere: give one of run and module.")
@@ -81,13 +82,18 @@ class Teacher:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        return {**_fields(self), "run": None if self.run is None else self.run.to_json()}
+        values = {**_fields(self), "run": None if self.run is None else self.run.to_json()}
+        values["letter"] = values.pop("slot")
+        del values["certain"]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Teacher":
         """Return what :meth:`to_json` wrote."""
         run = values["run"]
-        return cls(**{**values, "run": None if run is None else RunSpec.from_json(run)})
+        values = {**values, "slot": values["letter"], "run": None if run is None else RunSpec.from_json(run)}
+        del values["letter"]
+        return cls(**values)
 
     def __str__(self) -> str:
         return self.module if self.run is None else f"{self.run.method} {self.run.student} at epoch {self.epoch}"
@@ -237,6 +243,11 @@ class RunSpec:
         resolved = method.resolve(dict(self.settings), self.dataset)
         object.__setattr__(self, "settings", tuple(sorted(resolved.items())))
 
+    @property
+    def certain(self) -> bool:
+        """Whether no teacher's epoch was chosen by a placeholder."""
+        return all(t.certain and (t.run is None or t.run.certain) for t in self.teachers)
+
     def has_snapshot(self, epoch: int) -> bool:
         """Whether its networks are kept as they are at the end of an epoch, counted from 1."""
         return epoch % self.snapshot_every == 0 or epoch == self.epochs
@@ -258,12 +269,12 @@ class RunSpec:
                     f"The teacher {teacher} was trained on {teacher.run.dataset}, the student is on {self.dataset}: "
                     "their classes must be the same, in the same order."
                 )
-        given = [teacher.letter for teacher in self.teachers]
+        given = [teacher.slot for teacher in self.teachers]
         if set(given) != set(method.guides):
             wanted = " and ".join(f"a {methods.GUIDES[g]} ({g})" for g in method.guides) or "no fixed teacher"
             raise ValueError(f"{method.title} needs {wanted}; teachers given: {', '.join(given) or 'none'}.")
         for letter in method.guides:
-            total = math.fsum(teacher.weight for teacher in self.teachers if teacher.letter == letter)
+            total = math.fsum(teacher.weight for teacher in self.teachers if teacher.slot == letter)
             if abs(total - 1) > 1e-6:
                 raise ValueError(f"The weights of the teachers {letter} must sum to 1, not {total:g}.")
 

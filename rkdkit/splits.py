@@ -1,8 +1,8 @@
 """Images and labels in memory as uint8, and the batches that are made of them; no loader processes."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rkdkit import checks
+
+PARTS = ("test", "train", "val")
+"""The test images, those that are trained on, and those that are held out to choose an epoch by."""
 
 AUGMENTATIONS = ("none", "crop-flip", "crop-flip-cutout")
 
@@ -32,7 +35,9 @@ class Split:
         return len(self.labels)
 
     def take(self, index: Tensor | slice) -> "Split":
-        """Return the images and labels at `index`."""
+        """Return the images and labels at `index`; where that is all of them, the very same object, digest included."""
+        if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
+            return self
         return Split(self.images[index], self.labels[index])
 
     def to(self, device: torch.device) -> "Split":
@@ -70,6 +75,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     source: str
+    _parts: dict[tuple[object, ...], Split] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for part, split in (("training", self.train), ("test", self.test)):
@@ -128,6 +134,41 @@ class Dataset:
             )
         order = fixed_permutation(total)
         return self.train.take(order[n_val : n_val + n_train]), self.train.take(order[:n_val])
+
+    def images(
+        self,
+        part: str = "test",
+        n: int | None = None,
+        n_train: int | None = None,
+        n_val: int = 0,
+        classes: Sequence[str] = (),
+    ) -> Split:
+        """Return some of the images; the same object each time, so that its digest is found once.
+
+        Parameters
+        ----------
+        part : "test"; "train", those to train on; or "val", those held out.
+        n : the first so many of that part; None: all.
+        n_train, n_val : as :meth:`split_validation`.
+        classes : of those, only the images of these classes; (): of all.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such part or class.
+        ValueError
+            As :meth:`split_validation`.
+        """
+        checks.one_of("part of the data", part, PARTS)
+        asked = (part, n, n_train, n_val, tuple(classes))
+        if asked not in self._parts:
+            train, val = self.split_validation(n_train, n_val) if part != "test" else (self.train, self.train)
+            split = {"test": self.test, "train": train, "val": val}[part].take(slice(0, n))
+            if classes:
+                labels = [self.classes.index(checks.one_of(f"class of {self.name}", c, self.classes)) for c in classes]
+                split = split.take(torch.isin(split.labels, torch.tensor(labels)))
+            self._parts[asked] = split
+        return self._parts[asked]
 
 
 def to_float(images: Tensor) -> Tensor:

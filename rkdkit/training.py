@@ -213,10 +213,10 @@ class Training:
     def _by_letter(self) -> dict[str, tuple[nn.Module, ...]]:
         trained = {letter: (self.networks[role],) for letter, role in methods.TRAINED.items() if role in self.networks}
         pairs = list(zip(self.spec.teachers, self._teachers, strict=True))
-        return {**trained, **{g: tuple(n for t, n in pairs if t.letter == g) for g in self.method.guides}}
+        return {**trained, **{g: tuple(n for t, n in pairs if t.slot == g) for g in self.method.guides}}
 
     def _weights(self) -> dict[str, tuple[float, ...]]:
-        return {g: tuple(t.weight for t in self.spec.teachers if t.letter == g) for g in self.method.guides}
+        return {g: tuple(t.weight for t in self.spec.teachers if t.slot == g) for g in self.method.guides}
 
     def _batches(self, order: torch.Generator) -> Iterator[data.Split]:
         spec = self.spec

@@ -1,0 +1,362 @@
+"""Measurements as tasks: questions about snapshots and images, each measured once and kept.
+
+A new kind of measurement is a subclass of :class:`Measure`, in the module that makes use of it.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rkdkit import attacks, autoattack, checks, data, evaluation
+from rkdkit.progress import track
+from rkdkit.provenance import environment
+from rkdkit.references import Images, Snapshot
+from rkdkit.spec import RunSpec, digest_of
+from rkdkit.tasks import Context, Task
+from rkdkit.trainings import Train
+
+EVALUATION_ENGINE = 1
+"""Raised whenever the same question would get another answer from the same network, beyond rounding."""
+
+Digest = Callable[[Snapshot], str]
+Load = Callable[[Snapshot], nn.Module]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One part of a measurement's work, for whoever counts it: a network answers to images.
+
+    Attributes
+    ----------
+    judge : the network that answers.
+    attack, attacked : what makes the images, and on whom; None: the images are natural.
+    times : how often.
+    """
+
+    judge: Snapshot
+    attack: attacks.Attack | None
+    attacked: Snapshot
+    times: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Task):
+    """A question about snapshots and images; all its fields are plain values.
+
+    Attributes
+    ----------
+    images : what the snapshots are asked about.
+    """
+
+    images: Images
+
+    @property
+    @abstractmethod
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """The snapshots it is about."""
+
+    @abstractmethod
+    def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
+        """Return all that the answer depends on, as plain JSON values: its key in the store.
+
+        Parameters
+        ----------
+        digest : a snapshot -> the digest of its weights.
+        split : the images.
+        """
+
+    @abstractmethod
+    def measured(self, load: Load, split: data.Split) -> Any:
+        """Measure it and return the answer, plain JSON values.
+
+        Parameters
+        ----------
+        load : a snapshot -> its network in eval mode.
+        split : the images.
+        """
+
+    @abstractmethod
+    def value(self, answer: Any, split: data.Split) -> Any:
+        """Return an answer as it is worked with, from what :meth:`measured` returned."""
+
+    @abstractmethod
+    def passes(self) -> Sequence[Pass]:
+        """Return the work it takes."""
+
+    @property
+    def name(self) -> str:
+        """As :attr:`Task.name`."""
+        return f"{type(self).__name__}-{digest_of([_plain(getattr(self, field.name)) for field in fields(self)])}"
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """As :attr:`Task.specs`."""
+        return tuple(dict.fromkeys(snapshot.spec for snapshot in self.snapshots))
+
+    @property
+    def certain(self) -> bool:
+        """As :attr:`Task.certain`."""
+        return all(snapshot.certain for snapshot in self.snapshots)
+
+    @property
+    def attacks(self) -> tuple[attacks.Attack | None, ...]:
+        """The attacks that make its images, each once; None: natural images."""
+        return tuple(dict.fromkeys(each.attack for each in self.passes()))
+
+    def inputs(self) -> list[Task]:
+        """Return the trainings of its snapshots."""
+        return [Train(spec) for spec in self.specs]
+
+    def find(self, context: Context) -> Any:
+        """Return the answer that is in the store, if it is there.
+
+        Raises
+        ------
+        DamagedFileError
+            If the answer or a run's record is not as it was written.
+        """
+        question = self.asked(context)
+        answer = None if question is None else context.store.read_answer(question)
+        return None if answer is None else self.value(answer, self.images.split(context.load))
+
+    def do(self, context: Context) -> None:
+        """Measure it and keep the answer."""
+        question = self.asked(context)
+        assert question is not None, "its snapshots are trained by now"
+        answer = self.measured(lambda snapshot: snapshot.read(context), self.images.split(context.load))
+        context.store.write_answer(question, answer, environment(context.device))
+
+    def asked(self, context: Context) -> dict[str, Any] | None:
+        """Return its question; None: one of its snapshots is not trained yet."""
+        digests = {snapshot: snapshot.digest(context.store) for snapshot in self.snapshots}
+        if None in digests.values():
+            return None
+        return self.question(lambda snapshot: digests[snapshot] or "", self.images.split(context.load))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectPredictions(Measure):
+    """Which images each of several snapshots classifies correctly, all on the same adversarial examples.
+
+    Its answer is (len(judges), N) bool; each judge's is kept by itself.
+
+    Attributes
+    ----------
+    judges : the snapshots that answer.
+    attack : makes the adversarial examples by the cross entropy; None: natural images.
+    attacked : the snapshot attacked; None: the first judge.
+    """
+
+    judges: tuple[Snapshot, ...]
+    attack: attacks.Attack | None = None
+    attacked: Snapshot | None = None
+
+    def __post_init__(self) -> None:
+        # one question is asked in one way
+        if self.attack is None or self.attacked == self.judges[0]:
+            object.__setattr__(self, "attacked", None)
+
+    @property
+    def target(self) -> Snapshot:
+        """The snapshot attacked."""
+        return self.attacked or self.judges[0]
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """As :attr:`Measure.snapshots`."""
+        return (*self.judges, self.target) if self.attack is not None else self.judges
+
+    @property
+    def parts(self) -> list["CorrectPredictions"]:
+        """The same question of each judge by itself."""
+        return [replace(self, judges=(judge,), attacked=self.target) for judge in self.judges]
+
+    def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
+        """As :meth:`Measure.question`, of the first judge."""
+        return question_of("correct predictions", self.judges[0], split, self.attack, self.target, digest)
+
+    def find(self, context: Context) -> Tensor | None:
+        """As :meth:`Measure.find`, of all judges."""
+        if len(self.judges) == 1:
+            found: Tensor | None = super().find(context)
+            return found
+        rows = [part.find(context) for part in self.parts]
+        return None if any(row is None for row in rows) else torch.cat([row for row in rows if row is not None])
+
+    def do(self, context: Context) -> None:
+        """Ask those judges whose answers are not in the store."""
+        missing = [part for part in self.parts if part.find(context) is None]
+        split = self.images.split(context.load)
+        needed = dict.fromkeys(snapshot for part in missing for snapshot in (self.target, *part.judges))
+        networks = {snapshot: snapshot.read(context) for snapshot in needed}
+        if isinstance(self.attack, autoattack.Packaged):
+            # AutoAttack and Square judge the network they attack batch by batch, and go on where they were stopped
+            for part in [part for part in missing if part.judges == (self.target,)]:
+                part.keep(part._withstanding(self.attack, networks[self.target], split, context), context)
+            missing = [part for part in missing if part.judges != (self.target,)]
+        if missing:
+            judges = [networks[part.judges[0]] for part in missing]
+            attacked = networks[self.target]
+            found = evaluation.correct_predictions(judges, split.images, split.labels, self.attack, attacked)
+            for part, correct in zip(missing, found, strict=True):
+                part.keep(correct, context)
+
+    def keep(self, correct: Tensor, context: Context) -> None:
+        """Put the first judge's answer into the store."""
+        question = self.asked(context)
+        assert question is not None
+        context.store.write_answer(question, _packed(correct), environment(context.device))
+        context.store.forget_answer(_unfinished(question))
+
+    def _withstanding(
+        self, attack: autoattack.Packaged, network: nn.Module, split: data.Split, context: Context
+    ) -> Tensor:
+        """Return which images withstand a costly attack, keeping in the store how far it got."""
+        question = self.asked(context)
+        assert question is not None
+        unfinished = _unfinished(question)
+        with track(total=len(split), desc=str(attack), unit="image", leave=False) as bar:
+
+            def keep(progress: list[int]) -> None:
+                context.store.write_answer(unfinished, progress, {})
+                withstood = np.asarray(progress)
+                bar.set_description(f"{attack}, part {max(withstood.max(), 1)}", refresh=False)
+                bar.n = int(((withstood == autoattack.FOOLED) | (withstood == withstood.max())).sum())
+                bar.refresh()
+
+            images = data.to_float(split.images)
+            with evaluation.prepared(network, attack, images) as prepared:
+                return attack.correct(prepared, images, split.labels, context.store.read_answer(unfinished), keep)
+
+    def measured(self, load: Load, split: data.Split) -> str:
+        """As :meth:`Measure.measured`, of the first judge."""
+        judge, attacked = load(self.judges[0]), load(self.target)
+        return _packed(evaluation.correct_predictions([judge], split.images, split.labels, self.attack, attacked)[0])
+
+    def value(self, answer: str, split: data.Split) -> Tensor:
+        """As :meth:`Measure.value`: (1, N) bool."""
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(answer), np.uint8), count=len(split))
+        return torch.from_numpy(bits).bool()[None]
+
+    def placeholder(self) -> Tensor:
+        """Return that nothing is correct."""
+        return torch.zeros(len(self.judges), len(self.images), dtype=torch.bool)
+
+    def passes(self) -> list[Pass]:
+        """As :meth:`Measure.passes`."""
+        return [Pass(judge, self.attack, self.target) for judge in self.judges]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerImage(Measure):
+    """Something of a snapshot's answer to each image, under an attack on itself; its answer is (N,) float32, in nats.
+
+    Attributes
+    ----------
+    quantity : one of `evaluation.QUANTITIES`.
+    snapshot : who answers, and is attacked.
+    attack : None: natural images.
+
+    Raises
+    ------
+    UnknownNameError
+        If `quantity` is not known.
+    """
+
+    quantity: str
+    snapshot: Snapshot
+    attack: attacks.Attack | None = None
+
+    def __post_init__(self) -> None:
+        checks.one_of("quantity", self.quantity, evaluation.QUANTITIES)
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """As :attr:`Measure.snapshots`."""
+        return (self.snapshot,)
+
+    def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
+        """As :meth:`Measure.question`."""
+        return question_of(self.quantity, self.snapshot, split, self.attack, self.snapshot, digest)
+
+    def measured(self, load: Load, split: data.Split) -> str:
+        """As :meth:`Measure.measured`."""
+        values = evaluation.per_image(self.quantity, load(self.snapshot), split.images, split.labels, self.attack)
+        return floats_to_text(values)
+
+    def value(self, answer: str, split: data.Split) -> Tensor:
+        """As :meth:`Measure.value`."""
+        del split
+        return floats_from_text(answer)
+
+    def placeholder(self) -> Tensor:
+        """Return zeros."""
+        return torch.zeros(len(self.images))
+
+    def passes(self) -> list[Pass]:
+        """As :meth:`Measure.passes`."""
+        return [Pass(self.snapshot, self.attack, self.snapshot)]
+
+
+def question_of(
+    what: str,
+    judge: Snapshot,
+    split: data.Split,
+    attack: attacks.Attack | None,
+    attacked: Snapshot,
+    digest: Digest,
+) -> dict[str, Any]:
+    """Return the question what a judge answers to images, as plain JSON values.
+
+    Parameters
+    ----------
+    what : is asked.
+    judge, split, attack, attacked : as :class:`CorrectPredictions`.
+    digest : a snapshot -> the digest of its weights.
+    """
+    return {
+        "engine": EVALUATION_ENGINE,
+        "question": what,
+        "judge": digest(judge),
+        "attack": None if attack is None else attack.identity(),
+        "attacked": None if attack is None else digest(attacked),
+        "data": split.digest,
+        "n": len(split),
+    }
+
+
+def floats_to_text(values: Tensor, dtype: str = "<f4") -> str:
+    """Return numbers as hexadecimal text that gives them back bit for bit: "<f4" float32, "<f8" float64."""
+    return values.detach().cpu().numpy().astype(dtype).tobytes().hex()
+
+
+def floats_from_text(text: str, dtype: str = "<f4") -> Tensor:
+    """Return the (N,) numbers of :func:`floats_to_text`."""
+    return torch.from_numpy(np.frombuffer(bytes.fromhex(text), dtype).copy())
+
+
+def _packed(correct: Tensor) -> str:
+    return np.packbits(correct.numpy()).tobytes().hex()
+
+
+def _unfinished(question: dict[str, Any]) -> dict[str, Any]:
+    return {**question, "unfinished": True}
+
+
+def _plain(value: Any) -> Any:
+    """Return a field of a measurement as plain JSON values, made of specifications alone."""
+    match value:
+        case Snapshot():
+            return [value.spec.id, value.role, value.epoch]
+        case Images():
+            return value.to_json()
+        case attacks.Attack():
+            return value.identity()
+        case tuple():
+            return [_plain(each) for each in value]
+    return value

@@ -1,0 +1,264 @@
+"""Trainings as tasks: a run is trained once, kept epoch by epoch, and taken up again where it stopped."""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from rkdkit import data, methods, training
+from rkdkit.progress import say, track
+from rkdkit.provenance import environment
+from rkdkit.references import Snapshot, epochs_of
+from rkdkit.spec import RunSpec, Teacher
+from rkdkit.store import RunFolder, StoreError
+from rkdkit.tasks import Context, Task
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training and what is known of it.
+
+    Attributes
+    ----------
+    spec : what was trained.
+    record : what `run.json` says: history, digests, data, and every environment it was trained in; None: it is not
+        trained yet, and this stands for what it will be.
+    """
+
+    spec: RunSpec
+    record: dict[str, Any] | None
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs that have snapshots, counted from 1."""
+        return self.epochs_of("student")
+
+    def epochs_of(self, role: str) -> tuple[int, ...]:
+        """Return the epochs that have snapshots of a network; weights may be averaged from later on.
+
+        Raises
+        ------
+        UnknownNameError
+            If the run has no such network.
+        """
+        return epochs_of(self.spec, role)
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall time of its epochs, whenever they were trained."""
+        return float(sum(epoch["seconds"] for epoch in self.record["history"])) if self.record else 0.0
+
+    def snapshot(self, role: str = "student", epoch: int = 0) -> Snapshot:
+        """Return a network's snapshot.
+
+        Parameters
+        ----------
+        role : "student", "peer" or "student_averaged".
+        epoch : counted from 1; 0: the last.
+
+        Raises
+        ------
+        UnknownNameError
+            If the run has no such network.
+        ValueError
+            If there is no snapshot of that epoch.
+        """
+        return Snapshot(self.spec, role, epoch)
+
+    def snapshots(self, role: str = "student") -> list[Snapshot]:
+        """Return all snapshots of a network, the earliest first; errors as :meth:`epochs_of`."""
+        return [Snapshot(self.spec, role, epoch) for epoch in self.epochs_of(role)]
+
+
+@dataclass(frozen=True)
+class Train(Task):
+    """Train a run; its answer is the finished :class:`Run`.
+
+    A training that was interrupted goes on from its last finished epoch, to the same bits. If another process is
+    training the same run, this one waits for it and uses its result.
+
+    Attributes
+    ----------
+    spec : what to train.
+    """
+
+    spec: RunSpec
+
+    @property
+    def name(self) -> str:
+        """As :attr:`Task.name`."""
+        return f"train-{self.spec.id}"
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """As :attr:`Task.specs`."""
+        return (self.spec,)
+
+    def inputs(self) -> list[Task]:
+        """Return the trainings of its teachers."""
+        return [Train(teacher.run) for teacher in self.spec.teachers if teacher.run is not None]
+
+    def with_teachers(self) -> list["Train"]:
+        """Return every training behind it and itself, teachers first, each once."""
+        before = [Train(teacher.run) for teacher in self.spec.teachers if teacher.run is not None]
+        return list(dict.fromkeys([*(each for task in before for each in task.with_teachers()), self]))
+
+    def finished_epochs(self, context: Context) -> int:
+        """Return how many of its epochs are in the store; errors as :meth:`find`."""
+        record = self._record(context)
+        return 0 if record is None else int(record["finished"])
+
+    def find(self, context: Context) -> Run | None:
+        """Return the finished run that is in the store, if it is.
+
+        Raises
+        ------
+        DataNotFoundError
+            If the data are not there.
+        StoreError
+            If the record is damaged, or the run was trained on other data than are found now.
+        """
+        record = self._record(context)
+        return Run(self.spec, record) if record is not None and record["finished"] == self.spec.epochs else None
+
+    def placeholder(self) -> Run:
+        """Return the run as it will be, without a record."""
+        return Run(self.spec, None)
+
+    def do(self, context: Context) -> None:
+        """Train what is missing of it.
+
+        Raises
+        ------
+        StoreError
+            As :meth:`find`; if the store cannot be written, or the run was begun with other teachers.
+        ValueError
+            If a teacher's module was not given, or a teacher does not fit the data.
+        DivergedError
+            If the loss becomes NaN or infinite.
+        """
+        dataset, extra = self._data(context)
+        dataset.split_validation(self.spec.n_train, self.spec.n_val)  # sizes that do not fit are refused first
+        teachers = [_teacher(teacher, context) for teacher in self.spec.teachers]
+        folder = context.store.run_folder(self.spec)
+        with folder.lock(lambda: say(f"Another process is training {self.spec}; waiting for it to finish.")):
+            # that other process may have finished it
+            record = self._record(context)
+            if record is None or record["finished"] < self.spec.epochs:
+                _train(folder, self.spec, dataset, extra, context, teachers, record)
+
+    def _data(self, context: Context) -> tuple[data.Dataset, data.Split | None]:
+        """Return the data and the extra images of the run."""
+        dataset = context.load(self.spec.dataset)
+        return dataset, data.load_extra(self.spec.extra, dataset) if self.spec.extra else None
+
+    def _record(self, context: Context) -> dict[str, Any] | None:
+        """Return what is known of the run, finished or not; refuse what belongs to another run or to other data."""
+        dataset, extra = self._data(context)
+        folder = context.store.run_folder(self.spec)
+        record = folder.read_record()
+        if record is None:
+            return None
+        if record["spec"] != self.spec.to_json():
+            raise StoreError(
+                f"{folder.path} holds another run than its name says: {record['spec']}. Delete or rename it."
+            )
+        if dataset.source != data.BLANK and record["data"]["digest"] != dataset.digest:
+            raise StoreError(
+                f"{folder.path} was trained on other data than are found now: {record['data']['source']} then "
+                f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
+                "another folder for the data found now, or delete that folder to train anew."
+            )
+        if record["data"]["extra"] != (extra.digest if extra else None):
+            raise StoreError(
+                f"{folder.path} was trained with other extra images than {self.spec.extra} holds now. Delete that "
+                "folder to train anew."
+            )
+        return record
+
+
+def _teacher(teacher: Teacher, context: Context) -> tuple[str, nn.Module]:
+    """Return the digest and the network of a teacher."""
+    if teacher.run is not None:
+        snapshot = Snapshot(teacher.run, teacher.role, teacher.epoch or 0)
+        return snapshot.digest(context.store) or "", snapshot.read(context)
+    module = context.modules.get((teacher.module, teacher.digest))
+    if module is None:
+        raise ValueError(
+            f"The teacher {teacher.module!r} is a module from elsewhere, which this process was not given: call "
+            f"runs.foreign_teacher(module, {teacher.module!r}) before; its weights must have digest {teacher.digest}."
+        )
+    return teacher.digest, copy.deepcopy(module).to(context.device)
+
+
+def _train(
+    folder: RunFolder,
+    spec: RunSpec,
+    dataset: data.Dataset,
+    extra: data.Split | None,
+    context: Context,
+    teachers: Sequence[tuple[str, nn.Module]],
+    record: dict[str, Any] | None,
+) -> None:
+    """Train from where the record says to the last epoch, keeping each epoch; the caller holds the run's lock."""
+    guided_by = [digest for digest, _ in teachers]
+    loop = training.Training(spec, dataset, context.device, [network for _, network in teachers], extra)
+    if record is None:
+        record = {
+            "spec": spec.to_json(),
+            "id": spec.id,
+            "data": {"digest": dataset.digest, "source": dataset.source, "extra": extra.digest if extra else None},
+            "guided_by": guided_by,
+            "environments": [],
+            "finished": 0,
+            "state": None,
+            "snapshots": {role: {} for role in methods.get(spec.method).roles},
+            "history": [],
+        }
+        folder.write_record(record)
+    elif record["guided_by"] != guided_by:
+        raise StoreError(
+            f"{folder.path} was begun with other teachers than are found now. Delete that folder to train anew."
+        )
+    here = {**environment(context.device), "compiled": loop.compiled}
+    if here not in record["environments"]:
+        record["environments"].append(here)
+    if record["state"]:
+        loop.load_state(folder.read_tensors(**record["state"]), record["finished"])
+    folder.tidy(keep={record["state"]["name"]} if record["state"] else set())
+    steps = loop.batches_per_epoch
+    with track(
+        desc=str(spec), unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
+    ) as bar:
+        while loop.epoch < spec.epochs:
+            started = time.perf_counter()
+            report = loop.run_epoch(bar.update)
+            _keep(folder, spec, loop, record, report, time.perf_counter() - started)
+            bar.set_postfix(loss=f"{report.loss:.3f}")
+
+
+def _keep(
+    folder: RunFolder,
+    spec: RunSpec,
+    loop: training.Training,
+    record: dict[str, Any],
+    report: training.EpochReport,
+    seconds: float,
+) -> None:
+    """Put a finished epoch into the store: first the files, then the record that names them."""
+    epoch, last = report.epoch, report.epoch == spec.epochs
+    if spec.has_snapshot(epoch):
+        for role, weights in loop.weights().items():
+            digest = folder.write_tensors(Snapshot(spec, role, epoch).file, weights)
+            record["snapshots"].setdefault(role, {})[str(epoch)] = digest
+    record["state"] = None
+    if not last:
+        name = f"state-{epoch:04d}.safetensors"
+        record["state"] = {"name": name, "digest": folder.write_tensors(name, loop.state())}
+    record["finished"] = epoch
+    record["history"].append({**asdict(report), "seconds": seconds})
+    folder.write_record(record)
+    folder.tidy(keep={record["state"]["name"]} if record["state"] else set())
