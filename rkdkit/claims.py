@@ -81,3 +81,8 @@ def below(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quanti
         quantity,
         replace(own, value=limit - own.value, low=limit - own.high, high=limit - own.low),
     )
+
+
+def below_guessing(quantity: Quantity, num_classes: int) -> tuple[Quantity, Quantity, Estimate]:
+    """Return what a claim takes where a quantity is said to be below guessing: higher, lower and their difference."""
+    return below(1 / num_classes, "guessing", quantity)

@@ -1,13 +1,13 @@
 """Training the methods that an exhibit compares, each with the teachers its row asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rkdkit import checks, methods, runs
-from rkdkit.analysis.trajectories import Family
-from rkdkit.profiles import Setup
-from rkdkit.runs import Run, Snapshot
+from rkdkit.references import Snapshot
+from rkdkit.setup import Setup
 from rkdkit.spec import AVERAGED, RunSpec, Teacher
+from rkdkit.trainings import Run
 
 NATURAL = "Natural"
 """The method of natural teachers."""
@@ -22,20 +22,12 @@ class Students:
     runs : one a seed, by method.
     chosen : one a seed, by method: the epoch that `select_on` names, of the averaged weights where the method's papers
         report those.
-    teachers : the fixed teachers that guided them, one a seed, by their letter in the methods' rows.
-    teacher_runs : where those come from.
+    teachers : the fixed teachers that guided them, one a seed, by their slot in the methods' rows.
     """
 
     runs: dict[str, list[Run]]
     chosen: dict[str, list[Snapshot]]
     teachers: dict[str, list[Snapshot]]
-    teacher_runs: list[Run]
-
-    @property
-    def all_runs(self) -> list[Run]:
-        """Every training it rests on, teachers first, each once."""
-        of_methods = [run for of_seeds in self.runs.values() for run in of_seeds]
-        return list({run.spec.id: run for run in (*self.teacher_runs, *of_methods)}.values())
 
 
 def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None, *, averages: bool = False) -> Students:
@@ -59,28 +51,24 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
         If a run would have no averages, and is to have some.
     """
     rows = {name: methods.get(name) for name in names}
-    letters = sorted({letter for row in rows.values() for letter in row.guides})
+    slots = sorted({slot for row in rows.values() for slot in row.guides})
     scale = setup.profile
-    for name, row in rows.items():  # a specification that does not fit is refused before any training
-        absent = tuple(Teacher(module="to be trained", slot=letter) for letter in row.guides)
-        if scale.spec(name, teachers=absent).swa_start is None and averages:
+    for name in rows:  # a specification that does not fit is refused before any training
+        if scale.spec(name, teachers=Teacher.placeholders(name)).swa_start is None and averages:
             raise ValueError("No weights are averaged, and here they are to be compared: set swa_start to an epoch.")
     robust = teacher_method or scale.teacher_method
-    guide_specs = [
-        setup.specs(NATURAL if letter == "T_nat" else robust, student=scale.teacher_network) for letter in letters
-    ]
-    guide_runs = dict(zip(letters, runs.ensure_all(*guide_specs, store=setup.store) if letters else (), strict=True))
-    guides = {letter: [choose(setup, run) for run in of_seeds] for letter, of_seeds in guide_runs.items()}
+    guide_specs = [setup.teacher_specs(NATURAL if slot == "T_nat" else robust) for slot in slots]
+    guide_runs = dict(zip(slots, runs.ensure_all(*guide_specs) if slots else (), strict=True))
+    guides = choose_by_name(setup, guide_runs)
     specs = {
         name: [
-            scale.spec(name, seed, teachers=tuple(guides[letter][i].as_teacher(letter) for letter in row.guides))
+            scale.spec(name, seed, teachers=tuple(guides[slot][i].as_teacher(slot) for slot in row.guides))
             for i, seed in enumerate(setup.seeds)
         ]
         for name, row in rows.items()
     }
-    trained = dict(zip(specs, runs.ensure_all(*specs.values(), store=setup.store), strict=True))
-    chosen = {name: [choose(setup, run) for run in of_seeds] for name, of_seeds in trained.items()}
-    return Students(trained, chosen, guides, [run for of_seeds in guide_runs.values() for run in of_seeds])
+    trained = dict(zip(specs, runs.ensure_all(*specs.values()), strict=True))
+    return Students(trained, choose_by_name(setup, trained), guides)
 
 
 def surrogates(setup: Setup, architectures: Sequence[str]) -> dict[str, Setup]:
@@ -112,33 +100,41 @@ def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list
     UnknownNameError
         If a run has no averaged weights.
     """
-    return {
-        f"{name}{suffix}": [choose(setup, run, role) for run in of_seeds]
-        for name, of_seeds in trained.runs.items()
-        for suffix, role in (("", "student"), (" + SWA", AVERAGED))
-    }
+    suffixes = {"": "student", " + SWA": AVERAGED}
+    chosen = {suffix: choose_by_name(setup, trained.runs, role) for suffix, role in suffixes.items()}
+    return {f"{name}{suffix}": chosen[suffix][name] for name in trained.runs for suffix in suffixes}
 
 
-def choose(setup: Setup, run: Run, role: str = "") -> Snapshot:
-    """Return the snapshot that stands for a run: its most robust, or most accurate where it trains without an attack.
+def choose(setup: Setup, trained: Sequence[Run], role: str = "") -> list[Snapshot]:
+    """Return the snapshots that stand for runs: the most robust, or most accurate where one trains without an attack.
 
     Parameters
     ----------
     setup : says on which images to choose (`select_on`) and by which attack.
-    run : a finished run.
+    trained : runs; all their snapshots are asked about together.
     role : which network; "": the averaged weights where there are some and the method's papers report those (SWA), or
         they were asked for (`ema_decay`).
 
     Raises
     ------
     UnknownNameError
-        If the run has no such network.
+        If a run has no such network.
     """
-    row = methods.get(run.spec.method)
-    attack = setup.profile.selection_attack if row.attacks else None
-    reported = row.averages_weights or run.spec.ema_decay is not None
-    role = role or (AVERAGED if reported and AVERAGED in run.record["snapshots"] else "student")
-    return runs.select(run, setup.profile.select_on, attack, role=role, n=setup.n_test, store=setup.store)
+
+    def choice(run: Run) -> runs.Choice:
+        row, spec = methods.get(run.spec.method), run.spec
+        attack = setup.profile.selection_attack if row.attacks else None
+        averaged = AVERAGED in spec.roles_at(spec.epochs) and (row.averages_weights or spec.ema_decay is not None)
+        of = role or (AVERAGED if averaged else "student")
+        return runs.Choice(run, setup.profile.select_on, attack, of, setup.n_test)
+
+    return runs.select_all([choice(run) for run in trained])
+
+
+def choose_by_name(setup: Setup, trained: Mapping[str, Sequence[Run]], role: str = "") -> dict[str, list[Snapshot]]:
+    """As :func:`choose`, of runs by name, one a seed."""
+    chosen = iter(choose(setup, [run for of_seeds in trained.values() for run in of_seeds], role))
+    return {name: [next(chosen) for _ in of_seeds] for name, of_seeds in trained.items()}
 
 
 def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: float = 1.0) -> list[RunSpec]:
@@ -163,7 +159,7 @@ def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: f
     if stopped == 0:
         raise ValueError("early_stop must be above 0: a teacher that has not been trained teaches nothing.")
     method, settings = ("AKD", {}) if mixing == 1 else ("AKD+", {"mixing": mixing})
-    guides = setup.specs(teacher_method, student=setup.profile.teacher_network)
+    guides = setup.teacher_specs(teacher_method)
     return [
         setup.profile.spec(
             method,
@@ -173,74 +169,6 @@ def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: f
         )
         for guide in guides
     ]
-
-
-def families(
-    setup: Setup, teacher_methods: Sequence[str], mixing: Sequence[float], early_stop: float
-) -> dict[str, Family]:
-    """Train fixed teachers and RKD's students of each, or find them trained.
-
-    Parameters
-    ----------
-    setup : what a notebook was asked for.
-    teacher_methods : how the teachers are trained.
-    mixing : the shares of the teacher's answers to try, above 0 and below 1; at least one.
-    early_stop : the share of its epochs after which a teacher that is stopped early teaches.
-
-    Raises
-    ------
-    UnknownNameError
-        If a method is not known.
-    ValueError
-        If the data have not two classes, a share is out of its range or comes twice, none is given to try, or the
-        snapshot nearest to `early_stop` is the teacher's last.
-    """
-    if len(setup.dataset.classes) != 2:
-        raise ValueError(
-            f"RKD's trajectories are of two classes, and {setup.profile.dataset} has {len(setup.dataset.classes)}: "
-            "name two of them, as in 'digits:4,9'."
-        )
-    if not isinstance(mixing, Sequence) or not mixing:
-        raise ValueError(f"mixing must list one share of the teacher's answers at least, as in [0.3], not {mixing!r}.")
-    for alpha in mixing:
-        checks.number("A share in mixing", alpha, 0, 1)
-    if not 0 < min(mixing) <= max(mixing) < 1 or len(set(mixing)) < len(mixing):
-        raise ValueError(
-            f"mixing must list different shares above 0 and below 1, not {mixing!r}: at 0 there is no teacher, and the "
-            "student that learns from the teacher alone is always there."
-        )
-    groups = [
-        [
-            setup.specs(teacher, student=setup.profile.teacher_network),
-            akd_specs(setup, teacher),
-            akd_specs(setup, teacher, stopped=early_stop),
-            *(akd_specs(setup, teacher, alpha) for alpha in mixing),
-        ]
-        for teacher in teacher_methods
-    ]
-    for (guide, *_), plain, early, *_ in groups:
-        if early == plain:
-            raise ValueError(
-                f"early_stop={early_stop:g} of {guide.epochs} epochs comes nearest to the last snapshot: nothing would "
-                "be stopped early. Set a lower early_stop, more epochs or a smaller snapshot_every."
-            )
-    trained = iter(runs.ensure_all(*(specs for group in groups for specs in group), store=setup.store))
-    return {
-        teacher: Family(next(trained), next(trained), next(trained), {alpha: next(trained) for alpha in mixing})
-        for teacher in teacher_methods
-    }
-
-
-def rankers(setup: Setup) -> list[Run]:
-    """Train naturally once more for each seed, or find it trained: networks in no family, to rank images by.
-
-    RKD ranks by a naturally trained network and does not say that it is another than the natural teacher. But what one
-    training happened to find hard is less hard for any other: if that teacher ranked, any student of its would seem to
-    gain on hard images and to lose on easy ones.
-    """
-    specs = [setup.profile.spec(NATURAL, seed + 1000, student=setup.profile.teacher_network) for seed in setup.seeds]
-    (trained,) = runs.ensure_all(specs, store=setup.store)
-    return trained
 
 
 def _epoch_near(spec: RunSpec, share: float) -> int:

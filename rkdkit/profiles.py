@@ -1,18 +1,12 @@
-"""The same exhibit at four scales, and what a notebook's parameters make of them."""
+"""The same exhibit at four scales."""
 
-import ast
 import dataclasses
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-from rkdkit import attacks, autoattack, checks, data, evaluation, methods, paths
-from rkdkit.runs import SELECTIONS
-from rkdkit.spec import RunSpec, Teacher
-from rkdkit.store import Store
+from rkdkit import attacks, checks, data, methods
+from rkdkit.spec import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,8 +178,8 @@ _TWO_CLASSES: dict[str, dict[str, Any]] = {
 }
 
 
-def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
-    """Return the fields in which an exhibit of RKD's appendix C to E differs from a profile; for :func:`setup`.
+def rkd(profile: str, *, two_classes: bool = False) -> dict[str, Any]:
+    """Return the fields in which an exhibit of RKD's appendix C to E differs from a profile.
 
     Fixed teachers are at their last epoch unless they are stopped early on purpose, so no images choose it.
     At paper scale they are trained as the paper's appendix A says; its students have recipes of their own.
@@ -195,13 +189,8 @@ def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
     profile : the name of a profile.
     two_classes : whether on two classes only, with none of their images held out and every epoch kept (RKD section
         C.2): planes and cars, or of the digits two that look alike.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such profile.
     """
-    base = PROFILES[checks.one_of("profile", profile, PROFILES)]
+    base = PROFILES[profile]
     fields: dict[str, Any] = {"select_on": "last"}
     if base.recipes:
         fields |= methods.RKD_TEACHER
@@ -209,254 +198,3 @@ def rkd(profile: object, *, two_classes: bool = False) -> dict[str, Any]:
         # every epoch counts in S(x) and in a trajectory, the first ones most
         fields |= {**_TWO_CLASSES[base.dataset], "n_train": None, "n_val": 0, "n_test": None, "snapshot_every": 1}
     return fields
-
-
-NOTEBOOK_PARAMETERS = ("profile", "seed", "n_seeds", "output_dir")
-
-_FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed"))
-"""What of a profile a notebook may set."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a notebook was asked for, checked.
-
-    Attributes
-    ----------
-    profile : with the notebook's overrides in it.
-    overrides : the fields that differ from the named profile.
-    seeds : one a training.
-    output_dir : where the three files go.
-    store : where runs are kept.
-    dataset : the data.
-    started : `time.perf_counter()` when it was asked for.
-    trains : methods whose runs the exhibit needs.
-    """
-
-    profile: Profile
-    overrides: dict[str, Any]
-    seeds: tuple[int, ...]
-    output_dir: Path
-    store: Store
-    dataset: data.Dataset
-    started: float
-    trains: tuple[str, ...]
-
-    def specs(self, method: str, **changes: Any) -> list[RunSpec]:
-        """Return the runs of a method, one a seed, as :meth:`Profile.spec`."""
-        return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
-
-    def changed(self, **fields: Any) -> "Setup":
-        """Return the same with other fields of the profile: those that the exhibit sets, not the notebook's user.
-
-        Raises
-        ------
-        UnknownNameError, ValueError
-            If a network, dataset or value does not fit.
-        DataNotFoundError
-            If the data are not there.
-        """
-        profile = dataclasses.replace(self.profile, **fields)
-        _check_runs(profile, self.trains)
-        return dataclasses.replace(self, profile=profile, dataset=data.load(profile.dataset))
-
-    @property
-    def n_train(self) -> int:
-        """How many training images are used."""
-        return self.profile.n_train or len(self.dataset.train) - self.profile.n_val
-
-    @property
-    def n_test(self) -> int:
-        """How many test images are used."""
-        return min(self.profile.n_test or len(self.dataset.test), len(self.dataset.test))
-
-    def test_attacks(self) -> dict[str, attacks.Attack | None]:
-        """Return what PeerAiD's Table 1 measures, by metric.
-
-        Raises
-        ------
-        ValueError
-            If the data have too few classes for AutoAttack.
-        """
-        autoattack.check_classes(len(self.dataset.classes))
-        attack = self.profile.test_attack
-        return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps, attack.iterate)
-
-    def n_of(self, metrics: Iterable[str]) -> dict[str, int]:
-        """Return how many test images are used by metric: AutoAttack may be tried on fewer."""
-        fewer = min(self.profile.n_autoattack or self.n_test, self.n_test)
-        return {metric: fewer if metric == "autoattack" else self.n_test for metric in metrics}
-
-    @property
-    def title(self) -> str:
-        """Data, network and radius, for a figure's title."""
-        eps = self.profile.test_attack.eps
-        radius = f"{eps:g}" if eps == round(eps, 4) else f"{eps * 255:.3g}/255"
-        return f"{self.profile.dataset}, {self.profile.student}, eps {radius}"
-
-    def described(self, measured_by: Iterable[object], n: int, part: str = "test") -> str:
-        """Return what was asked for in words.
-
-        Parameters
-        ----------
-        measured_by : the attacks, if any.
-        n, part : on how many images of which part of the data, "test" or "train".
-        """
-        changed = f" ({', '.join(sorted(self.overrides))} changed)" if self.overrides else ""
-        seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
-        toy = "toy scale, " if self.profile.dataset.startswith("digits") else ""
-        images = f"{self.n_train:,} training and {n:,} test images" if part == "test" else f"{n:,} training images"
-        measured = ", ".join([self.title, *map(str, measured_by), images, seeds])
-        return f"{self.profile.name} profile{changed}: {toy}{measured}"
-
-    def __str__(self) -> str:
-        return self.described([self.profile.test_attack], self.n_test)
-
-
-def setup(
-    namespace: Mapping[str, Any],
-    further: Iterable[str] = (),
-    *,
-    fewest: int = 1,
-    without: Iterable[str] = (),
-    trains: Iterable[str] = ("PeerAiD",),
-    **exhibit: Any,
-) -> Setup:
-    """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
-
-    Call it as ``setup(globals())`` right after the parameters cell. Besides `profile`, `seed`, `n_seeds` and
-    `output_dir`, any field of :class:`Profile` can be set there by its name. None leaves it to the profile; the text
-    "none" sets a number to None, where that means something ("all images", "no averaging").
-
-    Parameters
-    ----------
-    namespace : the notebook's globals.
-    further : other names that its parameters cell may set: those that the exhibit itself reads.
-    fewest : how many test images the exhibit needs at least.
-    without : fields of :class:`Profile` that the exhibit makes no use of, and that are not to be set.
-    trains : methods whose runs must be possible with these parameters.
-    exhibit : fields of :class:`Profile` in which the exhibit differs from the others: `teacher_method="TRADES"`.
-
-    Raises
-    ------
-    UnknownNameError
-        If a profile, dataset, method, network or parameter is not known; the message lists the known ones.
-    ValueError
-        If a value does not fit, or the data hold fewer images than asked for.
-    DataNotFoundError
-        If the data are not there.
-    """
-    started = time.perf_counter()
-    given = parameters(namespace, further, without)
-    base = dataclasses.replace(PROFILES[checks.one_of("profile", given.get("profile"), PROFILES)], **exhibit)
-    overrides = {name: value for name, value in given.items() if name in _FIELDS and value is not None}
-    for name in overrides.keys() & {"eps", "step_size"}:
-        overrides[name] = _fraction(name, overrides[name])
-    if "settings" in overrides:  # a setting that is not mentioned stays the profile's
-        own = overrides["settings"]
-        overrides["settings"] = {m: {**base.settings.get(m, {}), **own.get(m, {})} for m in {**base.settings, **own}}
-    profile = dataclasses.replace(base, **overrides, fixed=tuple(sorted(overrides)))
-    overrides = {name: getattr(profile, name) for name in overrides if getattr(profile, name) != getattr(base, name)}
-    seed, n_seeds = given.get("seed", 0), given.get("n_seeds", 1)
-    for name, value, low in (("seed", seed, 0), ("n_seeds", n_seeds, 1)):
-        checks.number(name, value, low)
-        if value != int(value):
-            raise ValueError(f"{name} must be a whole number, not {value!r}.")
-    data.source_of(profile.dataset)
-    checks.one_of("selection", profile.select_on, SELECTIONS)
-    checks.number("test_steps", profile.test_steps, 0)
-    checks.one_of("test_iterate", profile.test_iterate, attacks.ITERATES)
-    for method in profile.settings:
-        methods.get(method).resolve(profile.settings[method])
-    trains = tuple(trains)
-    _check_runs(profile, trains)
-    if profile.select_on == "val" and profile.n_val == 0:
-        raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
-    dataset = data.load(profile.dataset)
-    dataset.split_validation(profile.n_train, profile.n_val)
-    for name, low in (("n_test", fewest), ("n_autoattack", 1)):
-        asked = getattr(profile, name)
-        checks.number(name, len(dataset.test) if asked is None else asked, low, len(dataset.test))
-    seeds = tuple(range(int(seed), int(seed + n_seeds)))
-    output_dir = output_folder(profile.name, given.get("output_dir"))
-    return Setup(profile, overrides, seeds, output_dir, Store(), dataset, started, trains)
-
-
-def _check_runs(profile: Profile, trains: Iterable[str]) -> None:
-    # making a run checks every field
-    for method in trains:
-        profile.spec(method, teachers=tuple(Teacher(module="any", slot=g) for g in methods.get(method).guides))
-    profile.spec(profile.teacher_method, student=profile.teacher_network)
-
-
-def output_folder(profile: str, output_dir: Any = None) -> Path:
-    """Return where an exhibit's files go: below the project, unless `output_dir` is absolute.
-
-    Parameters
-    ----------
-    profile : the profile's name.
-    output_dir : as a notebook's parameters say; None or "": figures/<profile>.
-    """
-    return paths.project_root() / (output_dir or f"figures/{profile}")
-
-
-def parameters(
-    namespace: Mapping[str, Any], further: Iterable[str] = (), without: Iterable[str] = ()
-) -> dict[str, Any]:
-    """Return what a notebook's parameters cell sets, as it is written there, if all of it is known.
-
-    Parameters
-    ----------
-    namespace, further, without : as :func:`setup`.
-
-    Raises
-    ------
-    UnknownNameError
-        If a parameter is not known, or is one of `without`, which may be None all the same.
-    """
-    given = _parameters(namespace)
-    known = [name for name in (*NOTEBOOK_PARAMETERS, *further, *_FIELDS) if name not in without]
-    for name, value in given.items():
-        if name not in without:
-            checks.one_of("parameter", name, known)
-        elif value is not None:
-            raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
-    return given
-
-
-def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a notebook's parameters cell sets, and the cell that papermill may put behind it.
-
-    Only names that the cells as they are now assign count: a line that was run once and then deleted is gone, and other
-    variables of the notebook are none of its parameters. A plain mapping without a history of cells is taken whole.
-    """
-    if "In" not in namespace:
-        return dict(namespace)
-    assigned = [_assigned_names(cell) for cell in namespace["In"]]
-    is_parameters = [i for i, cell in enumerate(namespace["In"]) if "profile" in assigned[i] and not _injected(cell)]
-    start = is_parameters[-1] if is_parameters else 0
-    injected = [i for i, cell in enumerate(namespace["In"]) if i > start and _injected(cell)]
-    return {name: namespace[name] for i in (start, *injected) for name in assigned[i]}
-
-
-def _injected(cell: str) -> bool:
-    return cell.startswith("# Parameters\n")
-
-
-def _assigned_names(cell: str) -> list[str]:
-    try:
-        statements = ast.parse(cell).body
-    except SyntaxError:  # a cell of magics
-        return []
-    targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-def _fraction(name: str, value: Any) -> Any:
-    """Read a radius or step that may be written as a fraction: "8/255"."""
-    if not isinstance(value, str) or value == "none":
-        return value
-    try:
-        return float(Fraction(value))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{name} must be a number such as 0.03 or '8/255', not {value!r}.") from None

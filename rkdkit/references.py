@@ -202,6 +202,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.split())
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """All classes of the dataset, in the order of the labels."""
+        return executors.current().context.load(self.dataset).classes
+
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return {**asdict(self), "classes": list(self.classes)}

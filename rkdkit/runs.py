@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -17,6 +17,8 @@ from rkdkit.tasks import Task
 from rkdkit.trainings import Run, Train
 
 SELECTIONS = ("val", "test", "last")
+
+Key = TypeVar("Key")
 
 
 def gather(tasks: Iterable[Task], what: str = "") -> list[Any]:
@@ -33,6 +35,11 @@ def gather(tasks: Iterable[Task], what: str = "") -> list[Any]:
         If the store cannot be read or written, or a file in it is damaged.
     """
     return [answer.value for answer in executors.current().gather(tasks, what)]
+
+
+def answers(tasks: Mapping[Key, Task], what: str = "") -> dict[Key, Any]:
+    """Return the answers to tasks by whatever they go by; parameters and errors are those of :func:`gather`."""
+    return dict(zip(tasks, gather(tasks.values(), what), strict=True))
 
 
 def ensure(spec: RunSpec) -> Run:

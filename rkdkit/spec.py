@@ -80,6 +80,11 @@ class Teacher:
                 )
             checks.one_of(f"network of {self.run} at epoch {epoch}", self.role, self.run.roles_at(epoch))
 
+    @classmethod
+    def placeholders(cls, method: str) -> tuple["Teacher", ...]:
+        """Return a teacher for each slot of a method, to check a specification before its teachers are known."""
+        return tuple(cls(module="not known yet", slot=slot) for slot in methods.get(method).guides)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         values = {**_fields(self), "run": None if self.run is None else self.run.to_json()}

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import Tensor
 
-from rkdkit import attacks, data, evaluation, runs, statistics
-from rkdkit.progress import track
-from rkdkit.runs import Snapshot
-from rkdkit.store import Store
+from rkdkit import attacks, evaluation, runs, statistics
+from rkdkit.claims import Claim, Quantity
+from rkdkit.references import Images, Snapshot
+
+DISTILLATION = ("AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
+"""The methods of PeerAiD's tables that it calls adversarial distillation, in its order."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +65,62 @@ class WhiteBox:
 
 def white_box(
     chosen: Mapping[str, Sequence[Snapshot]],
-    dataset: data.Dataset,
+    images: Images,
     by: Mapping[str, attacks.Attack | None],
     *,
     n: Mapping[str, int | None],
-    store: Store | None = None,
 ) -> WhiteBox:
     """Measure every method's network naturally and under attacks on itself.
 
     Parameters
     ----------
     chosen : the snapshot that stands for a method, one a seed.
-    dataset : whose test images to use.
+    images : the test images.
     by : attacks by metric, None for natural images.
-    n : by metric, only the first so many test images; None: all.
-    store : as `runs.ensure`.
+    n : by metric, only the first so many of them; None: all.
     """
-    evaluations: dict[str, list[evaluation.Evaluation]] = {method: [] for method in chosen}
-    pairs = [(method, snapshot) for method, of_seeds in chosen.items() for snapshot in of_seeds]
-    for method, snapshot in track(pairs, desc=f"Accuracy: {', '.join(by)}", unit="network"):
-        evaluations[method].append(runs.evaluate(snapshot, dataset.test, by, n=n, store=store))
-    return WhiteBox(evaluations, by, len(dataset.classes))
+    found = iter(runs.evaluate_all([s for of_seeds in chosen.values() for s in of_seeds], images, by, n=n))
+    evaluations = {method: [next(found) for _ in of_seeds] for method, of_seeds in chosen.items()}
+    return WhiteBox(evaluations, by, len(images.class_names))
+
+
+def highest(
+    measured: WhiteBox, method: str, others: Sequence[str], metric: str, words: str, text: str, source: str
+) -> Claim:
+    """Check that a method has the highest accuracy of several by a metric.
+
+    It is compared with each of the others. It is first where every difference's 95 % interval is above 0; it is not
+    where the interval of one, made to hold for all at once (Bonferroni), is below. The claim shows the difference that
+    decides.
+
+    Parameters
+    ----------
+    measured : has all of them.
+    method, others : who is said to be first, and among whom.
+    metric, words : what was measured, and what to call it.
+    text, source : the claim, and where it stands.
+    """
+    confidence = statistics.CONFIDENCE
+    differences = {other: measured.minus(method, other, metric) for other in others}
+    if any(difference.low <= 0 for difference in differences.values()):
+        confidence = 1 - (1 - confidence) / len(others)
+        differences = {other: measured.minus(method, other, metric, confidence) for other in others}
+    below = [other for other in others if differences[other].high < 0]
+    rival = min(below or others, key=lambda other: differences[other].high if below else differences[other].low)
+    return Claim(
+        text,
+        source,
+        Quantity(f"{method}, {words}", measured.accuracy(method, metric)),
+        Quantity(f"{rival}, {words}", measured.accuracy(rival, metric)),
+        differences[rival],
+        confidence,
+    )
+
+
+def attack_named(metric: str) -> str:
+    """Return what a claim calls the attack of a metric: "PGD-20 (any iterate) from resnet34"."""
+    attack, space, rest = metric.partition(" ")
+    return attack.upper() + space + rest
 
 
 def _difference(

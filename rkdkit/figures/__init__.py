@@ -4,13 +4,14 @@ from rkdkit.figures.curves import entropy_curves, peer_tutoring, robust_accuracy
 from rkdkit.figures.look import COLOURS, METRICS, new_figure, style
 from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
-from rkdkit.figures.saving import save, save_drawing
+from rkdkit.figures.saving import committed, save
 from rkdkit.figures.tables import accuracy_by_method, guides_compared
 
 __all__ = [
     "COLOURS",
     "METRICS",
     "accuracy_by_method",
+    "committed",
     "easiest_and_hardest",
     "embeddings",
     "entropy_curves",
@@ -21,7 +22,6 @@ __all__ = [
     "peer_tutoring",
     "robust_accuracy_curves",
     "save",
-    "save_drawing",
     "semantic_gradients",
     "style",
     "trajectories_by_difficulty",

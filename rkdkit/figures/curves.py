@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from rkdkit.analysis.peer_tutoring import BY_PEER
+from rkdkit.analysis.curves import BY_PEER
 from rkdkit.figures.look import COLOURS, PALETTE, accuracy_axis, legend_below, line_with_band, new_figure, new_part
 
 

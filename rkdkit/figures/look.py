@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from rkdkit import executors
 from rkdkit.statistics import Estimate
 
 PALETTE = sns.color_palette("colorblind")
@@ -31,7 +32,11 @@ METRICS = {
 
 
 def style() -> None:
-    """Give all figures from here on the shared look: readable in print, colour-blind safe."""
+    """Give all figures from here on the shared look: readable in print, colour-blind safe.
+
+    Every drawing function begins with it, so an executor that has no answers to draw stops them all here.
+    """
+    executors.current().before_drawing()
     sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.1)
     mpl.rcParams.update({"figure.dpi": 110, "savefig.dpi": 200, "axes.spines.top": False, "axes.spines.right": False})
 

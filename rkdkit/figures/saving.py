@@ -1,7 +1,6 @@
 """Saving an exhibit as picture, numbers and provenance."""
 
 import io
-import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -11,18 +10,17 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rkdkit import checks
-from rkdkit.attacks import Attack
+from rkdkit import executors, paths
 from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import Claim
-from rkdkit.profiles import PROFILES, Setup, output_folder
+from rkdkit.measurements import Measure
 from rkdkit.progress import say
 from rkdkit.provenance import environment
-from rkdkit.runs import Run, Snapshot, default_device
+from rkdkit.references import Images, Snapshot
+from rkdkit.setup import Setup
+from rkdkit.spec import RunSpec
 from rkdkit.store import write_atomically
-
-Networks = Mapping[str, Sequence[Snapshot]] | Sequence[Snapshot]
-"""Snapshots, or those of several networks by name, as `Students.chosen`."""
+from rkdkit.trainings import Run, Train
 
 _CHOSEN_ON = {
     "val": "epochs chosen on held-out images",
@@ -32,97 +30,112 @@ _CHOSEN_ON = {
 
 
 def save(
-    name: str,
-    figure: Figure,
-    table: pd.DataFrame,
-    claims: Sequence[Claim],
-    setup: Setup,
-    *,
-    runs: Sequence[Run] = (),
-    teachers: Networks = (),
-    networks: Networks = (),
-    note: str = "",
-    measured_by: Mapping[str, Attack | None] | None = None,
-    n: int | None = None,
-    part: str = "test",
+    setup: Setup, figure: Figure, numbers: pd.DataFrame, claims: Sequence[Claim] = (), *, note: str = ""
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
+
+    Which runs, attacks and images the exhibit rests on is what was asked for since it was set up.
+
+    Parameters
+    ----------
+    setup : what was asked for.
+    figure : what was drawn; a caption that names profile, data, network and seeds is set below it.
+    numbers : the numbers drawn.
+    claims : the paper's claims, checked.
+    note : sentences for the caption, about what this exhibit alone draws.
+
+    Raises
+    ------
+    StoreError
+        If a file cannot be written.
+    """
+    executors.current().before_drawing()
+    context = executors.current().context
+    measured = [t for t in setup.asked.tasks if isinstance(t, Measure) and t not in setup.asked.deciding]
+    runs = _runs(setup)
+    provenance = {
+        "wall_time_s": round(time.perf_counter() - setup.started, 1),
+        "made_with": environment(context.device),
+        "training_time_s": round(sum(run.training_seconds for run in runs), 1),
+        "runs": [_run(run) for run in runs],
+    }
+    summary = {
+        "exhibit": setup.name,
+        "paper": setup.exhibit.paper,
+        "profile": setup.profile.name,
+        "overrides": setup.overrides,
+        "dataset": setup.profile.dataset,
+        "data_source": setup.dataset.source,
+        "network": setup.profile.student,
+        "eps": setup.profile.test_attack.eps,
+        "select_on": setup.profile.select_on,
+        "seeds": list(setup.seeds),
+        "measured": _measured(measured),
+        "teachers": [
+            _snapshot(Snapshot(t.run, t.role, t.epoch or 0))
+            for t in dict.fromkeys(teacher for run in runs for teacher in run.spec.teachers)
+            if t.run is not None
+        ],
+        "networks": [_snapshot(s) for s in dict.fromkeys(s for task in measured for s in task.snapshots)],
+        "claims": [claim.to_json() for claim in claims],
+        "provenance": provenance,
+    }
+    lines = [*_caption(setup, measured, note), _made_by(provenance)]
+    return _write(setup.output_dir, figure, "\n".join(lines), numbers, summary)
+
+
+def committed(name: str) -> str:
+    """Return what came out in the picture that is committed with an exhibit's notebook, from its JSON.
 
     Parameters
     ----------
     name : the exhibit's.
-    figure : what was drawn; a caption that names profile, data, network and seeds is set below it.
-    table : the numbers drawn.
-    claims : the paper's claims, checked.
-    setup : what was asked for.
-    runs : every run the exhibit rests on; one that comes twice is listed once.
-    teachers : the fixed teachers, as chosen from their runs; one that comes twice is listed once.
-    networks : what was measured, where an epoch was chosen; likewise.
-    note : sentences for the caption, about what this exhibit alone draws.
-    measured_by : the attacks by metric, None for natural images; None: the profile's `test_attack` alone. The caption
-        names them, and says which AutoAttack it was, and how many images it was tried on.
-    n : how many images were measured; None: the profile's test images.
-    part : of which part of the data they are, "test" or "train".
-
-    Raises
-    ------
-    StoreError
-        If a file cannot be written.
     """
-    usual = setup.profile.test_attack
-    by = {str(usual).lower(): usual} if measured_by is None else measured_by
-    n = setup.n_test if n is None else n
-    provenance = {
-        "wall_time_s": round(time.perf_counter() - setup.started, 1),
-        **_provenance(list({run.spec.id: run for run in runs}.values())),
-    }
-    summary = {
-        "exhibit": name,
-        **_summary(setup, by),
-        "teachers": _listed(teachers),
-        "networks": _listed(networks),
-        "n": n,
-        "part": part,
-        "claims": [claim.to_json() for claim in claims],
-        "provenance": provenance,
-    }
-    caption = f"{_caption(setup, note, by, n, part)}\n{_made_by(provenance)}"
-    return _write(setup.output_dir, figure, caption, table, summary)
+    file = paths.project_root() / "figures" / "quick" / f"{name}.json"
+    if not file.is_file():
+        return f"{file} is not there: make it with `rkdkit figures {name}`."
+    made = json.loads(file.read_text(encoding="utf-8"))
+    seeds = made["seeds"]
+    found = [
+        f"{claim['verdict'].upper()}: {claim['text']}\n"
+        f"  {claim['higher']['name']}: {claim['higher']['estimate']['value']:.3g}; "
+        f"{claim['lower']['name']}: {claim['lower']['estimate']['value']:.3g}; difference "
+        + "{value:.3g} [{low:.3g}, {high:.3g}]".format(**claim["difference"])
+        for claim in made["claims"]
+    ]
+    scale = f"{made['profile']} profile, {made['dataset']}, {'seed' if len(seeds) == 1 else 'seeds'}"
+    return "\n".join([f"In the committed picture ({scale} {', '.join(map(str, seeds))}):", *found])
 
 
-def save_drawing(
-    name: str, figure: Figure, table: pd.DataFrame, profile: str, output_dir: str | None = None
-) -> list[Path]:
-    """Write the three files of an exhibit for which nothing is trained or measured.
-
-    Parameters
-    ----------
-    name, figure, table : as :func:`save`; the caption names the versions alone.
-    profile, output_dir : as `profiles.output_folder`.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such profile.
-    StoreError
-        If a file cannot be written.
-    """
-    checks.one_of("profile", profile, PROFILES)
-    provenance = _provenance(())
-    summary = {"exhibit": name, "profile": profile, "claims": [], "provenance": provenance}
-    return _write(output_folder(profile, output_dir), figure, _made_by(provenance), table, summary)
+def _runs(setup: Setup) -> list[Run]:
+    """Return every run that the exhibit rests on, teachers first, each once."""
+    context = executors.current().context
+    specs = dict.fromkeys(spec for task in setup.asked.tasks for spec in task.specs)
+    tasks = dict.fromkeys(each for spec in specs for each in Train(spec).with_teachers())
+    found = [task.find(context) for task in tasks]
+    return [run for run in found if run is not None]
 
 
-def _caption(setup: Setup, note: str, by: Mapping[str, Attack | None], n: int, part: str) -> str:
+def _caption(setup: Setup, measured: Sequence[Measure], note: str) -> list[str]:
     """Return what was asked for and measured by, and what is to be known of how it was measured."""
-    asked = setup.described(dict.fromkeys(str(attack) for attack in by.values() if attack is not None), n, part)
+    if not measured:
+        return [note] if note else []
+    attacks = list(dict.fromkeys(attack for task in measured for attack in task.attacks if attack is not None))
+    images = _most([task.images for task in measured])
+    asked = setup.described(map(str, attacks), len(images), images.part)
     tried = [
-        f"AutoAttack: {attack.parameters()['implementation']}, first {setup.n_of([metric])[metric]:,} images."
-        for metric, attack in by.items()
+        f"AutoAttack: {attack.parameters()['implementation']}, first {n:,} images."
+        for attack in attacks
         if isinstance(attack, AutoAttack)
+        for n in [max(len(task.images) for task in measured if attack in task.attacks)]
     ]
     sentences = [*tried, note, f"Data: {setup.dataset.source}."]
-    return f"{asked}; {_CHOSEN_ON[setup.profile.select_on]}.\n{' '.join(filter(None, sentences))}"
+    return [f"{asked}; {_CHOSEN_ON[setup.profile.select_on]}.", " ".join(filter(None, sentences))]
+
+
+def _most(images: Sequence[Images]) -> Images:
+    """Return the images that a caption names: the most of the test images, if there are any."""
+    return max(dict.fromkeys(images), key=lambda each: (each.part == "test", len(each)))
 
 
 def _made_by(provenance: Mapping[str, Any]) -> str:
@@ -133,59 +146,46 @@ def _made_by(provenance: Mapping[str, Any]) -> str:
     return f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}{trained_on}."
 
 
-def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
-    return {
-        "made_with": environment(default_device()),
-        "training_time_s": round(sum(run.training_seconds for run in runs), 1),
-        "runs": [
-            {
-                "id": run.spec.id,
-                "run": str(run.spec),
-                "spec": run.spec.to_json(),
-                "data": run.record["data"],
-                "guided_by": run.record["guided_by"],
-                "trained_with": run.record["environments"],
-                "training_time_s": round(run.training_seconds, 1),
-            }
-            for run in runs
-        ],
-    }
-
-
-def _summary(setup: Setup, by: Mapping[str, Attack | None]) -> dict[str, Any]:
-    """Return what was asked for and measured by."""
-    return {
-        "profile": setup.profile.name,
-        "overrides": setup.overrides,
-        "dataset": setup.profile.dataset,
-        "data_source": setup.dataset.source,
-        "network": setup.profile.student,
-        "eps": setup.profile.test_attack.eps,
-        "attacks": {
-            metric: None if attack is None else {"name": str(attack), **attack.parameters()}
-            for metric, attack in by.items()
-        },
-        "select_on": setup.profile.select_on,
-        "seeds": list(setup.seeds),
-    }
-
-
-def _listed(networks: Networks) -> list[dict[str, Any]]:
-    of_seeds = networks.values() if isinstance(networks, Mapping) else [networks]
-    return list(
+def _measured(measured: Sequence[Measure]) -> list[dict[str, Any]]:
+    """Return what was measured: kind of measurement, attack, and on how many images of which part of which data."""
+    lines = [
         {
-            (snapshot.spec.id, snapshot.role, snapshot.epoch): {
-                "method": snapshot.spec.method,
-                "network": snapshot.architecture,
-                "role": snapshot.role,
-                "epoch": snapshot.epoch,
-                "seed": snapshot.spec.seed,
-                "run": snapshot.spec.id,
-                "sha256": snapshot.digest,
-            }
-            for snapshot in itertools.chain.from_iterable(of_seeds)
-        }.values()
-    )
+            "measurement": type(task).__name__,
+            "attack": None if attack is None else {"name": str(attack), **attack.parameters()},
+            "dataset": task.images.dataset,
+            "part": task.images.part,
+            "n": len(task.images),
+        }
+        for task in measured
+        for attack in task.attacks
+    ]
+    return [line for i, line in enumerate(lines) if line not in lines[:i]]
+
+
+def _run(run: Run) -> dict[str, Any]:
+    record = run.record or {}
+    return {
+        "id": run.spec.id,
+        "run": str(run.spec),
+        "spec": run.spec.to_json(),
+        "data": record["data"],
+        "guided_by": record["guided_by"],
+        "trained_with": record["environments"],
+        "training_time_s": round(run.training_seconds, 1),
+    }
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    spec: RunSpec = snapshot.spec
+    return {
+        "method": spec.method,
+        "network": snapshot.architecture,
+        "role": snapshot.role,
+        "epoch": snapshot.epoch,
+        "seed": spec.seed,
+        "run": spec.id,
+        "sha256": snapshot.digest(),
+    }
 
 
 def _write(folder: Path, figure: Figure, caption: str, table: pd.DataFrame, summary: Mapping[str, Any]) -> list[Path]:

@@ -1,0 +1,94 @@
+"""Robust accuracy over the epochs of a training (PeerAiD Figures 1 and 3)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import Tensor
+
+from rkdkit import statistics
+from rkdkit.trainings import Run
+
+
+BY_PEER, BY_TEACHER = "student of the peer", "student of the teacher"
+"""Whose adversarial examples, where one student is taught by a peer and another by a fixed teacher."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One network's robust accuracy against one kind of adversarial examples, over the epochs of the student.
+
+    Attributes
+    ----------
+    network : "teacher", "peer" or "student".
+    examples : whose adversarial examples: "student" (x*_S), the student's name where there are two, or "own"
+        (x*_T, x*_P).
+    correct : by seed, then epoch: (N,) bool, on the same N images throughout.
+    """
+
+    network: str
+    examples: str
+    correct: dict[int, dict[int, Tensor]]
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs measured, counted from 1."""
+        return tuple(next(iter(self.correct.values())))
+
+    def at(self, epoch: int, confidence: float = statistics.CONFIDENCE) -> statistics.Estimate:
+        """Robust accuracy at an epoch, over all seeds."""
+        per_seed = [statistics.proportion(by[epoch], confidence) for by in self.correct.values()]
+        return statistics.over_seeds(per_seed, confidence=confidence)
+
+    def highest(self) -> tuple[int, statistics.Estimate]:
+        """Return the epoch whose interval reaches highest, and the estimate there.
+
+        The intervals compared hold for all epochs at once (Bonferroni), since the highest of many is picked.
+        """
+        confidence = 1 - (1 - statistics.CONFIDENCE) / len(self.epochs)
+        epoch = max(self.epochs, key=lambda e: self.at(e, confidence).high)
+        return epoch, self.at(epoch, confidence)
+
+    def minus(self, other: "Curve", epoch: int, other_epoch: int | None = None) -> statistics.Estimate:
+        """Paired difference to another curve, or to another epoch, over all seeds."""
+        there = epoch if other_epoch is None else other_epoch
+        differences = [
+            statistics.paired_difference(by[epoch], other.correct[seed][there]) for seed, by in self.correct.items()
+        ]
+        return statistics.over_seeds(differences, bounds=(-1.0, 1.0))
+
+
+def table_of(curves: Iterable[Curve]) -> pd.DataFrame:
+    """Return curves as numbers: network, examples, epoch, accuracy and its interval as fractions, n, seeds."""
+    return pd.DataFrame(
+        {
+            "network": curve.network,
+            "examples": curve.examples,
+            "epoch": epoch,
+            **curve.at(epoch).columns("robust_accuracy"),
+        }
+        for curve in curves
+        for epoch in curve.epochs
+    )
+
+
+def check_seeds(students: Sequence[Run], others: int) -> list[int]:
+    """Return the students' seeds, each of which has a curve of its own.
+
+    Parameters
+    ----------
+    students : one run a seed.
+    others : how many guides, or other students, come with them.
+
+    Raises
+    ------
+    ValueError
+        If two students share a seed, there is none, or not one guide a student.
+    """
+    seeds = [run.spec.seed for run in students]
+    if not students or len(students) != others or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"One guide a student and one student a seed are needed, not {others} guides for {len(students)} students "
+            f"of seeds {seeds}."
+        )
+    return seeds

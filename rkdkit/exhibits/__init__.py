@@ -1,0 +1,45 @@
+"""The exhibits, one module a notebook, of the same name: its scale, what it measures, and the paper's claims.
+
+Each module has an `EXHIBIT`, which says how its scale differs from a profile's.
+"""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from rkdkit import checks
+from rkdkit.setup import Exhibit, Setup, prepare
+
+__all__ = ["NAMES", "Exhibit", "Setup", "get", "setup"]
+
+NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__))
+"""Every exhibit's name."""
+
+
+def get(name: str) -> Exhibit:
+    """Return what an exhibit's module says of it.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such exhibit.
+    """
+    checks.one_of("exhibit", name, NAMES)
+    exhibit: Exhibit = importlib.import_module(f"{__name__}.{name}").EXHIBIT
+    return exhibit
+
+
+def setup(name: str, profile: str, **parameters: Any) -> Setup:
+    """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
+
+    Parameters
+    ----------
+    name : the exhibit's, as its notebook is called.
+    profile, parameters : as `setup.prepare`: `seed`, `n_seeds`, `output_dir` and any field of a profile.
+
+    Raises
+    ------
+    UnknownNameError, ValueError, DataNotFoundError
+        As `setup.prepare`.
+    """
+    return prepare(name, get(name), profile, **parameters)

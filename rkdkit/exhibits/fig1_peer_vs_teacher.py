@@ -1,0 +1,131 @@
+"""PeerAiD, Figure 1: who is right on the adversarial examples of a student that is still learning, peer or teacher."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rkdkit import attacks, claims, runs, statistics
+from rkdkit.analysis.curves import Curve, check_seeds, table_of
+from rkdkit.claims import Claim, Quantity
+from rkdkit.measurements import CorrectPredictions
+from rkdkit.references import Images, Snapshot
+from rkdkit.setup import Exhibit
+from rkdkit.trainings import Run
+
+EXHIBIT = Exhibit(paper="PeerAiD, Figure 1")
+
+LEGEND = {
+    ("peer", "student"): r"peer on the student's $x^*_S$",
+    ("peer", "own"): r"peer on its own $x^*_P$",
+    ("teacher", "student"): r"fixed teacher on the student's $x^*_S$",
+    ("teacher", "own"): r"fixed teacher on its own $x^*_T$",
+}
+"""The four curves by network and whose adversarial examples, and what the legend calls them."""
+
+
+@dataclass(frozen=True)
+class TutoringCurves:
+    """The four curves of PeerAiD's Figure 1, over the epochs of PeerAiD training.
+
+    Attributes
+    ----------
+    teacher_on_student, teacher_on_own, peer_on_student, peer_on_own : the curves.
+    num_classes : 1 / num_classes is what guessing gets.
+    """
+
+    teacher_on_student: Curve
+    teacher_on_own: Curve
+    peer_on_student: Curve
+    peer_on_own: Curve
+    num_classes: int
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """All four."""
+        return self.teacher_on_student, self.teacher_on_own, self.peer_on_student, self.peer_on_own
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers to draw, as `curves.table_of`."""
+        return table_of(self.curves)
+
+
+def measure(
+    students: Sequence[Run], teachers: Sequence[Snapshot], images: Images, attack: attacks.Attack
+) -> TutoringCurves:
+    """Measure a fixed teacher and a peer on x*_S and on their own adversarial examples, at every snapshot.
+
+    The student attacked is PeerAiD's own for both, so both guides answer on exactly the same images.
+
+    Parameters
+    ----------
+    students : one PeerAiD run a seed.
+    teachers : one fixed teacher a seed, in the same order.
+    images : the test images.
+    attack : makes x*_S, x*_T and x*_P, by the cross entropy.
+
+    Raises
+    ------
+    ValueError
+        If there is not one teacher a student, or two students share a seed.
+    """
+    check_seeds(students, len(teachers))
+    tasks: dict[tuple[str, int, int], CorrectPredictions] = {}
+    for run, teacher in zip(students, teachers, strict=True):
+        for epoch in run.epochs:
+            peer, student = run.snapshot("peer", epoch), run.snapshot("student", epoch)
+            for attacked, judges in ((student, (teacher, peer)), (teacher, (teacher,)), (peer, (peer,))):
+                examples = "teacher" if attacked == teacher else attacked.role
+                tasks[examples, run.spec.seed, epoch] = CorrectPredictions(
+                    images=images, judges=judges, attack=attack, attacked=attacked
+                )
+    correct = runs.answers(tasks, f"Robust accuracy by {attack}")
+
+    def curve(network: str, examples: str, asked: str, judge: int) -> Curve:
+        by_seed = {
+            run.spec.seed: {epoch: correct[asked, run.spec.seed, epoch][judge] for epoch in run.epochs}
+            for run in students
+        }
+        return Curve(network, examples, by_seed)
+
+    return TutoringCurves(
+        curve("teacher", "student", "student", 0),
+        curve("teacher", "own", "teacher", 0),
+        curve("peer", "student", "student", 1),
+        curve("peer", "own", "peer", 0),
+        len(images.class_names),
+    )
+
+
+def check_claims(curves: TutoringCurves) -> list[Claim]:
+    """Check what the paper says of its Figure 1 (sections 1 and 4.3).
+
+    "Close to 0 %" has no number in the paper; here it means below what guessing gets, at every epoch measured.
+    """
+    peer, teacher = curves.peer_on_student, curves.teacher_on_student
+    first, last = peer.epochs[0], peer.epochs[-1]
+    highest, own = curves.peer_on_own.highest()
+    return [
+        Claim(
+            "At the end, the peer is more accurate on the student's adversarial examples than the fixed teacher.",
+            "PeerAiD, Figure 1 and section 1",
+            Quantity(f"peer on x*_S, epoch {last}", peer.at(last)),
+            Quantity(f"teacher on x*_S, epoch {last}", teacher.at(last)),
+            peer.minus(teacher, last),
+        ),
+        Claim(
+            "The fixed teacher's accuracy on the student's adversarial examples falls in the course of training.",
+            "PeerAiD, Figure 1 and section 1",
+            Quantity(f"teacher on x*_S, epoch {first}", teacher.at(first)),
+            Quantity(f"teacher on x*_S, epoch {last}", teacher.at(last)),
+            teacher.minus(teacher, first, last),
+        ),
+        Claim(
+            "The peer's accuracy on its own adversarial examples stays near zero: below guessing whenever measured.",
+            "PeerAiD, Figure 1 and section 4.4",
+            *claims.below_guessing(
+                Quantity(f"peer on x*_P where it is highest, epoch {highest}", own), curves.num_classes
+            ),
+            1 - (1 - statistics.CONFIDENCE) / len(curves.peer_on_own.epochs),
+        ),
+    ]
