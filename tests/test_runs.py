@@ -6,17 +6,23 @@ import re
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run_python, tiny_spec
 
-from rkdkit import attacks, autoattack, data, models, runs
+from rkdkit import attacks, autoattack, data, evaluation, executors, models, runs, trainings
 from rkdkit import store as stores
 from rkdkit.checks import UnknownNameError
+from rkdkit.measurements import CorrectPredictions
+from rkdkit.references import Images, Snapshot
 from rkdkit.store import DamagedFileError, Store, StoreError
+from rkdkit.tasks import Answer
 from rkdkit.training import Training
+
+pytestmark = pytest.mark.usefixtures("store")
 
 EPOCHS = 8
 SPEC = f"tiny_spec('PeerAiD', epochs={EPOCHS}, n_train=512, swa_start=2, schedule='onecycle', augmentation='crop-flip')"
@@ -33,6 +39,16 @@ training.Training.run_epoch = counting
 runs.ensure({SPEC})
 print(*trained)
 """
+
+
+def ensure_in(folder, spec):
+    """Train a run in a store of its own."""
+    with executors.using(executors.Here(Store(folder))):
+        return runs.ensure(spec)
+
+
+def folder_of(run):
+    return Store().run_folder(run.spec).path
 
 
 def spec_of_the_processes():
@@ -113,17 +129,17 @@ def test_stopped_before_or_after_any_write_it_ends_in_the_same_bits(tmp_path, mo
             raise KilledError
 
     monkeypatch.setattr(stores, "write_atomically", stopping)
-    whole = runs.ensure(spec, Store(tmp_path / "whole")).record
+    whole = ensure_in(tmp_path / "whole", spec).record
     assert writes[0] == writes[-1] == "run.json"
     total = len(writes)
     for when, nth in [(when, nth) for when in ("before", "after") for nth in range(1, total + 1)]:
         interrupted, stop = Store(tmp_path / f"{when}-{nth}"), (when, nth)
         writes.clear()
         with pytest.raises(KilledError):
-            runs.ensure(spec, interrupted)
+            ensure_in(interrupted.root, spec)
         writes.clear()
         stop = ("", 0)
-        record = runs.ensure(spec, interrupted).record
+        record = ensure_in(interrupted.root, spec).record
         assert record["snapshots"] == whole["snapshots"]
         assert [(e["loss"], e["lr"]) for e in record["history"]] == [(e["loss"], e["lr"]) for e in whole["history"]]
         # a kill right after the very last write leaves the last state lying about, which nothing reads
@@ -176,27 +192,27 @@ def test_a_store_that_cannot_be_written_is_a_clear_error_before_training(tmp_pat
     monkeypatch.setattr(Training, "run_epoch", lambda *_: pytest.fail("trained before it looked"))
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StoreError, match=r"cannot be written to.*RKDKIT_STORE"):
-        runs.ensure(tiny_spec(), Store(tmp_path / "file" / "store"))
+        ensure_in(tmp_path / "file" / "store", tiny_spec())
     folder = tmp_path / "read-only"
     folder.mkdir()
     folder.chmod(0o555)
     if not os.access(folder, os.W_OK):  # the superuser may write anywhere
         with pytest.raises(StoreError, match="cannot be written to"):
-            runs.ensure(tiny_spec(), Store(folder))
+            ensure_in(folder, tiny_spec())
 
 
 @pytest.fixture
-def finished(store):
+def finished():
     spec = tiny_spec("PeerAiD")
-    return runs.ensure(spec, store)
+    return runs.ensure(spec)
 
 
-def test_a_finished_run_is_not_trained_again(store, finished, monkeypatch):
+def test_a_finished_run_is_not_trained_again(finished, monkeypatch):
     monkeypatch.setattr(Training, "__init__", lambda *_: pytest.fail("trained again"))
-    again = runs.ensure(finished.spec, store)
+    again = runs.ensure(finished.spec)
     assert again.record == finished.record
     assert again.epochs == (1, 2)
-    pairs = runs.ensure_all([finished.spec], [finished.spec] * 2, store=store)
+    pairs = runs.ensure_all([finished.spec], [finished.spec] * 2)
     assert [[run.spec for run in group] for group in pairs] == [[finished.spec], [finished.spec] * 2]
 
 
@@ -211,8 +227,8 @@ def test_a_snapshot_is_the_network_at_the_end_of_its_epoch(finished, digits):
                 assert torch.equal(saved.state_dict()[name], value), (role, epoch, name)
 
 
-def test_snapshots_are_kept_at_every_kth_epoch_and_at_the_last(store):
-    run = runs.ensure(tiny_spec(epochs=5, snapshot_every=2, n_train=64), store)
+def test_snapshots_are_kept_at_every_kth_epoch_and_at_the_last():
+    run = runs.ensure(tiny_spec(epochs=5, snapshot_every=2, n_train=64))
     assert run.epochs == (2, 4, 5)
     with pytest.raises(ValueError, match=r"no snapshot of its student at epoch 3; it has them at 2, 4, 5"):
         run.snapshot("student", 3)
@@ -233,7 +249,7 @@ def damaged(path, how):
 
 @pytest.mark.parametrize("how", ["truncated", "altered", "missing"])
 def test_a_damaged_snapshot_is_named_and_not_used(finished, how):
-    path = finished._folder.path / "student-0002.safetensors"
+    path = folder_of(finished) / "student-0002.safetensors"
     damaged(path, how)
     with pytest.raises(DamagedFileError, match=rf"{path.name} is (damaged|missing).*Delete the folder .*trained anew"):
         finished.snapshot().load()
@@ -241,23 +257,23 @@ def test_a_damaged_snapshot_is_named_and_not_used(finished, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "altered"])
-def test_a_damaged_record_is_named_and_not_used(store, finished, how):
-    path = finished._folder.path / "run.json"
+def test_a_damaged_record_is_named_and_not_used(finished, how):
+    path = folder_of(finished) / "run.json"
     damaged(path, how)
     with pytest.raises(DamagedFileError, match=r"run.json is damaged.*Delete the folder"):
-        runs.ensure(finished.spec, store)
+        runs.ensure(finished.spec)
 
 
-def test_a_specification_edited_by_hand_is_noticed(store, finished):
-    path = finished._folder.path / "run.json"
+def test_a_specification_edited_by_hand_is_noticed(finished):
+    path = folder_of(finished) / "run.json"
     text = path.read_text()
     assert '"epochs": 2' in text
     path.write_text(text.replace('"epochs": 2', '"epochs": 3'))
     with pytest.raises(DamagedFileError):
-        runs.ensure(finished.spec, store)
+        runs.ensure(finished.spec)
 
 
-def interrupted_after_an_epoch(spec, store):
+def interrupted_after_an_epoch(spec):
     """Leave a run in the store as Ctrl-C in its second epoch does."""
     run_epoch = Training.run_epoch
 
@@ -269,94 +285,117 @@ def interrupted_after_an_epoch(spec, store):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "run_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            runs.ensure(spec, store)
+            runs.ensure(spec)
     return spec
 
 
 def test_a_damaged_state_stops_a_resume(store):
-    spec = interrupted_after_an_epoch(tiny_spec(epochs=3), store)
+    spec = interrupted_after_an_epoch(tiny_spec(epochs=3))
     damaged(store.run_folder(spec).path / "state-0001.safetensors", "altered")
     with pytest.raises(DamagedFileError, match=r"state-0001.safetensors is damaged"):
-        runs.ensure(spec, store)
+        runs.ensure(spec)
 
 
-def test_a_run_on_other_data_is_not_taken_for_this_one(store, finished, digits, monkeypatch):
+def test_a_run_on_other_data_is_not_taken_for_this_one(finished, digits):
     other = data.Dataset("digits", digits.test, digits.train, digits.classes, "swapped")
-    monkeypatch.setattr(data, "load", lambda _: other)
+    here = executors.Here()
+    swapped = replace(here.context, load=lambda _: other)
     with pytest.raises(StoreError, match=r"trained on other data than are found now.*swapped"):
-        runs.ensure(finished.spec, store)
+        trainings.Train(finished.spec).find(swapped)
 
 
 def test_a_folder_that_holds_another_run_is_not_taken_for_this_one(store, finished):
     other = tiny_spec("PeerAiD", seed=1)
     store.run_folder(finished.spec).path.rename(store.run_folder(other).path)
     with pytest.raises(StoreError, match="holds another run than its name says"):
-        runs.ensure(other, store)
+        runs.ensure(other)
 
 
-def test_a_resume_elsewhere_is_recorded(store, monkeypatch):
-    spec = interrupted_after_an_epoch(tiny_spec(epochs=2), store)
-    elsewhere = {**runs.environment(torch.device("cpu")), "device": "another"}
-    monkeypatch.setattr(runs, "environment", lambda _: elsewhere)
-    environments = runs.ensure(spec, store).record["environments"]
+def test_a_resume_elsewhere_is_recorded(monkeypatch):
+    spec = interrupted_after_an_epoch(tiny_spec(epochs=2))
+    elsewhere = {**trainings.environment(torch.device("cpu")), "device": "another"}
+    monkeypatch.setattr(trainings, "environment", lambda _: elsewhere)
+    environments = runs.ensure(spec).record["environments"]
     assert [e["device"] == "another" for e in environments] == [False, True]
 
 
 def test_a_diverged_epoch_is_not_kept(store):
     spec = tiny_spec("Natural", lr=1e18, n_train=256)
     with pytest.raises(FloatingPointError, match="epoch 1"):
-        runs.ensure(spec, store)
+        runs.ensure(spec)
     assert store.run_folder(spec).read_record()["finished"] == 0
 
 
-def test_correct_predictions_are_measured_once_and_kept(store, finished, digits, monkeypatch):
+def test_correct_predictions_are_measured_once_and_kept(store, finished, monkeypatch):
     student, peer = finished.snapshot("student"), finished.snapshot("peer")
-    attack, some = attacks.PGD(0.1, 0.05, 2), digits.test.take(slice(0, 60))
-    first = runs.correct_predictions([student], some, attack, store=store)
+    attack, some = attacks.PGD(0.1, 0.05, 2), Images("digits", n=60)
+    first = runs.correct_predictions([student], some, attack)
     assert first.shape == (1, 60)
-    both = runs.correct_predictions([student, peer], some, attack, student, store=store)
+    both = runs.correct_predictions([student, peer], some, attack, student)
     assert torch.equal(both[:1], first)
     loads = []
-    monkeypatch.setattr(runs.Snapshot, "load", lambda *a: loads.append(a))
-    assert torch.equal(runs.correct_predictions([student, peer], some, attack, student, store=store), both)
+    monkeypatch.setattr(Snapshot, "read", lambda *a: loads.append(a))
+    assert torch.equal(runs.correct_predictions([student, peer], some, attack, student), both)
     assert not loads
     answer = next((store.root / "answers").iterdir())
     damaged(answer, "altered")
     with pytest.raises(DamagedFileError, match=f"{answer.name} is damaged.*measured anew"):
-        runs.correct_predictions([student, peer], some, attack, student, store=store)
+        runs.correct_predictions([student, peer], some, attack, student)
 
 
-def test_answers_agree_with_the_networks_asked_directly(store, finished, digits):
-    from rkdkit import evaluation
-
+def test_answers_agree_with_the_networks_asked_directly(finished, digits):
     student, peer = finished.snapshot("student"), finished.snapshot("peer")
     for attack in (None, attacks.FGSM(0.1), attacks.PGD(0.1, 0.05, 2)):
-        kept = runs.correct_predictions([student, peer], digits.test, attack, student, store=store)
+        kept = runs.correct_predictions([student, peer], Images("digits"), attack, student)
         direct = evaluation.correct_predictions(
             [student.load(), peer.load()], digits.test.images, digits.test.labels, attack
         )
         assert torch.equal(kept, direct)
 
 
-def test_the_epoch_is_chosen_on_what_is_asked(store, digits):
-    run = runs.ensure(tiny_spec(epochs=4, n_train=512), store)
+def test_the_epoch_is_chosen_on_what_is_asked(digits):
+    run = runs.ensure(tiny_spec(epochs=4, n_train=512))
     attack = attacks.PGD(0.05, 0.025, 2)
-    assert runs.select(run, "last", attack, store=store).epoch == 4
-    for on, split in (("val", digits.split_validation(512, 32)[1]), ("test", digits.test)):
-        snapshots = [run.snapshot("student", e) for e in run.epochs]
-        hits = [int(runs.correct_predictions([s], split, attack, store=store).sum()) for s in snapshots]
-        chosen = runs.select(run, on, attack, store=store)
-        assert hits[chosen.epoch - 1] == max(hits)
-        assert chosen.epoch == 1 + hits.index(max(hits))
+    assert runs.select(run, "last", attack).epoch == 4
+    held_out = digits.split_validation(512, 32)[1]
+    chosen = {}
+    for on, split in (("val", held_out), ("test", digits.test)):
+        networks = [run.snapshot("student", epoch).load() for epoch in run.epochs]
+        hits = [int(evaluation.correct_predictions([n], split.images, split.labels, attack).sum()) for n in networks]
+        chosen[on] = runs.select(run, on, attack)
+        assert len(set(hits)) > 1, "or any epoch would do"
+        assert (chosen[on].epoch, chosen[on].certain) == (1 + hits.index(max(hits)), True)
     with pytest.raises(UnknownNameError, match="Unknown selection 'best'"):
-        runs.select(run, "best", attack, store=store)
-    nothing_held_out = runs.ensure(tiny_spec(n_val=0, epochs=1), store)
+        runs.select(run, "best", attack)
+    nothing_held_out = runs.ensure(tiny_spec(n_val=0, epochs=1))
     with pytest.raises(ValueError, match="held out no images"):
-        runs.select(nothing_held_out, "val", attack, store=store)
+        runs.select(nothing_held_out, "val", attack)
+
+
+class MadeUp(executors.Here):
+    """Answers each question of an epoch with so many correct predictions."""
+
+    def __init__(self, hits):
+        super().__init__()
+        self.hits, self.calls = hits, 0
+
+    def _answers(self, tasks, what):
+        del what
+        self.calls += 1
+        return {task: Answer(torch.arange(9)[None] < self.hits[task.judges[0].epoch]) for task in tasks}
+
+
+def test_of_equally_robust_epochs_the_earliest_is_chosen_and_all_are_asked_about_at_once():
+    spec = tiny_spec(epochs=4)
+    for hits, expected in (({1: 3, 2: 7, 3: 7, 4: 5}, 2), ({1: 0, 2: 0, 3: 0, 4: 1}, 4), ({1: 2, 2: 1, 3: 2, 4: 2}, 1)):
+        with executors.using(MadeUp(hits)) as executor:
+            choices = [runs.Choice(trainings.Run(spec, None), on, None) for on in ("val", "test", "last")]
+            assert [snapshot.epoch for snapshot in runs.select_all(choices)] == [expected, expected, 4]
+            assert executor.calls == 1
 
 
 def test_weights_are_safetensors_and_never_pickle(finished):
-    for path in finished._folder.path.glob("*.safetensors"):
+    for path in folder_of(finished).glob("*.safetensors"):
         header = int.from_bytes(path.read_bytes()[:8], "little")
         json.loads(path.read_bytes()[8 : 8 + header])
 
@@ -377,7 +416,7 @@ def test_nothing_that_is_read_can_run_code():
     )
 
 
-def test_a_teacher_is_trained_first_and_once(store, monkeypatch):
+def test_a_teacher_is_trained_first_and_once(monkeypatch):
     trained = []
     begin = Training.__init__
 
@@ -387,21 +426,21 @@ def test_a_teacher_is_trained_first_and_once(store, monkeypatch):
 
     monkeypatch.setattr(Training, "__init__", noting)
     students = [tiny_spec("ARD"), tiny_spec("RSLAD"), tiny_spec("TRADES", epochs=1)]
-    groups = runs.ensure_all(students, store=store)
+    groups = runs.ensure_all(students)
     assert trained == ["TRADES", "ARD", "RSLAD"]
     assert [run.spec for run in groups[0]] == students
 
 
-def test_an_early_stopped_teacher_is_the_snapshot_of_its_epoch(store, digits):
-    teacher = runs.ensure(tiny_spec("TRADES", epochs=3), store)
+def test_an_early_stopped_teacher_is_the_snapshot_of_its_epoch(digits):
+    teacher = runs.ensure(tiny_spec("TRADES", epochs=3))
     spec = tiny_spec("KD", teachers=(teacher.snapshot(epoch=1).as_teacher(),), epochs=1)
-    run = runs.ensure(spec, store)
-    assert run.record["guided_by"] == [teacher.snapshot(epoch=1).digest]
+    run = runs.ensure(spec)
+    assert run.record["guided_by"] == [teacher.snapshot(epoch=1).digest()]
     training = Training(spec, digits, torch.device("cpu"), [teacher.snapshot(epoch=1).load()])
     training.run_epoch()
     assert torch.equal(run.snapshot().load().head.weight, training.networks["student"].head.weight)
     late = tiny_spec("KD", teachers=(teacher.snapshot(epoch=3).as_teacher(),), epochs=1)
-    assert runs.ensure(late, store).record["history"] != run.record["history"]
+    assert runs.ensure(late).record["history"] != run.record["history"]
 
 
 class Plain(torch.nn.Module):
@@ -415,18 +454,18 @@ class Plain(torch.nn.Module):
         return self.layer(x.flatten(1))
 
 
-def test_any_module_can_teach(store, monkeypatch):
+def test_any_module_can_teach():
     torch.manual_seed(0)
     module = Plain()
     spec = tiny_spec("RSLAD", teachers=(runs.foreign_teacher(module, "mine"),), epochs=1)
-    assert runs.ensure(spec, store).record["finished"] == 1
+    assert runs.ensure(spec).record["finished"] == 1
     with torch.no_grad():
         module.layer.weight.add_(1)
     assert tiny_spec("RSLAD", teachers=(runs.foreign_teacher(module, "mine"),), epochs=1).id != spec.id
-    monkeypatch.setattr(runs, "_FOREIGN", {})
-    assert runs.ensure(spec, store).record["finished"] == 1, "a finished run needs its teacher no more"
-    with pytest.raises(ValueError, match=r"'mine' is a module from elsewhere, .* call runs.foreign_teacher"):
-        runs.ensure(tiny_spec("AKD", teachers=spec.teachers), store)
+    with executors.using(executors.Here()):  # as in a process of its own
+        assert runs.ensure(spec).record["finished"] == 1, "a finished run needs its teacher no more"
+        with pytest.raises(ValueError, match=r"'mine' is a module from elsewhere, .* call runs.foreign_teacher"):
+            runs.ensure(tiny_spec("AKD", teachers=spec.teachers))
 
 
 def test_modules_that_nothing_tells_apart_cannot_teach():
@@ -441,11 +480,11 @@ def test_modules_that_nothing_tells_apart_cannot_teach():
 def test_a_module_that_does_not_fit_is_refused_before_training(store):
     spec = tiny_spec("ARD", teachers=(runs.foreign_teacher(Plain(classes=100), "hundred"),))
     with pytest.raises(ValueError, match=r"The teacher hundred answers two images with logits of shape .2, 100."):
-        runs.ensure(spec, store)
+        runs.ensure(spec)
     assert store.run_folder(spec).read_record() is None
 
 
-def test_a_run_is_not_gone_on_with_by_another_teacher(store, monkeypatch):
+def test_a_run_is_not_gone_on_with_by_another_teacher(monkeypatch):
     spec = tiny_spec("ARD", epochs=3)
     run_epoch = Training.run_epoch
 
@@ -456,23 +495,23 @@ def test_a_run_is_not_gone_on_with_by_another_teacher(store, monkeypatch):
 
     monkeypatch.setattr(Training, "run_epoch", stopping)
     with pytest.raises(KilledError):
-        runs.ensure(spec, store)
+        runs.ensure(spec)
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
-    monkeypatch.setattr(runs, "_teacher", lambda *_: ("another digest", Plain()))
+    monkeypatch.setattr(trainings, "_teacher", lambda *_: ("another digest", Plain()))
     with pytest.raises(StoreError, match="begun with other teachers than are found now"):
-        runs.ensure(spec, store)
+        runs.ensure(spec)
 
 
-def test_extra_images_are_part_of_a_runs_record(store, digits, monkeypatch, tmp_path):
+def test_extra_images_are_part_of_a_runs_record(digits, monkeypatch, tmp_path):
     monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
     random = np.random.RandomState(0)
     np.savez(tmp_path / "more.npz", image=random.randint(0, 256, (64, 8, 8, 1), np.uint8), label=np.arange(64) % 10)
-    run = runs.ensure(tiny_spec("PGD-AT", extra="more.npz", extra_fraction=0.5), store)
+    run = runs.ensure(tiny_spec("PGD-AT", extra="more.npz", extra_fraction=0.5))
     assert run.record["data"]["extra"] == data.load_extra("more.npz", digits).digest
     np.savez(tmp_path / "more.npz", image=random.randint(0, 256, (64, 8, 8, 1), np.uint8), label=np.arange(64) % 10)
     data._archive.cache_clear()
     with pytest.raises(StoreError, match=r"trained with other extra images than more\.npz holds now"):
-        runs.ensure(run.spec, store)
+        runs.ensure(run.spec)
 
 
 @pytest.mark.parametrize("damage", ["wrong keys", "label out of range"])
@@ -482,38 +521,38 @@ def test_bad_extra_images_are_refused_before_training(store, monkeypatch, tmp_pa
     np.savez(tmp_path / "more.npz", **{"images" if damage == "wrong keys" else "image": images, "label": labels})
     spec = tiny_spec("Natural", extra="more.npz", extra_fraction=0.5)
     with pytest.raises(ValueError, match=r"more\.npz"):
-        runs.ensure(spec, store)
+        runs.ensure(spec)
     assert store.run_folder(spec).read_record() is None
 
 
-def test_the_averaged_network_can_be_chosen(store):
-    run = runs.ensure(tiny_spec("Natural", epochs=4, swa_start=2), store)
-    chosen = runs.select(run, "val", None, role="student_averaged", store=store)
+def test_the_averaged_network_can_be_chosen():
+    run = runs.ensure(tiny_spec("Natural", epochs=4, swa_start=2))
+    chosen = runs.select(run, "val", None, role="student_averaged")
     assert (chosen.role, chosen.epoch in (3, 4)) == ("student_averaged", True)
     assert run.epochs_of("student_averaged") == (3, 4)
 
 
-def test_one_call_measures_by_every_attack(store, finished, digits):
+def test_one_call_measures_by_every_attack(finished):
     snapshot = finished.snapshot()
     by = {"clean": None, "fgsm": attacks.FGSM(0.1), "pgd-2": attacks.PGD(0.1, 0.05, 2)}
-    measured = runs.evaluate(snapshot, digits.test, by, n={"pgd-2": 40}, store=store)
+    measured = runs.evaluate(snapshot, Images("digits"), by, n={"pgd-2": 40})
     assert [measured[metric].n for metric in by] == [497, 497, 40]
-    (expected,) = runs.correct_predictions([snapshot], digits.test.take(slice(0, 40)), by["pgd-2"], store=store)
+    (expected,) = runs.correct_predictions([snapshot], Images("digits", n=40), by["pgd-2"])
     assert torch.equal(measured.correct["pgd-2"], expected)
     assert str(measured).splitlines()[2] == f"pgd-2: {measured['pgd-2']} of 40"
     with pytest.raises(UnknownNameError, match=r"Unknown metric 'fgm'. Did you mean 'fgsm'"):
-        runs.evaluate(snapshot, digits.test, by, n={"fgm": 3}, store=store)
+        runs.evaluate(snapshot, Images("digits"), by, n={"fgm": 3})
     for n in (0, -1, 498):
         with pytest.raises(ValueError, match="n of clean must be between 1 and 497"):
-            runs.evaluate(snapshot, digits.test, by, n=n, store=store)
+            runs.evaluate(snapshot, Images("digits"), by, n=n)
     with pytest.raises(UnknownNameError, match=r"Unknown metric 'pgd-20'. Did you mean 'pgd-2'"):
         measured["pgd-20"]
 
 
-def test_a_costly_attack_goes_on_where_it_was_stopped(store, finished, digits, monkeypatch):
-    some = digits.test.take(slice(0, 24))
+def test_a_costly_attack_goes_on_where_it_was_stopped(store, finished, monkeypatch):
+    some = Images("digits", n=24)
     attack = autoattack.Square(0.05, queries=30, batch_size=8)
-    whole = attack.correct(finished.snapshot().load(), data.to_float(some.images), some.labels)
+    whole = attack.correct(finished.snapshot().load(), data.to_float(some.split().images), some.split().labels)
     write, written = Store.write_answer, []
 
     def stopping(self, question, answer, here):
@@ -524,34 +563,35 @@ def test_a_costly_attack_goes_on_where_it_was_stopped(store, finished, digits, m
 
     monkeypatch.setattr(Store, "write_answer", stopping)
     with pytest.raises(KilledError):
-        runs.correct_predictions([finished.snapshot()], some, attack, store=store)
+        runs.correct_predictions([finished.snapshot()], some, attack)
     begun = []
     monkeypatch.setattr(Store, "write_answer", write)
     correct = autoattack.Square.correct
     monkeypatch.setattr(autoattack.Square, "correct", lambda *a: (begun.append(a[4]), correct(*a))[1])
-    (verdict,) = runs.correct_predictions([finished.snapshot()], some, attack, store=store)
+    (verdict,) = runs.correct_predictions([finished.snapshot()], some, attack)
     assert begun == [written[-1]]
     assert torch.equal(verdict, whole)
     assert len(list((store.root / "answers").iterdir())) == 1, "the half-finished answer is gone"
 
 
-def test_a_costly_attack_killed_at_its_very_end_is_not_done_again(store, finished, digits, monkeypatch):
-    some, attack = digits.test.take(slice(0, 8)), autoattack.Square(0.05, queries=5)
+def test_a_costly_attack_killed_at_its_very_end_is_not_done_again(finished, monkeypatch):
+    some, attack = Images("digits", n=8), autoattack.Square(0.05, queries=5)
     monkeypatch.setattr(Store, "forget_answer", lambda *_: (_ for _ in ()).throw(KilledError))
     with pytest.raises(KilledError):
-        runs.correct_predictions([finished.snapshot()], some, attack, store=store)
+        runs.correct_predictions([finished.snapshot()], some, attack)
     monkeypatch.setattr(autoattack.Square, "correct", lambda *_: pytest.fail("attacked again"))
-    runs.correct_predictions([finished.snapshot()], some, attack, store=store)
+    runs.correct_predictions([finished.snapshot()], some, attack)
 
 
-def test_a_costly_attacks_examples_transfer_and_its_own_verdict_stays(store, finished, digits):
+def test_a_costly_attacks_examples_transfer_and_its_own_verdict_stays(finished):
     student, peer = finished.snapshot("student"), finished.snapshot("peer")
-    some, attack = digits.test.take(slice(0, 24)), autoattack.Square(0.1, queries=30, batch_size=8)
-    own, transferred = runs.correct_predictions([student, peer], some, attack, student, store=store)
-    elsewhere = Store(store.root / "elsewhere")
-    assert torch.equal(runs.correct_predictions([student], some, attack, store=elsewhere)[0], own)
-    images = data.to_float(some.images)
-    examples = attack(student.load(), images, some.labels)
+    some, attack = Images("digits", n=24), autoattack.Square(0.1, queries=30, batch_size=8)
+    own, transferred = runs.correct_predictions([student, peer], some, attack, student)
+    alone = CorrectPredictions(images=some, judges=(student,), attack=attack)
+    measured = alone.measured(Snapshot.load, some.split())
+    assert torch.equal(alone.value(measured, some.split())[0], own)
+    images = data.to_float(some.split().images)
+    examples = attack(student.load(), images, some.split().labels)
     with torch.no_grad():
-        expected = peer.load()(examples).argmax(1) == some.labels
+        expected = peer.load()(examples).argmax(1) == some.split().labels
     assert torch.equal(transferred, expected)
