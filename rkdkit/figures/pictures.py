@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from rkdkit.analysis.embedding import EXAMPLES, Embedding
 from rkdkit.analysis.gradients import MEASURES, SemanticGradients
 from rkdkit.analysis.landscape import Landscape
-from rkdkit.analysis.sample_difficulty import Ranking
+from rkdkit.exhibits.fig13_sample_difficulty import Ranking
 from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_band, new_part, style
 
 
