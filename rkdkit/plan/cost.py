@@ -163,6 +163,10 @@ class Costs:
         """Return the FLOP of an image's forward pass."""
         return 2 * self.of(architecture, dataset).multiply_adds
 
+    def classes(self, dataset: str) -> int:
+        """Return how many classes a dataset has."""
+        return len(self.load(dataset).classes)
+
     def n_train(self, spec: RunSpec) -> int:
         """Return how many images a run is trained on."""
         return spec.n_train or len(self.load(spec.dataset).train) - spec.n_val
@@ -172,7 +176,7 @@ class Costs:
 
         That is so because an attack asks for the gradient of the images alone, not of the weights.
         """
-        forward, gradient, _ = passes(made.attack, len(self.load(made.dataset).classes))
+        forward, gradient, _ = passes(made.attack, self.classes(made.dataset))
         of_one = (forward + 2 * gradient) * self.forward(made.attacked, made.dataset)
         of_one += sum(self.forward(judge, made.dataset) for judge in made.judges)
         return made.times * made.n * of_one
@@ -186,7 +190,7 @@ class Costs:
         of_forward, of_gradient : seconds of an image's forward pass, and of a forward and backward pass, of the
             attacked network.
         """
-        forward, gradient, _ = passes(made.attack, len(self.load(made.dataset).classes))
+        forward, gradient, _ = passes(made.attack, self.classes(made.dataset))
         return made.times * made.n * ((forward + len(made.judges)) * of_forward + gradient * of_gradient)
 
     def kind(self, spec: RunSpec) -> RunSpec:
@@ -221,6 +225,7 @@ class Costs:
         dataset = self._noise(kind.dataset, _images_of(kind))
         assert dataset.channel_statistics  # looked at before anything is fake
         memory, counter = Memory(), FlopCounterMode(display=False)
+        counter.mod_tracker = _NoModules()  # type: ignore[assignment]
         with FakeTensorMode(allow_non_fake_inputs=True), counter, memory:
             # a fake tensor cannot be moved, and need not be
             networks: Mapping[str, nn.Module] = fresh_networks(kind, dataset)
@@ -328,6 +333,15 @@ class Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _release(self, key: int, size: int) -> None:
         self._alive.discard(key)
         self._now -= size
+
+
+class _NoModules(contextlib.nullcontext[None]):
+    """Stands for `FlopCounterMode.mod_tracker`, which says in which module a FLOP is, and does not bear attacks.
+
+    Its hooks on a network's input fail where that is a leaf of `torch.autograd.grad`, as adversarial examples are.
+    """
+
+    parents = frozenset({"Global"})
 
 
 class _EnoughError(Exception):

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from rkdkit import attacks, data, executors, runtime
+from rkdkit import data, executors, runtime
 from rkdkit.plan.ask import Planner
 from rkdkit.plan.cost import Costs, Examples, Step, examples_of, passes
 from rkdkit.plan.names import heading, named
-from rkdkit.plan.report import IN_STORE, Line, Plan, total
+from rkdkit.plan.report import IN_STORE, Line, Plan
 from rkdkit.progress import track
 from rkdkit.provenance import environment
 from rkdkit.spec import RunSpec
@@ -93,19 +93,15 @@ def _measured(
     costs: Costs, examples: Sequence[Examples], per_image: Mapping[tuple[str, str, int], tuple[float, float]]
 ) -> list[Line]:
     """Return a line an attack, attacked network and number of images."""
-    alike: dict[tuple[str, str, str, int], list[tuple[int, Line]]] = {}
+    alike: dict[tuple[str, str, str, int], list[Examples]] = {}
     for made in examples:
-        work = costs.work(made)
-        seconds = costs.seconds(made, *per_image.get((made.attacked, made.dataset, made.n), (0.0, 0.0)))
-        name = "natural images" if made.attack is None else str(made.attack)
-        under, at_most = f"Measuring on {made.dataset}", _at_most(costs, made.attack, made.dataset)
-        line = Line(under, f"{name} on {made.attacked}", "", work, work, 0, seconds, at_most)
-        alike.setdefault((name, made.attacked, made.dataset, made.n), []).append((made.times, line))
-    return [
-        total(of[0][1].heading, of[0][1].name, f"{sum(times for times, _ in of):,} x {n:,} images", [ln for _, ln in of])
-        for (*_, n), of in alike.items()
-    ]
-
-
-def _at_most(costs: Costs, attack: attacks.Attack | None, dataset: str) -> bool:
-    return passes(attack, len(costs.load(dataset).classes)).at_most
+        name = f"{made.attack or 'natural images'} on {made.attacked}"
+        alike.setdefault((f"Measuring on {made.dataset}", name, made.dataset, made.n), []).append(made)
+    lines = []
+    for (under, name, dataset, n), group in alike.items():
+        work = sum(costs.work(made) for made in group)
+        seconds = sum(costs.seconds(made, *per_image.get((made.attacked, dataset, n), (0.0, 0.0))) for made in group)
+        amount = f"{sum(made.times for made in group):,} x {n:,} images"
+        at_most = passes(group[0].attack, costs.classes(dataset)).at_most
+        lines.append(Line(under, name, amount, work, work, 0, seconds, at_most))
+    return lines
