@@ -293,7 +293,7 @@ def test_gradients_of_every_methods_loss_by_finite_differences(name):
 
     class HeldConstants(methods.Logits):
         def __getitem__(self, point):
-            return held[point] if point.endswith(".detach") else super().__getitem__(point)
+            return held[point] if point.constant else super().__getitem__(point)
 
     def loss(*values):
         given = {**leaves, **dict(zip(trained, values, strict=True))}
@@ -465,7 +465,9 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
             r"looks at P\(x\) and trains no peer",
         ),
         (
-            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods._ON_LABELS,) * 2),
+            lambda: methods.Method(
+                "Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods.Maximised("CE", "y", "S(x~)"),) * 2
+            ),
             "Two attacks of the row Mine make examples of one name",
         ),
         (
