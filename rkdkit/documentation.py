@@ -76,7 +76,7 @@ def methods_page() -> str:
 
 
 def _section(name: str, row: methods.Method) -> str:
-    guides = ", ".join(f"{letter} ({methods.GUIDES[letter]})" for letter in row.guides)
+    guides = ", ".join(f"{slot} ({methods.GUIDES[slot]})" for slot in row.guides)
     on = "; ".join(f"{dataset}: {_values(settings)}" for dataset, settings in row.settings_on.items())
     lines = [
         ("Source", row.source),

@@ -481,7 +481,7 @@ def _of_one_step(spec: RunSpec) -> RunSpec:
     """Return what decides the cost of a step: runs that differ in something else are given the same."""
     teachers = tuple(
         # named by its network, which is what it costs
-        Teacher(module=_network_of(teacher) or spec.student, letter=teacher.letter, weight=teacher.weight)
+        Teacher(module=_network_of(teacher) or spec.student, slot=teacher.slot, weight=teacher.weight)
         for teacher in spec.teachers
     )
     return dataclasses.replace(

@@ -385,7 +385,7 @@ def setup(
 def _check_runs(profile: Profile, trains: Iterable[str]) -> None:
     # making a run checks every field
     for method in trains:
-        profile.spec(method, teachers=tuple(Teacher(module="any", letter=g) for g in methods.get(method).guides))
+        profile.spec(method, teachers=tuple(Teacher(module="any", slot=g) for g in methods.get(method).guides))
     profile.spec(profile.teacher_method, student=profile.teacher_network)
 
 

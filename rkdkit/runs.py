@@ -48,15 +48,15 @@ class Snapshot:
         """The network, as `models.build` takes it."""
         return self.spec.peer if self.role == "peer" else self.spec.student
 
-    def as_teacher(self, letter: str = "T", weight: float = 1.0) -> Teacher:
+    def as_teacher(self, slot: str = "T", weight: float = 1.0) -> Teacher:
         """Return it as a fixed teacher, for `RunSpec.teachers`.
 
         Parameters
         ----------
-        letter : its place in the method's row: "T", "T_rob" or "T_nat".
+        slot : its place in the method's row: "T", "T_rob" or "T_nat".
         weight : its share in an ensemble.
         """
-        return Teacher(run=self.spec, epoch=self.epoch, role=self.role, letter=letter, weight=weight)
+        return Teacher(run=self.spec, epoch=self.epoch, role=self.role, slot=slot, weight=weight)
 
     def load(self, device: torch.device | str | None = None) -> models.Classifier:
         """Return the network in eval mode; the file's digest is checked first.
@@ -234,7 +234,7 @@ def default_device() -> torch.device:
 _FOREIGN: dict[tuple[str, str], nn.Module] = {}
 
 
-def foreign_teacher(module: nn.Module, name: str, letter: str = "T", weight: float = 1.0) -> Teacher:
+def foreign_teacher(module: nn.Module, name: str, slot: str = "T", weight: float = 1.0) -> Teacher:
     """Let any network be a fixed teacher, for `RunSpec.teachers`.
 
     Its name, structure and weights are the run's identity (:func:`interchange.digest_of_module`): two modules that
@@ -245,7 +245,7 @@ def foreign_teacher(module: nn.Module, name: str, letter: str = "T", weight: flo
     ----------
     module : (N, C, H, W) float32 in [0, 1] -> (N, classes) logits; it is copied.
     name : what to call it.
-    letter, weight : as `Snapshot.as_teacher`.
+    slot, weight : as `Snapshot.as_teacher`.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def foreign_teacher(module: nn.Module, name: str, letter: str = "T", weight: flo
     """
     digest = digest_of_module(module)
     _FOREIGN[name, digest] = copy.deepcopy(module).eval()
-    return Teacher(module=name, digest=digest, letter=letter, weight=weight)
+    return Teacher(module=name, digest=digest, slot=slot, weight=weight)
 
 
 def ensure(spec: RunSpec, store: Store | None = None, device: torch.device | str | None = None) -> Run:

@@ -22,7 +22,7 @@ class Students:
     runs : one a seed, by method.
     chosen : one a seed, by method: the epoch that `select_on` names, of the averaged weights where the method's papers
         report those.
-    teachers : the fixed teachers that guided them, one a seed, by their letter in the methods' rows.
+    teachers : the fixed teachers that guided them, one a seed, by their slot in the methods' rows.
     teacher_runs : where those come from.
     """
 
@@ -59,21 +59,19 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
         If a run would have no averages, and is to have some.
     """
     rows = {name: methods.get(name) for name in names}
-    letters = sorted({letter for row in rows.values() for letter in row.guides})
+    slots = sorted({slot for row in rows.values() for slot in row.guides})
     scale = setup.profile
     for name, row in rows.items():  # a specification that does not fit is refused before any training
-        absent = tuple(Teacher(module="to be trained", letter=letter) for letter in row.guides)
+        absent = tuple(Teacher(module="to be trained", slot=slot) for slot in row.guides)
         if scale.spec(name, teachers=absent).swa_start is None and averages:
             raise ValueError("No weights are averaged, and here they are to be compared: set swa_start to an epoch.")
     robust = teacher_method or scale.teacher_method
-    guide_specs = [
-        setup.specs(NATURAL if letter == "T_nat" else robust, student=scale.teacher_network) for letter in letters
-    ]
-    guide_runs = dict(zip(letters, runs.ensure_all(*guide_specs, store=setup.store) if letters else (), strict=True))
-    guides = {letter: [choose(setup, run) for run in of_seeds] for letter, of_seeds in guide_runs.items()}
+    guide_specs = [setup.specs(NATURAL if slot == "T_nat" else robust, student=scale.teacher_network) for slot in slots]
+    guide_runs = dict(zip(slots, runs.ensure_all(*guide_specs, store=setup.store) if slots else (), strict=True))
+    guides = {slot: [choose(setup, run) for run in of_seeds] for slot, of_seeds in guide_runs.items()}
     specs = {
         name: [
-            scale.spec(name, seed, teachers=tuple(guides[letter][i].as_teacher(letter) for letter in row.guides))
+            scale.spec(name, seed, teachers=tuple(guides[slot][i].as_teacher(slot) for slot in row.guides))
             for i, seed in enumerate(setup.seeds)
         ]
         for name, row in rows.items()

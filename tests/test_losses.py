@@ -141,8 +141,8 @@ WEIGHTS = {"T": (0.3, 0.7), "T_rob": (1.0,), "T_nat": (1.0,)}
 
 def made_up_logits(leaves):
     networks = {
-        letter: tuple(Given([leaves[f"{name}({point})"] for point in POINTS]) for name in names)
-        for letter, names in NETWORKS.items()
+        slot: tuple(Given([leaves[f"{name}({point})"] for point in POINTS]) for name in names)
+        for slot, names in NETWORKS.items()
     }
     return methods.Logits(networks, {point: torch.tensor(float(i)) for i, point in enumerate(POINTS)}, WEIGHTS)
 

@@ -90,7 +90,7 @@ def test_a_default_that_is_spelled_out_changes_nothing():
         ({"teachers": (Teacher(module="mine"),)}, "PGD-AT needs no fixed teacher; teachers given: T"),
         (
             {"method": "ARD", "teachers": (Teacher(module="a", weight=0.5), Teacher(module="b", weight=0.4))},
-            "weights of the teachers T must sum to 1, not 0.9",
+            "weights of the teachers in slot T must sum to 1, not 0.9",
         ),
         ({"method": "ARD+", "settings": (("mixing", 1.5),)}, r"mixing of ARD\+ must be between 0 and 1"),
         ({"eps": 8}, "eps must be between 0 and 1"),
@@ -160,7 +160,7 @@ def test_a_teacher_is_part_of_the_run():
         ({"run": tiny_spec(epochs=3), "role": "peer"}, "Unknown network of PGD-AT .* at epoch 3 'peer'"),
         ({"run": tiny_spec(swa_start=1), "epoch": 1, "role": "student_averaged"}, "Unknown network of PGD-AT"),
         ({"run": tiny_spec(), "weight": 1.5}, "weight of teacher .* must be between 0 and 1"),
-        ({"run": tiny_spec(), "letter": "T_robust"}, "Unknown letter of a teacher 'T_robust'. Did you mean 'T_rob'"),
+        ({"run": tiny_spec(), "slot": "T_robust"}, "Unknown teacher slot 'T_robust'. Did you mean 'T_rob'"),
     ],
 )
 def test_teachers_that_make_no_sense_are_refused(fields, message):

@@ -5,12 +5,13 @@ The points and weights of a term are written as `notation` says and parsed once,
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from rkdkit import attacks, checks, losses
 from rkdkit.frozen import FrozenMapping
+from rkdkit.identity import identifying_fields
 from rkdkit.methods.notation import CERTAINTY_POINT, GUIDES, TRAINED, Point, Product, Setting, Settings, split_factors
 
 CHOICES = {"kl_reduction": losses.KL_REDUCTIONS, "teacher_weight": ("a", "1")}
@@ -18,6 +19,22 @@ CHOICES = {"kl_reduction": losses.KL_REDUCTIONS, "teacher_weight": ("a", "1")}
 
 DIVERGENCES = ("CE", "KL", "MSE")
 """Cross entropy, Kullback-Leibler, and the mean squared difference of logits."""
+
+# closed lists: see `identifying_fields`
+_TERM_FIELDS = ("divergence", "target", "output", "weight", "tau", "mixing", "certainty")
+_MAXIMISED_FIELDS = ("divergence", "target", "output", "start", "makes")
+_METHOD_FIELDS = ("minimises", "maximises", "free", "eps_factor", "one_step")
+# what a row says about itself, and defaults, which specifications and profiles spell out
+_METHOD_REMARKS = (
+    "title",
+    "source",
+    "settings",
+    "settings_on",
+    "recipe",
+    "recipe_on",
+    "differences",
+    "averages_weights",
+)
 
 
 def _refuse(wrong: bool, message: str) -> None:
@@ -104,6 +121,10 @@ class Term:
         """The points it looks at as they are written, without ``.detach``."""
         return tuple(map(str, self.asked))
 
+    def definition(self) -> dict[str, object]:
+        """Return what it is as plain JSON values; part of its row's definition."""
+        return identifying_fields(self, _TERM_FIELDS)
+
     @property
     def settings(self) -> frozenset[str]:
         """The settings it asks for."""
@@ -170,6 +191,10 @@ class Maximised:
     def points(self) -> tuple[str, ...]:
         """The points it looks at as they are written."""
         return tuple(map(str, self.asked))
+
+    def definition(self) -> dict[str, object]:
+        """Return what it is as plain JSON values; part of its row's definition."""
+        return identifying_fields(self, _MAXIMISED_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -262,9 +287,9 @@ class Method:
     def definition(self) -> dict[str, object]:
         """Return all that decides what the row does, as plain JSON values; part of the identity of its runs."""
         return {
-            "maximises": [asdict(term) for term in self.maximises],
-            "minimises": [asdict(term) for term in self.minimises],
-            **{"free": self.free, "eps_factor": self.eps_factor, "one_step": self.one_step},
+            **identifying_fields(self, _METHOD_FIELDS, _METHOD_REMARKS),
+            "maximises": [attack.definition() for attack in self.maximises],
+            "minimises": [term.definition() for term in self.minimises],
         }
 
     def resolve(self, settings: Settings, dataset: str = "") -> dict[str, Setting]:
