@@ -174,7 +174,7 @@ class Training:
         self.epoch = epoch
 
     def _step(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
-        logits = methods.Logits(self._by_letter(), {"x": images}, self._weights())
+        logits = methods.Logits(self._by_slot(), {"x": images}, self._weights())
         if self.method.free:
             return self._replay(logits, images, labels)
         with self._autocast():
@@ -210,8 +210,8 @@ class Training:
             self._averaged.update_parameters(self.networks["student"])
         return loss.detach()
 
-    def _by_letter(self) -> dict[str, tuple[nn.Module, ...]]:
-        trained = {letter: (self.networks[role],) for letter, role in methods.TRAINED.items() if role in self.networks}
+    def _by_slot(self) -> dict[str, tuple[nn.Module, ...]]:
+        trained = {slot: (self.networks[role],) for slot, role in methods.TRAINED.items() if role in self.networks}
         pairs = list(zip(self.spec.teachers, self._teachers, strict=True))
         return {**trained, **{g: tuple(n for t, n in pairs if t.slot == g) for g in self.method.guides}}
 

@@ -40,7 +40,7 @@ def tiny_spec(method: str = "PGD-AT", **changes: object) -> RunSpec:
         "dataset": "digits",
         "student": "resnet18/16",
         "peer": "resnet18/16" if "peer" in row.roles else "",
-        "teachers": tuple(Teacher(run=tiny_spec("TRADES", epochs=1), slot=letter) for letter in row.guides),
+        "teachers": tuple(Teacher(run=tiny_spec("TRADES", epochs=1), slot=slot) for slot in row.guides),
         **{"n_train": 128, "n_val": 32, "batch_size": 64, "epochs": 2},
         **{"eps": 0.25, "step_size": 0.125, "attack_steps": 2, "lr": 0.05},
     }

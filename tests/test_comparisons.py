@@ -27,7 +27,7 @@ def test_each_student_has_the_teachers_its_row_asks_for(tiny):
         (rslad,) = trained.runs["RSLAD"][i].spec.teachers
         robust, natural = trained.runs["AKD2"][i].spec.teachers
         assert (rslad.run.method, robust.run, natural.run.method) == ("TRADES", rslad.run, "Natural")
-        assert [t.letter for t in (rslad, robust, natural)] == ["T", "T_rob", "T_nat"]
+        assert [t.slot for t in (rslad, robust, natural)] == ["T", "T_rob", "T_nat"]
         assert {t.run.seed for t in (rslad, robust, natural)} == {seed}
         assert natural.run == trained.runs["Natural"][i].spec
         on_held_out = runs.select(
@@ -35,7 +35,7 @@ def test_each_student_has_the_teachers_its_row_asks_for(tiny):
         )
         assert rslad.epoch == on_held_out.epoch
     assert len(trained.all_runs) == 2 * 5
-    methods_of = {letter: [t.spec.method for t in of_seeds] for letter, of_seeds in trained.teachers.items()}
+    methods_of = {slot: [t.spec.method for t in of_seeds] for slot, of_seeds in trained.teachers.items()}
     assert methods_of == {"T": ["TRADES"] * 2, "T_rob": ["TRADES"] * 2, "T_nat": ["Natural"] * 2}
 
 

@@ -239,7 +239,7 @@ def test_every_profile_makes_valid_runs_of_every_method(profile):
     from rkdkit import methods
 
     for method, row in methods.METHODS.items():
-        teachers = tuple(Teacher(module="any", letter=letter) for letter in row.guides)
+        teachers = tuple(Teacher(module="any", slot=slot) for slot in row.guides)
         spec = profile.spec(method, teachers=teachers)
         eps = data.source_of(profile.dataset).eps if row.attacks else 0
         assert (spec.eps, spec.step_size) == (eps, pytest.approx(0 if row.one_step else eps / 4))
