@@ -1,72 +1,31 @@
-"""Which pixels a network's loss depends on, and how alike networks are in that (PeerAiD Figure 6)."""
+"""Input gradients: which pixels a network's loss depends on, and how alike networks are in that (PeerAiD Figure 6)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data, statistics
+from rkdkit import attacks, data
 from rkdkit.determinism import exact_arithmetic
-from rkdkit.progress import track
-from rkdkit.runs import Snapshot, default_device
+from rkdkit.measurements import Digest, Load, Measure, Pass, floats_from_text, floats_to_text
+from rkdkit.references import Snapshot
 
-STUDENT = "student"
-"""Whose maps the others' are compared with."""
+ENGINE = 1
+"""Raised whenever the same question would get another answer from the same networks, beyond rounding."""
 
 MEASURES = {
     "gini": "Concentration on few pixels (Gini index)",
     "alignment": "Alignment with the image (cosine)",
     "similarity": "Likeness to the student's map (cosine)",
 }
-"""What is measured of each gradient, and what figures call it; see :func:`semantic_gradients`."""
+"""What is measured of each gradient, and what figures call it; see :class:`InputGradients`."""
 
-
-@dataclass(frozen=True)
-class SemanticGradients:
-    """What was measured, and some gradients to look at.
-
-    Attributes
-    ----------
-    values : by network, then measure (`MEASURES`), one a seed: (N,) float64 on the same N images throughout.
-    shown : (K,) int64, the images that are drawn, as places among the N.
-    images : (K, C, H, W) uint8, those images.
-    classes : their classes' names.
-    pictures : by network: (K, H, W) in [0, 1], of the first seed; see :func:`picture`.
-    """
-
-    values: Mapping[str, Mapping[str, Sequence[Tensor]]]
-    shown: Tensor
-    images: Tensor
-    classes: tuple[str, ...]
-    pictures: Mapping[str, Tensor]
-
-    def mean(self, network: str, measure: str) -> statistics.Measure:
-        """Return the mean over the images, over all seeds."""
-        return statistics.over_seeds([statistics.mean(values) for values in self.values[network][measure]], (0, 1))
-
-    def minus(self, first: str, second: str, measure: str) -> statistics.Measure:
-        """Return the paired difference of two networks, over all seeds."""
-        pairs = zip(self.values[first][measure], self.values[second][measure], strict=True)
-        return statistics.over_seeds([statistics.mean(a - b) for a, b in pairs], (-1, 1))
-
-    def table(self) -> pd.DataFrame:
-        """Return the numbers: network, measure, image, class, value, its interval, n and seeds.
-
-        The rows of image "all" are means with their intervals; those of a number are that drawn image's, first seed.
-        """
-        rows = []
-        for network, by_measure in self.values.items():
-            for measure, of_seeds in by_measure.items():
-                about = {"network": network, "measure": measure}
-                whole = self.mean(network, measure).columns()
-                rows.append({**about, "image": "all", "class": "all", **whole})
-                for place, name in zip(self.shown.tolist(), self.classes, strict=True):
-                    rows.append({**about, "image": place, "class": name, "value": float(of_seeds[0][place])})
-        return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})
+BATCH_SIZE = 256
+"""Images at once."""
 
 
 def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -159,74 +118,101 @@ def alignment(images: Tensor, gradients: Tensor) -> Tensor:
     return F.cosine_similarity(images.flatten(1), gradients.flatten(1)).abs()
 
 
-def semantic_gradients(
-    networks: Mapping[str, Sequence[Snapshot]], dataset: data.Dataset, *, n: int | None = None, shown: int = 8
-) -> SemanticGradients:
-    """Measure the input gradients of several networks on the same test images.
+@dataclass(frozen=True)
+class Gradients:
+    """What was measured of a network's input gradients.
 
-    Three things of every image: the Gini index of |gradient|, summed over channels (:func:`gini`); the alignment of
-    gradient and image (:func:`alignment`); and the cosine similarity of |gradient|, summed over channels, to the
-    student's. All of the gradient as it is, before the clipping and scaling that are for the eye.
-
-    Parameters
+    Attributes
     ----------
-    networks : the snapshots by name, one a seed; one name is "student".
-    dataset : whose test images to use.
-    n : only the first so many test images; None: all.
-    shown : how many images to draw: the first test image of each of the first so many classes.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no "student".
-    ValueError
-        As :func:`input_gradients`.
+    values : by measure (`MEASURES`): (N,) float64.
+    pictures : (K, H, W) float32 in [0, 1], of the images that are drawn; see :func:`picture`.
     """
-    checks.one_of("network", STUDENT, networks)
-    split = dataset.test.take(slice(0, n))
-    drawn = _first_of_each_class(split.labels, shown)
-    device = default_device()
-    values: dict[str, dict[str, list[Tensor]]] = {name: {measure: [] for measure in MEASURES} for name in networks}
-    pictures: dict[str, Tensor] = {}
-    pairs = [(name, i, s) for name, of_seeds in networks.items() for i, s in enumerate(of_seeds)]
-    # the student comes first: the others' maps are compared with its
-    pairs.sort(key=lambda pair: pair[0] != STUDENT)
-    students: dict[int, Tensor] = {}
-    for name, i, snapshot in track(pairs, desc="Input gradients", unit="network"):
-        network = snapshot.load(device).double()
-        found, maps = _measured(network, split, students.get(i))
-        students.setdefault(i, maps)
-        for measure, of_images in found.items():
-            values[name][measure].append(of_images)
-        if i == 0:
-            part = split.take(drawn).to(device)
-            pictures[name] = picture(input_gradients(network, _float64(part.images), part.labels)).cpu()
-    part = split.take(drawn)
-    classes = tuple(dataset.classes[label] for label in part.labels.tolist())
-    return SemanticGradients(values, drawn, part.images, classes, pictures)
+
+    values: Mapping[str, Tensor]
+    pictures: Tensor
 
 
-def _measured(
-    network: nn.Module, split: data.Split, student: Tensor | None, batch_size: int = 256
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Return a network's measures by name, and its maps (N, H, W); no maps to compare with: its own."""
-    device = default_device()
-    parts: list[tuple[Tensor, ...]] = []
-    for start in range(0, len(split), batch_size):
-        batch = split.take(slice(start, start + batch_size)).to(device)
-        x = _float64(batch.images)
-        gradients = input_gradients(network, x, batch.labels)
-        maps = gradients.abs().sum(1)
-        parts.append((maps.cpu(), gini(maps).cpu(), alignment(x, gradients).cpu()))
-    maps, concentration, aligned = (torch.cat(part) for part in zip(*parts, strict=True))
-    similarity = F.cosine_similarity(maps.flatten(1), (maps if student is None else student).flatten(1))
-    return {"gini": concentration, "alignment": aligned, "similarity": similarity}, maps
+@dataclass(frozen=True, kw_only=True)
+class InputGradients(Measure):
+    """Three measures of a network's gradient at every image, and maps to draw of some; its answer is `Gradients`.
+
+    The Gini index of |gradient|, summed over channels (:func:`gini`); the alignment of gradient and image
+    (:func:`alignment`); and the cosine similarity of |gradient|, summed over channels, to the student's. All of the
+    gradient as it is, in float64, before the clipping and scaling that are for the eye.
+
+    Attributes
+    ----------
+    network : whose gradients.
+    student : with whose they are compared.
+    shown : the images to draw, as places among the images.
+    """
+
+    network: Snapshot
+    student: Snapshot
+    shown: tuple[int, ...] = ()
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """As :attr:`Measure.snapshots`."""
+        return self.network, self.student
+
+    def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
+        """As :meth:`Measure.question`."""
+        return {
+            "engine": ENGINE,
+            "question": "input gradients",
+            "network": digest(self.network),
+            "student": digest(self.student),
+            "data": split.digest,
+            "n": len(split),
+            "shown": list(self.shown),
+        }
+
+    def measured(self, load: Load, split: data.Split) -> dict[str, Any]:
+        """As :meth:`Measure.measured`."""
+        network = load(self.network).double()
+        found: list[tuple[Tensor, ...]] = []
+        for start in range(0, len(split), BATCH_SIZE):
+            x, gradients = _at(network, split.take(slice(start, start + BATCH_SIZE)))
+            maps = gradients.abs().sum(1)
+            found.append((maps.cpu(), gini(maps).cpu(), alignment(x, gradients).cpu()))
+        maps, concentration, aligned = (torch.cat(part) for part in zip(*found, strict=True))
+        others = maps if self.student == self.network else _maps(load(self.student).double(), split)
+        similarity = F.cosine_similarity(maps.flatten(1), others.flatten(1))
+        values = {"gini": concentration, "alignment": aligned, "similarity": similarity}
+        drawn = split.take(torch.tensor(self.shown, dtype=torch.int64))
+        pictures = picture(_at(network, drawn)[1]).cpu() if self.shown else torch.empty(0)
+        return {
+            "values": {measure: floats_to_text(of_images, "<f8") for measure, of_images in values.items()},
+            "pictures": floats_to_text(pictures),  # they are looked at: float32 will do
+        }
+
+    def value(self, answer: dict[str, Any], split: data.Split) -> Gradients:
+        """As :meth:`Measure.value`."""
+        values = {measure: floats_from_text(text, "<f8") for measure, text in answer["values"].items()}
+        shape = (len(self.shown), *split.images.shape[2:])
+        return Gradients(values, floats_from_text(answer["pictures"]).view(shape))
+
+    def placeholder(self) -> Gradients:
+        """Return zeros."""
+        split = self.images.split()
+        values = {measure: torch.zeros(len(split), dtype=torch.float64) for measure in MEASURES}
+        return Gradients(values, torch.zeros(len(self.shown), *split.images.shape[2:]))
+
+    def passes(self) -> list[Pass]:
+        """As :meth:`Measure.passes`: a backward pass costs about two forward passes."""
+        return [Pass(each, None, each, times=3) for each in dict.fromkeys(self.snapshots)]
 
 
-def _float64(images: Tensor) -> Tensor:
-    return images.double() / 255
+def _at(network: nn.Module, split: data.Split) -> tuple[Tensor, Tensor]:
+    """Return images in float64, and a network's gradients there, on its device."""
+    split = split.to(next(network.parameters()).device)
+    x = split.images.double() / 255
+    return x, input_gradients(network, x, split.labels)
 
 
-def _first_of_each_class(labels: Tensor, k: int) -> Tensor:
-    """Return the places of the first image of each of the first `k` classes that occur."""
-    return torch.tensor([int((labels == label).nonzero()[0]) for label in sorted(set(labels.tolist()))[:k]])
+def _maps(network: nn.Module, split: data.Split) -> Tensor:
+    """Return a network's |gradient|, summed over channels: (N, H, W) float64, on the CPU."""
+    starts = range(0, len(split), BATCH_SIZE)
+    batches = (split.take(slice(start, start + BATCH_SIZE)) for start in starts)
+    return torch.cat([_at(network, batch)[1].abs().sum(1).cpu() for batch in batches])

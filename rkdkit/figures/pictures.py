@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure, SubFigure
 
-from rkdkit.analysis.embedding import EXAMPLES, Embedding
-from rkdkit.analysis.gradients import MEASURES, SemanticGradients
-from rkdkit.analysis.landscape import Landscape
+from rkdkit.analysis.embedding import EXAMPLES
+from rkdkit.analysis.gradients import MEASURES
 from rkdkit.analysis.sample_difficulty import Ranking
+from rkdkit.exhibits.fig4_loss_landscape import Landscape
+from rkdkit.exhibits.fig5_tsne import Embedding
+from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_band, new_part, style
 
 
@@ -45,7 +47,7 @@ def semantic_gradients(measured: SemanticGradients) -> Figure:
 
     Parameters
     ----------
-    measured : as `gradients.semantic_gradients`, its networks in the order of the rows.
+    measured : as `fig6_semantic_gradients.measure`, its networks in the order of the rows.
     """
     style()
     k, names = len(measured.images), list(measured.pictures)
@@ -82,7 +84,7 @@ def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]]) -
 
     Parameters
     ----------
-    measured : as `landscape.landscapes`.
+    measured : as `fig4_loss_landscape.measure`.
     lines : by network, its key in `COLOURS` and its line style, in the order of drawing.
     """
     style()
@@ -123,7 +125,7 @@ def embeddings(measured: Embedding, titles: Mapping[str, str]) -> Figure:
 
     Parameters
     ----------
-    measured : as `embedding.embed`.
+    measured : as `fig5_tsne.measure`.
     titles : what to call each network, in the order of the panels.
 
     Raises

@@ -1,0 +1,210 @@
+"""PeerAiD, Figure 3: two students, one taught by a peer and one by a fixed teacher, and how their guides keep up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rkdkit import attacks, runs
+from rkdkit.analysis.curves import BY_PEER, BY_TEACHER, Curve, table_of
+from rkdkit.claims import Claim, Quantity
+from rkdkit.measurements import CorrectPredictions
+from rkdkit.references import Images, Snapshot
+from rkdkit.setup import Exhibit
+from rkdkit.trainings import Run
+
+EXHIBIT = Exhibit(paper="PeerAiD, Figure 3", differs={"paper": {"dataset": "cifar100"}})
+
+LEGEND = {
+    ("student", BY_PEER): "student taught by the peer",
+    ("peer", BY_PEER): "peer",
+    ("student", BY_TEACHER): "student taught by the fixed teacher",
+    ("teacher", BY_TEACHER): "fixed teacher",
+}
+"""The four curves by network and whose adversarial examples, and what the legend calls them."""
+
+SOURCE = "PeerAiD, Figure 3 and section 4.3"
+
+_FIRST_DROP = 214 / 300
+"""The share of the epochs after which the paper lowers its learning rate for the first time."""
+
+_EARLY = 0.1
+"""The share of the epochs by which the peer's accuracy has jumped up "early"; the paper gives no number."""
+
+
+@dataclass(frozen=True)
+class PeerTutoring:
+    """The two panels of PeerAiD's Figure 3.
+
+    Attributes
+    ----------
+    panels : by images ("test", "train"), the four curves by network and whose adversarial examples, as in `LEGEND`.
+    """
+
+    panels: Mapping[str, Mapping[tuple[str, str], Curve]]
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers to draw: images ("test", "train"), and the columns of `curves.table_of`."""
+        parts = [table_of(curves.values()).assign(images=images) for images, curves in self.panels.items()]
+        return pd.concat(parts, ignore_index=True)
+
+
+def measure(
+    by_peer: Sequence[Run],
+    by_teacher: Sequence[Run],
+    teachers: Sequence[Snapshot],
+    images: Mapping[str, Images],
+    attack: attacks.Attack,
+) -> PeerTutoring:
+    """Measure two students and their guides on the adversarial examples made against each student, at every snapshot.
+
+    Parameters
+    ----------
+    by_peer : one PeerAiD run a seed.
+    by_teacher : one run a seed whose student a fixed teacher taught, in the same order.
+    teachers : those fixed teachers, in the same order.
+    images : by panel: "test" and "train".
+    attack : makes x*_S, by the cross entropy.
+
+    Raises
+    ------
+    ValueError
+        If a seed lacks one of the three, two share a seed, or a teacher is not its student's.
+    """
+    _check(by_peer, by_teacher, teachers)
+    guided: list[tuple[str, Run, Snapshot | None]] = [(BY_PEER, run, None) for run in by_peer]
+    guided += [(BY_TEACHER, run, teacher) for run, teacher in zip(by_teacher, teachers, strict=True)]
+    tasks = {
+        (panel, whose, run.spec.seed, epoch): CorrectPredictions(
+            images=asked,
+            judges=(run.snapshot("student", epoch), teacher or run.snapshot("peer", epoch)),
+            attack=attack,
+        )
+        for panel, asked in images.items()
+        for whose, run, teacher in guided
+        for epoch in run.epochs
+    }
+    correct = runs.answers(tasks, f"Robust accuracy by {attack}")
+
+    def curve(panel: str, network: str, whose: str) -> Curve:
+        judge = 0 if network == "student" else 1
+        students = by_peer if whose == BY_PEER else by_teacher
+        by_seed = {
+            run.spec.seed: {epoch: correct[panel, whose, run.spec.seed, epoch][judge] for epoch in run.epochs}
+            for run in students
+        }
+        return Curve(network, whose, by_seed)
+
+    return PeerTutoring({panel: {part: curve(panel, *part) for part in LEGEND} for panel in images})
+
+
+def _check(by_peer: Sequence[Run], by_teacher: Sequence[Run], teachers: Sequence[Snapshot]) -> None:
+    seeds = [run.spec.seed for run in by_peer]
+    if not seeds or seeds != [run.spec.seed for run in by_teacher] or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"One student of a peer and one of a fixed teacher a seed are needed, not seeds {seeds} and "
+            f"{[run.spec.seed for run in by_teacher]}."
+        )
+    guided_by = [
+        [Snapshot(t.run, t.role, t.epoch or 0) for t in run.spec.teachers if t.run is not None] for run in by_teacher
+    ]
+    if guided_by != [[teacher] for teacher in teachers]:
+        raise ValueError("Each student must come with the one fixed teacher that taught it, in the same order.")
+
+
+def check_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Claim]:
+    """Check what the paper says of its Figure 3 (section 4.3), from the first epoch measured to the last.
+
+    The paper's learning rate drops after 214 of 300 epochs. Where the learning rate has no drops, the first epoch
+    measured after that share of the epochs stands for it, and the claim that the peer jumps at the drop is left out.
+
+    Parameters
+    ----------
+    curves : as measured; a claim that would compare an epoch with itself, since there are too few, is left out.
+    drops : the epochs after which the learning rate drops: a run's `milestones`.
+    """
+    test, train = ([curves.panels[images][part] for part in LEGEND] for images in ("test", "train"))
+    by_peer, peer, by_teacher, teacher = test
+    first, last = peer.epochs[0], peer.epochs[-1]
+    drop = drops[0] if drops else _FIRST_DROP * last
+    dropped = next(epoch for epoch in peer.epochs if epoch > drop)
+    when = "After the first drop of the learning rate" if drops else "After 71 % of the epochs (the paper's first drop)"
+    early = min(peer.epochs[1:] or peer.epochs, key=lambda epoch: abs(epoch - _EARLY * last))
+    before = max((epoch for epoch in peer.epochs if epoch <= drop), default=first)
+    at_the_drop = "Right after the first drop of the learning rate, the peer's test accuracy jumps up again."
+    judged = [
+        _course("The peer's test accuracy on its student's adversarial examples rises.", "peer", peer, first, last),
+        _course(
+            f"The peer's test accuracy on its student's examples jumps up early: by epoch {early} of {last}.",
+            "peer",
+            peer,
+            first,
+            early,
+        ),
+        *([_course(at_the_drop, "peer", peer, before, dropped)] if drops else []),
+        _course(
+            "The fixed teacher's test accuracy on its student's adversarial examples falls.",
+            "teacher",
+            teacher,
+            last,
+            first,
+        ),
+        _apart(
+            "At the end, the peer is more accurate on its student's adversarial examples than the fixed teacher is.",
+            peer,
+            teacher,
+            last,
+        ),
+        _apart(
+            "At the end, the student taught by the peer is more robust than the one taught by the fixed teacher.",
+            by_peer,
+            by_teacher,
+            last,
+        ),
+        _course(
+            "On training images, too, the peer's accuracy on its student's adversarial examples rises.",
+            "peer",
+            train[1],
+            first,
+            last,
+        ),
+        _course(
+            f"{when}, the robust accuracy on training images of the student taught by the peer keeps rising.",
+            "student of the peer",
+            train[0],
+            dropped,
+            last,
+        ),
+        _course(
+            "On training images, too, the fixed teacher's accuracy on its student's adversarial examples falls.",
+            "teacher",
+            train[3],
+            last,
+            first,
+        ),
+    ]
+    return [claim for claim in judged if claim is not None]
+
+
+def _course(text: str, name: str, curve: Curve, lower: int, higher: int) -> Claim | None:
+    """Return the claim that a curve is higher at one epoch than at another; None: there are too few epochs to judge."""
+    if lower == higher:
+        return None
+    return Claim(
+        text,
+        SOURCE,
+        Quantity(f"{name} on x*_S, epoch {higher}", curve.at(higher)),
+        Quantity(f"{name} on x*_S, epoch {lower}", curve.at(lower)),
+        curve.minus(curve, higher, lower),
+    )
+
+
+def _apart(text: str, higher: Curve, lower: Curve, epoch: int) -> Claim:
+    """Return the claim that a curve is above another at an epoch."""
+    return Claim(
+        text,
+        SOURCE,
+        Quantity(f"{higher.network}, on x*_S of the {higher.examples}, epoch {epoch}", higher.at(epoch)),
+        Quantity(f"{lower.network}, on x*_S of the {lower.examples}, epoch {epoch}", lower.at(epoch)),
+        higher.minus(lower, epoch),
+    )

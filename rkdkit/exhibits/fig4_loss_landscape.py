@@ -1,0 +1,224 @@
+"""PeerAiD, Figure 4: how fast the adversarial loss rises around trained weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rkdkit import attacks, checks, runs, statistics
+from rkdkit.analysis.landscape import LossesAround, Place
+from rkdkit.claims import Claim, Quantity
+from rkdkit.references import Images, Snapshot
+from rkdkit.setup import Exhibit
+
+FEWEST = 32
+"""The fewest test images: a sixteenth of them, two at least, is what the surfaces are measured on."""
+
+EXHIBIT = Exhibit(
+    paper="PeerAiD, Figure 4",
+    differs={"paper": {"dataset": "cifar100", "student": "wrn-34-10"}},
+    unused=("teacher", "teacher_method", "test_steps", "test_iterate"),
+    needs=FEWEST,
+)
+
+METHODS = ("PGD-AT", "TRADES", "PeerAiD")
+"""The methods whose networks the paper draws, in its order."""
+
+NOT_AVERAGED = "PeerAiD, not averaged"
+"""PeerAiD's student itself, where "PeerAiD" is the average of its weights."""
+
+LINES = {
+    "PGD-AT": ("teacher", "-"),
+    "TRADES": ("TRADES", "-"),
+    "PeerAiD": ("student", "-"),
+    NOT_AVERAGED: ("student", "--"),
+}
+"""What is drawn, in this order: by network, whose colour it has, and its style of line."""
+
+REACH = 0.75
+"""How far the paper goes along a direction, in units of each filter's norm."""
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The loss along lines through networks, and on a plane through each.
+
+    Attributes
+    ----------
+    offsets : where on a line, 0 in the middle.
+    profiles : by network, one a seed: (directions, len(offsets), N) loss of each image, in nats.
+    grid : where on each axis of the plane, 0 in the middle.
+    surfaces : by network, of the first seed: (len(grid), len(grid)) mean loss, along the first direction by row and
+        along the second by column.
+    n_surface : how many images the surfaces rest on.
+    """
+
+    offsets: tuple[float, ...]
+    profiles: Mapping[str, Sequence[Tensor]]
+    grid: tuple[float, ...]
+    surfaces: Mapping[str, Tensor]
+    n_surface: int
+
+    def rise(self, network: str) -> statistics.Measure:
+        """Return the mean rise of the loss over the line above that at the network itself, over all seeds."""
+        return _over_directions([mean_rise(profile) for profile in self.profiles[network]])
+
+    def rise_minus(self, first: str, second: str) -> statistics.Measure:
+        """Return the paired difference of two networks' mean rises, over all seeds."""
+        pairs = zip(self.profiles[first], self.profiles[second], strict=True)
+        return _over_directions([mean_rise(a) - mean_rise(b) for a, b in pairs])
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers to draw: part, network, first, second (offsets), loss, its interval, n and seeds.
+
+        part is "profile" (means over directions) or "surface"; the rise over the whole profile is part "mean rise".
+        """
+        rows: list[dict[str, Any]] = []
+        for network, of_seeds in self.profiles.items():
+            for i, offset in enumerate(self.offsets):
+                there = _over_directions([profile[:, i] for profile in of_seeds])
+                rows.append({"part": "profile", "network": network, "first": offset, **there.columns("loss")})
+            rows.append({"part": "mean rise", "network": network, **self.rise(network).columns("loss")})
+        for network, surface in self.surfaces.items():
+            for first, row in zip(self.grid, surface.tolist(), strict=True):
+                for second, loss in zip(self.grid, row, strict=True):
+                    at = {"first": first, "second": second, "loss": loss, "n": self.n_surface, "seeds": 1}
+                    rows.append({"part": "surface", "network": network, **at})
+        return pd.DataFrame(rows)
+
+
+def mean_rise(profile: Tensor) -> Tensor:
+    """Return by how much the loss is higher along a line than in its middle, on average.
+
+    Parameters
+    ----------
+    profile : (directions, P, N) losses, P odd.
+
+    Returns
+    -------
+    (directions, N), in the loss's unit.
+    """
+    return profile.mean(1) - profile[:, profile.shape[1] // 2]
+
+
+def sizes(n_test: int) -> dict[str, int]:
+    """Return how large :func:`measure` makes it where `n_test` images are tested.
+
+    A place costs an attack on every image, so there are fewer images than usual: an eighth on the lines, a sixteenth on
+    the planes; and where few are tested, fewer places.
+
+    Raises
+    ------
+    ValueError
+        If `n_test` is below `FEWEST`.
+    """
+    checks.number("n_test", n_test, FEWEST)
+    points, grid = (31, 15) if n_test > 200 else (5, 3)
+    return {"n": n_test // 8, "n_surface": n_test // 16, "points": points, "grid": grid, "directions": 3}
+
+
+def evenly(points: int) -> tuple[float, ...]:
+    """Return so many offsets from -`REACH` to `REACH`, equally far apart.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 3, or an even number: the network itself, 0, must be one of them.
+    """
+    checks.number("points", points, 3)
+    if points % 2 == 0:
+        raise ValueError(f"An odd number of places is needed, so that the network itself is one, not {points}.")
+    half = points // 2
+    return tuple(REACH * i / half for i in range(-half, half + 1))
+
+
+def measure(
+    networks: Mapping[str, Sequence[Snapshot]],
+    images: Images,
+    attack: attacks.Attack,
+    *,
+    n: int,
+    n_surface: int,
+    points: int = 31,
+    directions: int = 3,
+    grid: int = 15,
+    surfaces_of: Sequence[str] | None = None,
+) -> Landscape:
+    """Measure the adversarial loss around several networks, along the same random draws.
+
+    Parameters
+    ----------
+    networks : the snapshots by name, one a seed, all of one architecture.
+    images : the test images.
+    attack : makes the adversarial examples, at every place anew.
+    n, n_surface : the first so many of the images, for the lines and for the planes.
+    points : how many places on a line, the middle among them.
+    directions : how many lines, each along a direction of its own.
+    grid : how many places on each axis of a plane; its axes are the first two directions.
+    surfaces_of : which networks' planes are measured; None: all.
+
+    Raises
+    ------
+    UnknownNameError
+        If `surfaces_of` names another network.
+    ValueError
+        If the networks are not of one architecture, a number of places is even, or there are too few images.
+    """
+    architectures = {snapshot.architecture for of_seeds in networks.values() for snapshot in of_seeds}
+    if len(architectures) != 1:
+        raise ValueError(f"Directions are shared by networks of one architecture only, not {sorted(architectures)}.")
+    checks.number("directions", directions, 1)
+    for name, number in (("n", n), ("n_surface", n_surface)):
+        checks.number(name, number, 2, len(images))
+    planes = [checks.one_of("network", name, networks) for name in surfaces_of or networks]
+    line, axis = evenly(points), evenly(grid)
+    on_line: tuple[Place, ...] = tuple((offset,) for offset in line)
+    on_plane: tuple[Place, ...] = tuple((first, second) for first in axis for second in axis)
+
+    def around(snapshot: Snapshot, draws: tuple[int, ...], places: tuple[Place, ...], number: int) -> LossesAround:
+        return LossesAround(images=images.first(number), snapshot=snapshot, draws=draws, places=places, attack=attack)
+
+    lines = {
+        (name, i, draw): around(snapshot, (draw,), on_line, n)
+        for name, of_seeds in networks.items()
+        for i, snapshot in enumerate(of_seeds)
+        for draw in range(directions)
+    }
+    surfaces = {name: around(networks[name][0], (0, 1), on_plane, n_surface) for name in planes}
+    losses = runs.answers({**lines, **surfaces}, f"Loss landscapes by {attack}")
+    profiles = {
+        name: [torch.stack([losses[name, i, draw] for draw in range(directions)]) for i in range(len(of_seeds))]
+        for name, of_seeds in networks.items()
+    }
+    return Landscape(line, profiles, axis, {p: losses[p].mean(1).view(grid, grid) for p in planes}, n_surface)
+
+
+def check_claims(measured: Landscape) -> list[Claim]:
+    """Check what the paper says of its Figure 4 (section 4.8), which prints no number.
+
+    "Sharper" here means that the adversarial loss rises more on average between -0.75 and 0.75 filter norms.
+
+    Parameters
+    ----------
+    measured : of the networks of `LINES`.
+    """
+    return [
+        Claim(
+            f"The loss landscape of {other} is sharper than that of {own}.",
+            "PeerAiD, Figure 4 and section 4.8",
+            Quantity(f"{other}, mean rise of the adversarial loss", measured.rise(other)),
+            Quantity(f"{own}, mean rise of the adversarial loss", measured.rise(own)),
+            measured.rise_minus(other, own),
+        )
+        for own in ("PeerAiD", NOT_AVERAGED)
+        for other in ("PGD-AT", "TRADES")
+    ]
+
+
+def _over_directions(of_seeds: Sequence[Tensor]) -> statistics.Measure:
+    """Return the mean of (directions, N) values; directions count like seeds, for they are drawn like them."""
+    per_seed = [statistics.over_seeds([statistics.mean(values, "nats") for values in each]) for each in of_seeds]
+    return statistics.over_seeds([replace(measure, seeds=1) for measure in per_seed])
