@@ -41,7 +41,7 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     setup : what a notebook was asked for.
     names : rows of `methods.METHODS`.
     teacher_method : how their fixed teacher is trained; None: as the profile says.
-    averages : whether every run is to average its weights, as :func:`with_and_without_averages` needs.
+    averages : whether every run must average its weights.
 
     Raises
     ------
@@ -69,40 +69,6 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     }
     trained = dict(zip(specs, runs.ensure_all(*specs.values()), strict=True))
     return Students(trained, choose_by_name(setup, trained), guides)
-
-
-def surrogates(setup: Setup, architectures: Sequence[str]) -> dict[str, Setup]:
-    """Return the exhibit with other students, to make examples on: by architecture, each as wide as the student is.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such architecture.
-    ValueError
-        If the student is one of them: its own examples are not transferred.
-    """
-    networks = {name: setup.profile.as_wide(name) for name in architectures}
-    if setup.profile.student in networks.values():
-        raise ValueError(f"The student {setup.profile.student} is a surrogate itself: choose another network for it.")
-    return {name: setup.changed(student=network) for name, network in networks.items()}
-
-
-def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list[Snapshot]]:
-    """Return what stands for each method, one a seed, as it was trained and averaged: "TRADES" and "TRADES + SWA".
-
-    Parameters
-    ----------
-    setup : as :func:`choose`.
-    trained : of runs that all average their weights.
-
-    Raises
-    ------
-    UnknownNameError
-        If a run has no averaged weights.
-    """
-    suffixes = {"": "student", " + SWA": AVERAGED}
-    chosen = {suffix: choose_by_name(setup, trained.runs, role) for suffix, role in suffixes.items()}
-    return {f"{name}{suffix}": chosen[suffix][name] for name in trained.runs for suffix in suffixes}
 
 
 def choose(setup: Setup, trained: Sequence[Run], role: str = "") -> list[Snapshot]:

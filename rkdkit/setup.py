@@ -37,6 +37,11 @@ class Exhibit:
     needs: int = 1
     trains: tuple[str, ...] = ("PeerAiD",)
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether it makes use of a dataset; if not, none has to be there."""
+        return "dataset" not in self.unused
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -50,7 +55,6 @@ class Setup:
     overrides : the fields that differ from the named profile.
     seeds : one a training.
     output_dir : where the three files go.
-    dataset : the data.
     started : `time.perf_counter()` when it was asked for.
     asked : all tasks that were asked for since: what the exhibit rests on.
     """
@@ -61,9 +65,13 @@ class Setup:
     overrides: dict[str, Any]
     seeds: tuple[int, ...]
     output_dir: Path
-    dataset: data.Dataset
     started: float
     asked: executors.Asked
+
+    @property
+    def dataset(self) -> data.Dataset:
+        """The data; the same object each time."""
+        return _load(self.profile.dataset)
 
     def specs(self, method: str, **changes: Any) -> list[RunSpec]:
         """Return the runs of a method, one a seed, as :meth:`Profile.spec`."""
@@ -85,7 +93,8 @@ class Setup:
         """
         profile = dataclasses.replace(self.profile, **fields)
         check_runs(profile, self.exhibit.trains)
-        return dataclasses.replace(self, profile=profile, dataset=_load(profile.dataset))
+        _load(profile.dataset)
+        return dataclasses.replace(self, profile=profile)
 
     @property
     def n_train(self) -> int:
@@ -192,14 +201,11 @@ def prepare(
         if value != int(value):
             raise ValueError(f"{what} must be a whole number, not {value!r}.")
     _check(exhibit, scale)
-    dataset = _load(scale.dataset)
-    dataset.split_validation(scale.n_train, scale.n_val)
-    for what, low in (("n_test", exhibit.needs), ("n_autoattack", 1)):
-        asked = getattr(scale, what)
-        checks.number(what, len(dataset.test) if asked is None else asked, low, len(dataset.test))
+    if exhibit.needs_data:
+        _check_images(exhibit, scale)
     seeds = tuple(range(int(seed), int(seed + n_seeds)))
     folder = output_folder(scale.name, output_dir)
-    return Setup(name, exhibit, scale, overrides, seeds, folder, dataset, started, executors.current().listen())
+    return Setup(name, exhibit, scale, overrides, seeds, folder, started, executors.current().listen())
 
 
 def output_folder(profile: str, output_dir: str | None = None) -> Path:
@@ -253,6 +259,14 @@ def _check(exhibit: Exhibit, scale: Profile) -> None:
     check_runs(scale, exhibit.trains)
     if scale.select_on == "val" and scale.n_val == 0:
         raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
+
+
+def _check_images(exhibit: Exhibit, scale: Profile) -> None:
+    dataset = _load(scale.dataset)
+    dataset.split_validation(scale.n_train, scale.n_val)
+    for what, low in (("n_test", exhibit.needs), ("n_autoattack", 1)):
+        asked = getattr(scale, what)
+        checks.number(what, len(dataset.test) if asked is None else asked, low, len(dataset.test))
 
 
 def _load(dataset: str) -> data.Dataset:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rkdkit.analysis.tutoring import Curve, TutoringCurves
 from torch import nn
 
 from rkdkit import attacks, autoattack, claims, data, evaluation, statistics
-from rkdkit.analysis.tutoring import Curve, TutoringCurves
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.papers import peeraid
 from rkdkit.statistics import Estimate

@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
+from rkdkit.analysis.overview import overview
 
 from rkdkit import figures, methods
-from rkdkit.analysis.overview import overview
 from rkdkit.methods import Maximised, Method, Term
 
 

@@ -5,9 +5,11 @@ import dataclasses
 import pandas as pd
 import pytest
 import torch
+from rkdkit.analysis.obfuscation import obfuscation_attacks
+from rkdkit.analysis.transfer import transfer
+from test_comparisons import TINY, made_up
 from test_evaluation import Threshold
 from test_notebooks import setup
-from test_comparisons import TINY, made_up
 
 from rkdkit import (
     attacks,
@@ -22,8 +24,6 @@ from rkdkit import (
     runs,
     statistics,
 )
-from rkdkit.analysis.obfuscation import obfuscation_attacks
-from rkdkit.analysis.transfer import transfer
 from rkdkit.papers import peeraid_averaging, peeraid_guides, peeraid_obfuscation, peeraid_transfer
 from rkdkit.papers.reported import beside
 from rkdkit.spec import Teacher

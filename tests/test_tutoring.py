@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 from conftest import tiny_spec
+from rkdkit.analysis.peer_tutoring import BY_PEER, BY_TEACHER, CURVES, PeerTutoring, peer_tutoring
+from rkdkit.analysis.tutoring import Curve
 from test_figures import saved_extents
 
 from rkdkit import attacks, claims, figures, models, runs, statistics
 from rkdkit.analysis import features
-from rkdkit.analysis.peer_tutoring import BY_PEER, BY_TEACHER, CURVES, PeerTutoring, peer_tutoring
-from rkdkit.analysis.tutoring import Curve
 from rkdkit.papers import peeraid_tutoring
 
 

@@ -1,36 +1,21 @@
-"""How the answers to each image develop while a teacher and its student learn (RKD sections C.2, D and E)."""
+"""How the answers to each image develop while a teacher and its student learn (RKD sections C.2 and E)."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rkdkit import attacks, data, statistics
-from rkdkit.progress import track
-from rkdkit.runs import Run, per_image
+from rkdkit import attacks, checks, runs, statistics
+from rkdkit.analysis.difficulty import BY_IMAGE, difficulty, gap, loss
+from rkdkit.comparisons import NATURAL, akd_specs
+from rkdkit.references import Images, Snapshot
+from rkdkit.setup import Setup
+from rkdkit.spec import RunSpec
 from rkdkit.statistics import Measure, mean, over_seeds
-from rkdkit.store import Store
-
-BY_IMAGE = Sequence[Tensor]
-"""One (N,) a seed, on the same N images: float32; or bool, of which the mean is a share."""
-
-
-def difficulty(cross_entropies: Tensor) -> Tensor:
-    """S(x), how hard images are to learn: their mean cross entropy over the epochs (RKD eq. 8).
-
-    Parameters
-    ----------
-    cross_entropies : (K, N) floating point, at K epochs, in nats.
-
-    Returns
-    -------
-    (N,), in nats.
-    """
-    return cross_entropies.mean(0)
+from rkdkit.trainings import Run
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -46,31 +31,6 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
     """
     # the cosine knows no scale: with the largest probability as 1, however small they all are, it stays exact
     return F.cosine_similarity((first.amin(0) - first).exp(), (second.amin(0) - second).exp(), dim=0)
-
-
-def trajectory(
-    run: Run, split: data.Split, attack: attacks.Attack | None = None, *, store: Store | None = None
-) -> Tensor:
-    """Return a student's cross entropy with each label at each of its snapshots, (K, N) float32 in nats.
-
-    Parameters
-    ----------
-    run : a finished run.
-    split : the images and labels.
-    attack : on the snapshot itself; None: natural images.
-    store : as `runs.ensure`.
-    """
-    return torch.stack(
-        [per_image("cross entropy", run.snapshot(epoch=epoch), split, attack, store=store) for epoch in run.epochs]
-    )
-
-
-def gap(first: Measure, second: Measure) -> Measure:
-    """Difference of the means of different images: the arms of their intervals are added in quadrature."""
-    value = first.value - second.value
-    down = math.hypot(first.value - first.low, second.high - second.value)
-    up = math.hypot(first.high - first.value, second.value - second.low)
-    return replace(first, value=value, low=value - down, high=value + up, n=first.n + second.n)
 
 
 @dataclass(frozen=True)
@@ -96,9 +56,88 @@ class Family:
         return self.early[0].spec.teachers[0].epoch or self.teacher[0].spec.epochs
 
     @property
-    def runs(self) -> list[Run]:
+    def specs(self) -> list[RunSpec]:
         """Every training, the teacher's first."""
-        return [*self.teacher, *self.plain, *self.early, *(run for of_seeds in self.mixed.values() for run in of_seeds)]
+        mixed = [run for of_seeds in self.mixed.values() for run in of_seeds]
+        return [run.spec for run in (*self.teacher, *self.plain, *self.early, *mixed)]
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """What is measured: every epoch of the teacher and of the students by AKD, and the others' last."""
+        whole = [snapshot for run in (*self.teacher, *self.plain) for snapshot in run.snapshots()]
+        last = [run.snapshot() for of_seeds in (self.early, *self.mixed.values()) for run in of_seeds]
+        return whole + last
+
+
+def train(
+    setup: Setup, teacher_methods: Sequence[str], mixing: Sequence[float], early_stop: float
+) -> tuple[dict[str, Family], list[Run]]:
+    """Train fixed teachers, RKD's students of each, and the networks that rank images; or find them trained.
+
+    RKD ranks by a naturally trained network and does not say that it is another than the natural teacher. Here it is
+    another training, of seed + 1000, in no family: what one training happened to find hard is less hard for any other.
+    If the teacher ranked, any student of its would seem to gain on hard images and to lose on easy ones.
+
+    Parameters
+    ----------
+    setup : what a notebook was asked for.
+    teacher_methods : how the teachers are trained.
+    mixing : the shares of the teacher's answers to try, above 0 and below 1; at least one.
+    early_stop : the share of its epochs after which a teacher that is stopped early teaches.
+
+    Returns
+    -------
+    The families by their teacher's method, and the networks that rank images, one a seed.
+
+    Raises
+    ------
+    UnknownNameError
+        If a method is not known.
+    ValueError
+        If the data have not two classes, a share is out of its range or comes twice, none is given to try, or the
+        snapshot nearest to `early_stop` is the teacher's last.
+    """
+    _check_asked(setup, mixing)
+    ranking = [setup.profile.spec(NATURAL, seed + 1000, student=setup.profile.teacher_network) for seed in setup.seeds]
+    groups = [
+        [
+            setup.teacher_specs(teacher),
+            akd_specs(setup, teacher),
+            akd_specs(setup, teacher, stopped=early_stop),
+            *(akd_specs(setup, teacher, alpha) for alpha in mixing),
+        ]
+        for teacher in teacher_methods
+    ]
+    for (guide, *_), plain, early, *_ in groups:
+        if early == plain:
+            raise ValueError(
+                f"early_stop={early_stop:g} of {guide.epochs} epochs comes nearest to the last snapshot: nothing would "
+                "be stopped early. Set a lower early_stop, more epochs or a smaller snapshot_every."
+            )
+    ranked_by, *others = runs.ensure_all(ranking, *(specs for group in groups for specs in group))
+    trained = iter(others)
+    families = {
+        teacher: Family(next(trained), next(trained), next(trained), {alpha: next(trained) for alpha in mixing})
+        for teacher in teacher_methods
+    }
+    return families, ranked_by
+
+
+def _check_asked(setup: Setup, mixing: Sequence[float]) -> None:
+    if len(setup.dataset.classes) != 2:
+        raise ValueError(
+            f"RKD's trajectories are of two classes, and {setup.profile.dataset} has {len(setup.dataset.classes)}: "
+            "name two of them, as in 'digits:4,9'."
+        )
+    if not isinstance(mixing, Sequence) or not mixing:
+        raise ValueError(f"mixing must list one share of the teacher's answers at least, as in [0.3], not {mixing!r}.")
+    for alpha in mixing:
+        checks.number("A share in mixing", alpha, 0, 1)
+    if not 0 < min(mixing) <= max(mixing) < 1 or len(set(mixing)) < len(mixing):
+        raise ValueError(
+            f"mixing must list different shares above 0 and below 1, not {mixing!r}: at 0 there is no teacher, and the "
+            "student that learns from the teacher alone is always there."
+        )
 
 
 @dataclass(frozen=True)
@@ -214,24 +253,18 @@ class Trajectories:
         return pd.concat(frames, ignore_index=True)
 
 
-def trajectories(
-    ranked_by: Sequence[Run],
-    families: Mapping[str, Family],
-    split: data.Split,
-    attack: attacks.Attack,
-    *,
-    store: Store | None = None,
+def measure(
+    ranked_by: Sequence[Run], families: Mapping[str, Family], images: Images, attack: attacks.Attack
 ) -> Trajectories:
     """Measure teachers and students on natural images and on each network's own adversarial ones.
 
     Parameters
     ----------
     ranked_by : the networks whose training says how difficult each natural image is, one a seed and in no family: an
-        image that a network happened to find hard is less hard for any other. `comparisons.rankers` trains some.
+        image that a network happened to find hard is less hard for any other. :func:`train` trains some.
     families : by the teacher's method.
-    split : the images, usually test images.
+    images : usually test images.
     attack : makes the adversarial ones.
-    store : as `runs.ensure`.
 
     Raises
     ------
@@ -239,14 +272,46 @@ def trajectories(
         If there are fewer than six images, a network ranks the images that it is compared on, or a teacher and its
         student have snapshots at different epochs.
     """
-    if len(split) < 6:
-        raise ValueError(f"A third of the images must be two at least, but there are {len(split)} in all.")
-    every_run = [run for family in families.values() for run in family.runs]
+    _check_trained(ranked_by, families, images)
+    tasks = [loss(snapshot, images) for run in ranked_by for snapshot in run.snapshots()]
+    followed = [snapshot for family in families.values() for snapshot in family.snapshots]
+    tasks += [loss(snapshot, images, by) for by in (None, attack) for snapshot in followed]
+    found = runs.answers({task: task for task in tasks}, f"Natural images and {attack}")
+
+    def whole(run: Run, by: attacks.Attack | None = None) -> Tensor:
+        return torch.stack([found[loss(snapshot, images, by)] for snapshot in run.snapshots()])
+
+    def last(of_seeds: Sequence[Run], by: attacks.Attack | None) -> list[Tensor]:
+        return [(-found[loss(run.snapshot(), images, by)]).exp() for run in of_seeds]
+
+    def answers(family: Family, by: attacks.Attack | None) -> Answers:
+        return Answers(
+            last(family.teacher, by),
+            last(family.plain, by),
+            last(family.early, by),
+            {alpha: last(of_seeds, by) for alpha, of_seeds in family.mixed.items()},
+            [similarity(whole(s, by), whole(t, by)) for s, t in zip(family.plain, family.teacher, strict=True)],
+            family.early_epoch,
+        )
+
+    return Trajectories(
+        [difficulty(whole(run)) for run in ranked_by],
+        {
+            teacher: {"natural": answers(family, None), "adversarial": answers(family, attack)}
+            for teacher, family in families.items()
+        },
+    )
+
+
+def _check_trained(ranked_by: Sequence[Run], families: Mapping[str, Family], images: Images) -> None:
+    if len(images) < 6:
+        raise ValueError(f"A third of the images must be two at least, but there are {len(images)} in all.")
+    compared = [spec for family in families.values() for spec in family.specs]
     for run in ranked_by:
-        if run.spec in [compared.spec for compared in every_run]:
+        if run.spec in compared:
             raise ValueError(
                 f"{run.spec} would rank the images that it is compared on, and what it happened to find hard is less "
-                "hard for any other network: rank by a training that is in no family, as comparisons.rankers does."
+                "hard for any other network: rank by a training that is in no family, as trajectories.train does."
             )
     for family in families.values():
         for teacher, student in zip(family.teacher, family.plain, strict=True):
@@ -255,36 +320,6 @@ def trajectories(
                     f"{teacher.spec} has snapshots at epochs {', '.join(map(str, teacher.epochs))} and {student.spec} "
                     f"at {', '.join(map(str, student.epochs))}: train both for the same epochs to compare them."
                 )
-    hardness = [difficulty(trajectory(run, split, store=store)) for run in track(ranked_by, desc="Difficulty")]
-    with track(total=2 * len(every_run), desc=f"Natural images and {attack}", unit="training") as bar:
-
-        def answers(family: Family, by: attacks.Attack | None) -> Answers:
-            teacher = [whole(run, by) for run in family.teacher]
-            plain = [whole(run, by) for run in family.plain]
-            return Answers(
-                [(-ce[-1]).exp() for ce in teacher],
-                [(-ce[-1]).exp() for ce in plain],
-                [final(run, by) for run in family.early],
-                {alpha: [final(run, by) for run in of_seeds] for alpha, of_seeds in family.mixed.items()},
-                [similarity(*pair) for pair in zip(plain, teacher, strict=True)],
-                family.early_epoch,
-            )
-
-        def whole(run: Run, by: attacks.Attack | None) -> Tensor:
-            found = trajectory(run, split, by, store=store)
-            bar.update()
-            return found
-
-        def final(run: Run, by: attacks.Attack | None) -> Tensor:
-            loss = per_image("cross entropy", run.snapshot(), split, by, store=store)
-            bar.update()
-            return (-loss).exp()
-
-        measured = {
-            teacher: {"natural": answers(family, None), "adversarial": answers(family, attack)}
-            for teacher, family in families.items()
-        }
-    return Trajectories(hardness, measured)
 
 
 def _mean(values: Tensor) -> Measure:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from rkdkit.analysis.overview import PARTS
+from rkdkit.exhibits.fig2_method_overview import PARTS
 from rkdkit.figures.look import COLOURS, mathematics, style
 
 _LETTERS = {"S": "student", "P": "peer", "T": "teacher", "T_rob": "teacher", "T_nat": "natural"}
@@ -27,7 +27,7 @@ def method_overview(table: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    table : as `overview.overview`.
+    table : as `fig2_method_overview.overview`.
     """
     style()
     by_method = {str(name): rows for name, rows in table.groupby("method", sort=False)}

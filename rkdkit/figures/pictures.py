@@ -11,10 +11,10 @@ from matplotlib.figure import Figure, SubFigure
 
 from rkdkit.analysis.embedding import EXAMPLES
 from rkdkit.analysis.gradients import MEASURES
-from rkdkit.analysis.sample_difficulty import Ranking
 from rkdkit.exhibits.fig4_loss_landscape import Landscape
 from rkdkit.exhibits.fig5_tsne import Embedding
 from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
+from rkdkit.exhibits.fig13_sample_difficulty import Ranking
 from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_band, new_part, style
 
 

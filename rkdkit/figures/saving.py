@@ -63,13 +63,7 @@ def save(
         "exhibit": setup.name,
         "paper": setup.exhibit.paper,
         "profile": setup.profile.name,
-        "overrides": setup.overrides,
-        "dataset": setup.profile.dataset,
-        "data_source": setup.dataset.source,
-        "network": setup.profile.student,
-        "eps": setup.profile.test_attack.eps,
-        "select_on": setup.profile.select_on,
-        "seeds": list(setup.seeds),
+        **(_scale(setup) if setup.exhibit.needs_data else {}),
         "measured": _measured(measured),
         "teachers": [
             _snapshot(Snapshot(t.run, t.role, t.epoch or 0))
@@ -144,6 +138,19 @@ def _made_by(provenance: Mapping[str, Any]) -> str:
     devices = sorted({trained["device"] for run in provenance["runs"] for trained in run["trained_with"]})
     trained_on = f"; trained on {' and '.join(devices)}" if devices else ""
     return f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}{trained_on}."
+
+
+def _scale(setup: Setup) -> dict[str, Any]:
+    """Return at which scale an exhibit was made."""
+    return {
+        "overrides": setup.overrides,
+        "dataset": setup.profile.dataset,
+        "data_source": setup.dataset.source,
+        "network": setup.profile.student,
+        "eps": setup.profile.test_attack.eps,
+        "select_on": setup.profile.select_on,
+        "seeds": list(setup.seeds),
+    }
 
 
 def _measured(measured: Sequence[Measure]) -> list[dict[str, Any]]:

@@ -1,18 +1,27 @@
-"""Which images are the easiest and the hardest to learn, and what tells them apart (RKD section D)."""
+"""RKD, Figures 8 and 9: which images are the easiest and the hardest to learn, and how they differ."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from rkdkit import checks, data
-from rkdkit.analysis.trajectories import BY_IMAGE, difficulty, gap, trajectory
-from rkdkit.progress import track
-from rkdkit.runs import Run
+from rkdkit import checks, data, runs
+from rkdkit.analysis.difficulty import BY_IMAGE, difficulty, gap, loss
+from rkdkit.claims import Claim, Quantity
+from rkdkit.profiles import PROFILES, rkd
+from rkdkit.references import Images
+from rkdkit.setup import Exhibit, Setup
 from rkdkit.statistics import Measure, mean, over_seeds
-from rkdkit.store import Store
+from rkdkit.trainings import Run
+
+EXHIBIT = Exhibit(
+    paper="RKD, Figures 8 and 9",
+    differs={profile: rkd(profile, two_classes=True) for profile in PROFILES},
+    unused=("select_on", "teacher_method", "peer", "test_steps", "test_iterate", "n_autoattack"),
+    trains=("Natural",),
+)
 
 
 def likeness(split: data.Split) -> Tensor:
@@ -129,7 +138,19 @@ class Ranking:
         return pd.concat(frames, ignore_index=True)
 
 
-def check(split: data.Split, classes: tuple[str, ...], n: float) -> int:
+def images_of(setup: Setup, part: str) -> Images:
+    """Return the images to rank: those that were trained on ("train"), or the test images ("test").
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such part.
+    """
+    parts = {"train": setup.train_images, "test": setup.images}
+    return parts[checks.one_of("part", part, parts)]
+
+
+def check(images: Images, n: float) -> int:
     """Return how many easiest and hardest images of each class to draw, or refuse where there are too few.
 
     Raises
@@ -140,8 +161,8 @@ def check(split: data.Split, classes: tuple[str, ...], n: float) -> int:
     checks.number("n_images", n, 1)
     if n != int(n):
         raise ValueError(f"n_images must be a whole number, not {n!r}.")
-    n = int(n)
-    counts = torch.bincount(split.labels, minlength=len(classes)).tolist()
+    n, classes = int(n), images.class_names
+    counts = torch.bincount(images.split().labels, minlength=len(classes)).tolist()
     for name, count in zip(classes, counts, strict=True):
         if count < max(2 * n, 6):
             raise ValueError(
@@ -151,17 +172,62 @@ def check(split: data.Split, classes: tuple[str, ...], n: float) -> int:
     return n
 
 
-def ranking(
-    ranked_by: Sequence[Run], split: data.Split, classes: tuple[str, ...], *, store: Store | None = None
-) -> Ranking:
+def measure(ranked_by: Sequence[Run], images: Images) -> Ranking:
     """Rank images by their mean cross entropy over a training (RKD eq. 8).
 
     Parameters
     ----------
     ranked_by : the trainings, one a seed; RKD takes natural ones.
-    split : the natural images to rank.
-    classes : their names.
-    store : as `runs.ensure`.
+    images : the natural images to rank.
     """
-    scores = [difficulty(trajectory(run, split, store=store)) for run in track(ranked_by, desc="Difficulty")]
-    return Ranking(split, classes, scores)
+    tasks = {
+        (seed, epoch): loss(run.snapshot(epoch=epoch), images)
+        for seed, run in enumerate(ranked_by)
+        for epoch in run.epochs
+    }
+    losses = runs.answers(tasks, "Difficulty")
+    scores = [
+        difficulty(torch.stack([losses[seed, epoch] for epoch in run.epochs])) for seed, run in enumerate(ranked_by)
+    ]
+    return Ranking(images.split(), images.class_names, scores)
+
+
+_LOOKS: dict[str, dict[str, Callable[[data.Split], Tensor]]] = {
+    "airplane": {"lighter": lightness, "bluer": blueness, "simpler": lambda split: 1 - busyness(split)},
+    "automobile": {
+        "darker": lambda split: 1 - lightness(split), "redder": lambda split: -blueness(split), "busier": busyness
+    },
+}  # fmt: skip
+"""The colours and backgrounds by which the paper says that a network knows a class."""
+
+
+def check_claims(ranked: Ranking) -> list[Claim]:
+    """Check what the paper says of its Figures 8 and 9 (section D), on each class's easiest and hardest third.
+
+    The paper looked at pictures and counted nothing. Here "features of the other class" is how close an image is to
+    the mean images of both classes, "light" and "dark" the mean of its pixels, "blue" and "red" the difference of these
+    two channels, "busy" and "simple" the total variation of the whole image, since nothing says where its background
+    is. What is said of looks is only checked on colour images of planes and cars.
+    """
+    found = []
+    for label, name in enumerate(ranked.classes):
+        closer = "closer to their own class's mean image than to the nearest other's, compared with hard ones"
+        found.append(_easy_above_hard(ranked, label, closer, likeness))
+        if ranked.split.images.shape[1] == 3:
+            found += [
+                _easy_above_hard(ranked, label, f"{word} than hard ones", of)
+                for word, of in _LOOKS.get(name, {}).items()
+            ]
+    return found
+
+
+def _easy_above_hard(ranked: Ranking, label: int, word: str, of: Callable[[data.Split], Tensor]) -> Claim:
+    easy, hard, difference = ranked.easy_minus_hard(label, of(ranked.split))
+    name = ranked.classes[label]
+    return Claim(
+        f"Images of class {name} that are easy to learn are {word}.",
+        "RKD, Figures 8 and 9, section D",
+        Quantity(f"{name}, easiest third", easy),
+        Quantity(f"{name}, hardest third", hard),
+        difference,
+    )

@@ -1,4 +1,4 @@
-"""The methods as the table has them, for an overview to draw: what makes x*, what is learnt, where gradients go."""
+"""PeerAiD, Figure 2, and ARD, Figure 1: what every method maximises and minimises, and where gradients go."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,6 +6,9 @@ import pandas as pd
 
 from rkdkit import methods
 from rkdkit.methods import Maximised, Method, Term
+from rkdkit.setup import FIELDS, Exhibit
+
+EXHIBIT = Exhibit(paper="PeerAiD, Figure 2; ARD, Figure 1", unused=FIELDS, trains=())
 
 PARTS = {"maximise": "inner maximisation", "minimise": "outer minimisation"}
 """The two parts of a method (PeerAiD Figure 2, ARD Figure 1)."""

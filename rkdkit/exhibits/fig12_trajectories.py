@@ -1,14 +1,25 @@
-"""When does knowledge distillation improve robustness? (TMLR submission): its Figures 6, 7 and 10 to 17."""
+"""RKD, Figures 6, 7 and 10 to 17: on which images a student does better than its teacher."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 from itertools import product
-from typing import NamedTuple
 
 from torch import Tensor
 
-from rkdkit.analysis.trajectories import BY_IMAGE, Answers, Trajectories
+from rkdkit.analysis.difficulty import BY_IMAGE
+from rkdkit.analysis.trajectories import Answers, Trajectories
 from rkdkit.claims import Claim, Quantity, below
+from rkdkit.profiles import PROFILES, rkd
+from rkdkit.setup import Exhibit
 from rkdkit.statistics import Measure
+
+EXHIBIT = Exhibit(
+    paper="RKD, Figures 6, 7 and 10 to 17",
+    differs={profile: rkd(profile, two_classes=True) for profile in PROFILES},
+    unused=("select_on", "teacher_method", "peer", "n_autoattack"),
+    needs=6,  # a third of six images is two
+    trains=("PGD-AT", "Natural", "AKD"),
+)
 
 TEACHERS = ("PGD-AT", "Natural")
 """The methods of the two fixed teachers."""
@@ -21,7 +32,6 @@ GUESSING, SLIGHT = ("guessing", 0.5), ("a slight correction", 0.05)
 
 AT, NATURAL = TEACHERS
 CLEAN, ATTACKED = "natural", "adversarial"
-EACH = [CLEAN, ATTACKED]
 ALL, EASY, HARD, REST = "all", "easiest third", "hardest third", "all but the hardest third"
 COSINE, P_T, P_S, GAIN = "cosine", "p_T,K", "p_S,K", "p_S,K - p_T,K"
 EARLY, STOPPING = "p_S,K of the early teacher's student", "p_S,K gained by stopping early"
@@ -36,56 +46,78 @@ _BETTER = "Stopping the teacher early, at epoch {epoch}, makes the student surer
 _WORSE = "Stopping the teacher early, at epoch {epoch}, makes the student less sure of the correct class"
 _HELPS = "Labels mixed in, at alpha {alpha:g}, make the student surer of the correct class"
 _MORE = "Labels mixed in, at alpha {alpha:g}, do more for hard images than for easy ones"
-
 _CORRECTS = "Labels mixed in, at alpha {alpha:g}, make the student right more often"
+_GAINS = "AKD's student gains more"
+_HARMS_LESS = "Stopping the teacher early does less harm under attack"
 
 
-class _Side(NamedTuple):
+@dataclass(frozen=True)
+class _Above:
+    """What a sentence compares: the first is said to be above the second."""
+
+    higher: str
+    lower: str
+
+
+@dataclass(frozen=True)
+class _Each:
+    """What a sentence is said of, one by one."""
+
+    of: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A sentence of the paper, which compares two teachers, kinds of images, parts of the images, or quantities."""
+
+    figure: str
+    text: str
+    teacher: str | _Above
+    images: str | _Above | _Each
+    part: str | _Above | _Each
+    quantity: str | _Above
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of a comparison: a quantity of which teacher's family, on which part of which images."""
+
     teacher: str
     images: str
     part: str
     quantity: str
 
 
-class _Row(NamedTuple):
-    """A sentence of the paper. A pair is compared, its first said to be the higher; a list stands for a row of each."""
-
-    figure: str
-    text: str
-    teacher: Sequence[str]
-    images: Sequence[str]
-    part: Sequence[str]
-    quantity: Sequence[str]
-
+_BOTH = _Each((CLEAN, ATTACKED))
 
 _ROWS = (
-    _Row("Figure 6", _ALIKE, AT, EACH, (EASY, HARD), COSINE),
-    _Row("Figure 6", _UNLIKE, AT, (CLEAN, ATTACKED), HARD, COSINE),
-    _Row("Figure 7", _SURER, AT, ATTACKED, HARD, (P_S, P_T)),
-    _Row("Figure 7", _UNSURE, AT, ATTACKED, EASY, (P_T, P_S)),
-    _Row("Figure 10", _SURER, AT, CLEAN, HARD, (P_S, P_T)),
-    _Row("Figure 10", _UNSURE, AT, CLEAN, EASY, (P_T, P_S)),
-    _Row("Figures 7 and 10", "AKD's student gains more under attack", AT, (ATTACKED, CLEAN), HARD, GAIN),
-    _Row("Figure 11", _BETTER, AT, EACH, HARD, (EARLY, P_S)),
-    _Row("Figure 11", _WORSE, AT, EACH, REST, (P_S, EARLY)),
-    _Row("Figure 11", "Stopping the teacher early does less harm under attack", AT, (ATTACKED, CLEAN), ALL, STOPPING),
-    _Row("Figure 12", _HELPS, AT, EACH, [ALL, EASY], (MIXED, P_S)),
-    _Row("Figure 12", _MORE, AT, EACH, (HARD, EASY), MIXING),
-    _Row("Figure 13", _ALIKE, NATURAL, EACH, (EASY, HARD), COSINE),
-    _Row("Figure 13", _UNLIKE, NATURAL, (CLEAN, ATTACKED), ALL, COSINE),
-    _Row("Figure 14", _SURER, NATURAL, CLEAN, HARD, (P_S, P_T)),
-    _Row("Figure 14", _UNSURE, NATURAL, CLEAN, EASY, (P_T, P_S)),
-    _Row("Figures 14 and 10", "AKD's student gains more with a Natural teacher", (NATURAL, AT), CLEAN, HARD, GAIN),
-    _Row("Figure 15", _SURER, NATURAL, ATTACKED, [EASY, HARD], (P_S, P_T)),
-    _Row("Figure 16a", _WORSE, NATURAL, CLEAN, HARD, (P_S, EARLY)),
-    _Row("Figure 16b", _BETTER, NATURAL, ATTACKED, EASY, (EARLY, P_S)),
-    _Row("Figure 17", _HELPS, NATURAL, CLEAN, [ALL, EASY], (MIXED, P_S)),
-    _Row("Figure 17", _MORE, NATURAL, CLEAN, (HARD, EASY), MIXING),
-    _Row("Figure 17", _CORRECTS, NATURAL, ATTACKED, ALL, (RIGHT_MIXED, RIGHT)),
+    _Row("Figure 6", _ALIKE, AT, _BOTH, _Above(EASY, HARD), COSINE),
+    _Row("Figure 6", _UNLIKE, AT, _Above(CLEAN, ATTACKED), HARD, COSINE),
+    _Row("Figure 7", _SURER, AT, ATTACKED, HARD, _Above(P_S, P_T)),
+    _Row("Figure 7", _UNSURE, AT, ATTACKED, EASY, _Above(P_T, P_S)),
+    _Row("Figure 10", _SURER, AT, CLEAN, HARD, _Above(P_S, P_T)),
+    _Row("Figure 10", _UNSURE, AT, CLEAN, EASY, _Above(P_T, P_S)),
+    _Row("Figures 7 and 10", f"{_GAINS} under attack", AT, _Above(ATTACKED, CLEAN), HARD, GAIN),
+    _Row("Figure 11", _BETTER, AT, _BOTH, HARD, _Above(EARLY, P_S)),
+    _Row("Figure 11", _WORSE, AT, _BOTH, REST, _Above(P_S, EARLY)),
+    _Row("Figure 11", _HARMS_LESS, AT, _Above(ATTACKED, CLEAN), ALL, STOPPING),
+    _Row("Figure 12", _HELPS, AT, _BOTH, _Each((ALL, EASY)), _Above(MIXED, P_S)),
+    _Row("Figure 12", _MORE, AT, _BOTH, _Above(HARD, EASY), MIXING),
+    _Row("Figure 13", _ALIKE, NATURAL, _BOTH, _Above(EASY, HARD), COSINE),
+    _Row("Figure 13", _UNLIKE, NATURAL, _Above(CLEAN, ATTACKED), ALL, COSINE),
+    _Row("Figure 14", _SURER, NATURAL, CLEAN, HARD, _Above(P_S, P_T)),
+    _Row("Figure 14", _UNSURE, NATURAL, CLEAN, EASY, _Above(P_T, P_S)),
+    _Row("Figures 14 and 10", f"{_GAINS} with a Natural teacher", _Above(NATURAL, AT), CLEAN, HARD, GAIN),
+    _Row("Figure 15", _SURER, NATURAL, ATTACKED, _Each((EASY, HARD)), _Above(P_S, P_T)),
+    _Row("Figure 16a", _WORSE, NATURAL, CLEAN, HARD, _Above(P_S, EARLY)),
+    _Row("Figure 16b", _BETTER, NATURAL, ATTACKED, EASY, _Above(EARLY, P_S)),
+    _Row("Figure 17", _HELPS, NATURAL, CLEAN, _Each((ALL, EASY)), _Above(MIXED, P_S)),
+    _Row("Figure 17", _MORE, NATURAL, CLEAN, _Above(HARD, EASY), MIXING),
+    _Row("Figure 17", _CORRECTS, NATURAL, ATTACKED, ALL, _Above(RIGHT_MIXED, RIGHT)),
 )
 
 
-def trajectory_claims(measured: Trajectories) -> list[Claim]:
+def check_claims(measured: Trajectories) -> list[Claim]:
     """Check what the paper says of its Figures 6, 7 and 10 to 17 (sections C.2 and E).
 
     "Easy" and "hard" have no number in the paper; here they are the easiest and the hardest third of the images. What
@@ -102,20 +134,36 @@ def trajectory_claims(measured: Trajectories) -> list[Claim]:
 def _rows(alpha: float, tried: Collection[float]) -> list[_Row]:
     """Write out the rows that stand for several, and add those of the other shares that were tried."""
     high, others = max(tried), [share for share in tried if share != alpha == OPTIMUM]
-    best = [_Row("Figure 12", f"{_HELPS} than at {other:g}", AT, EACH, ALL, (MIXED, _at(other))) for other in others]
-    surer = _Row("Figure 17", f"At alpha {high:g}, too, {_SURER}", NATURAL, ATTACKED, ALL, (_at(high), P_T))
+    best = [
+        _Row("Figure 12", f"{_HELPS} than at {other:g}", AT, _BOTH, ALL, _Above(MIXED, _at(other))) for other in others
+    ]
+    too = f"At alpha {high:g}, too, {_SURER}"
+    surer = _Row("Figure 17", too, NATURAL, ATTACKED, ALL, _Above(_at(high), P_T))
     rows = (*_ROWS, *best, *([surer] if high > alpha else []))
-    return [_Row(*each) for row in rows for each in product(*(f if isinstance(f, list) else [f] for f in row))]
+    return [
+        replace(row, images=images, part=part)
+        for row in rows
+        for images, part in product(_each(row.images), _each(row.part))
+    ]
+
+
+def _each(field: str | _Above | _Each) -> tuple[str | _Above, ...]:
+    return field.of if isinstance(field, _Each) else (field,)
 
 
 def _at(share: float) -> str:
     return f"{P_S} at alpha {share:g}"
 
 
+def _side(row: _Row, which: str) -> _Side:
+    """Return one side of a row that is written out: "higher" or "lower"."""
+    values = {field.name: getattr(row, field.name) for field in fields(_Side)}
+    return _Side(**{n: getattr(v, which) if isinstance(v, _Above) else v for n, v in values.items()})
+
+
 def _compared(measured: Trajectories, row: _Row, alpha: float) -> Claim:
-    sides = [_Side(*(field if isinstance(field, str) else field[i] for field in row[2:])) for i in (0, 1)]
-    one, other = sides
-    first, second = (_values(measured.answers[s.teacher][s.images], alpha)[s.quantity] for s in sides)
+    one, other = _side(row, "higher"), _side(row, "lower")
+    first, second = (_values(measured.answers[s.teacher][s.images], alpha)[s.quantity] for s in (one, other))
     bounds = (-1.0, 1.0) if one.quantity in (GAIN, STOPPING, MIXING) else (0.0, 1.0)
     if one.part == other.part:
         difference = measured.minus(first, second, one.part, bounds)

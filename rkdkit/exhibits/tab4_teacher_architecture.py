@@ -1,46 +1,68 @@
-"""PeerAiD, Tables 4 and 5 and section 4.6: guides and students of other architectures."""
+"""PeerAiD, Tables 4 and 5: guides larger than their students, and MobileNetV2 for both."""
 
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from rkdkit.analysis.white_box import WhiteBox
+from rkdkit.analysis.white_box import DISTILLATION, WhiteBox, highest
 from rkdkit.claims import Claim, Quantity
-from rkdkit.papers.peeraid import DISTILLATION, highest
 from rkdkit.papers.reported import beside, reported
-from rkdkit.runs import Snapshot
+from rkdkit.references import Snapshot
+from rkdkit.setup import Exhibit, Setup
 from rkdkit.spec import RunSpec
 
-TABLE_4 = DISTILLATION
+_TWICE_AS_WIDE = {"student": "resnet18/8", "teacher": "resnet18/4", "peer": "resnet18/4"}
+
+EXHIBIT = Exhibit(
+    paper="PeerAiD, Tables 4 and 5",
+    differs={  # Table 4; below the paper's scale its guides are twice as wide as their students
+        "": {"teacher_method": "TRADES"},
+        "smoke": {"student": "resnet18/16", "teacher": "resnet18/8", "peer": "resnet18/8"},
+        "quick": _TWICE_AS_WIDE,
+        "small": _TWICE_AS_WIDE,
+        "paper": {"dataset": "cifar100", "student": "resnet18", "teacher": "wrn-34-10", "peer": "wrn-34-10"},
+    },
+)
+
+METHODS = DISTILLATION
 """The methods of the paper's Tables 4 and 5, in their order."""
 
-_HALF = {"student": "resnet18/8", "teacher": "resnet18/4", "peer": "resnet18/4"}
-DIFFERS = {
-    "smoke": {"student": "resnet18/16", "teacher": "resnet18/8", "peer": "resnet18/8"},
-    "quick": _HALF,
-    "small": _HALF,
-    "paper": {"dataset": "cifar100", "student": "resnet18", "teacher": "wrn-34-10", "peer": "wrn-34-10"},
-}
-"""Fields in which the exhibit differs from a profile, by its name: below the paper's scale, guides twice as wide."""
+TABLE_5_DATA = {"paper": "cifar10"}
+"""The dataset of Table 5 by the name of a profile; at other profiles it is that of Table 4."""
 
-TABLE_5_DIFFERS = {"paper": {"dataset": "cifar10"}}
-"""Fields in which Table 5 differs from a profile; its networks are all MobileNetV2."""
-
-_RUNNER_UP_AND_PEERAID = ("RSLAD", "PeerAiD")
+RUNNER_UP_AND_PEERAID = ("RSLAD", "PeerAiD")
+"""The two methods with the highest AutoAttack accuracy in the paper's Table 5."""
 
 
-def table_5_methods(profile: str, all_six: bool = False) -> tuple[str, ...]:
-    """Return the methods of Table 5: below the paper's scale, the two with its highest AutoAttack accuracy only.
+def mobile(setup: Setup) -> Setup:
+    """Return the setup of Table 5: MobileNetV2 for students, teachers and peers, as narrow as Table 4's students.
+
+    Parameters
+    ----------
+    setup : of Table 4. A dataset that its user set is that of both tables.
+
+    Raises
+    ------
+    DataNotFoundError
+        If the data are not there.
+    """
+    scale = setup.profile
+    dataset = scale.dataset if "dataset" in scale.fixed else TABLE_5_DATA.get(scale.name, scale.dataset)
+    return setup.changed(dataset=dataset, student=scale.as_wide("mobilenetv2"), teacher=None, peer=None)
+
+
+def mobile_methods(profile: str, all_mobile: bool = False) -> tuple[str, ...]:
+    """Return the methods of Table 5: below the paper's scale, :data:`RUNNER_UP_AND_PEERAID` only.
 
     Parameters
     ----------
     profile : the profile's name.
-    all_six : whether all are made at any scale.
+    all_mobile : whether all six are trained at any scale.
     """
-    return DISTILLATION if all_six or profile == "paper" else _RUNNER_UP_AND_PEERAID
+    return METHODS if all_mobile or profile == "paper" else RUNNER_UP_AND_PEERAID
 
 
-def tables_4_and_5(
+def beside_the_paper(
     larger: WhiteBox,
     mobile: WhiteBox,
     of_larger: Mapping[str, Sequence[Snapshot]],
@@ -50,13 +72,13 @@ def tables_4_and_5(
 
     Parameters
     ----------
-    larger, mobile : as :func:`table_4_and_5_claims`.
+    larger, mobile : as :func:`check_claims`.
     of_larger, of_mobile : the networks measured, by method.
 
     Returns
     -------
-    As `reported.beside`, with the columns table, student, guide and row ("PeerAiD, resnet18/8 by resnet18/4", with the
-    data behind it where the tables differ in those).
+    As `reported.beside`, with the columns table, student, guide and row ("PeerAiD, resnet18/8 by resnet18/4"; where the
+    tables have different data, the row names them, too).
     """
     parts = []
     several = len({of_seeds[0].spec.dataset for of_seeds in (*of_larger.values(), *of_mobile.values())}) > 1
@@ -70,7 +92,7 @@ def tables_4_and_5(
     return pd.concat(parts, ignore_index=True)
 
 
-def table_4_and_5_claims(larger: WhiteBox, mobile: WhiteBox) -> list[Claim]:
+def check_claims(larger: WhiteBox, mobile: WhiteBox) -> list[Claim]:
     """Check what the paper says of its Tables 4 and 5 (section 4.6).
 
     Parameters

@@ -1,0 +1,117 @@
+"""RKD, Figure 5: how sure networks are of their answers while they are trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import Tensor
+
+from rkdkit import comparisons, runs
+from rkdkit.claims import Claim, Quantity
+from rkdkit.measurements import PerImage
+from rkdkit.profiles import PROFILES, rkd
+from rkdkit.references import Images
+from rkdkit.setup import Exhibit, Setup
+from rkdkit.statistics import Measure, mean, over_seeds
+from rkdkit.trainings import Run
+
+EXHIBIT = Exhibit(
+    paper="RKD, Figure 5",
+    differs={profile: rkd(profile) for profile in PROFILES},
+    unused=("select_on", "teacher_method", "peer", "n_test", "test_steps", "test_iterate", "n_autoattack"),
+    trains=("PGD-AT", "Natural", "AKD"),
+)
+
+TEACHERS = {"AKD-Std": "Natural", "AKD-AT": "PGD-AT"}
+"""The students of the figure, as the paper calls them, and the method of each one's fixed teacher."""
+
+
+@dataclass(frozen=True)
+class EntropyCurves:
+    """The entropy of every answer.
+
+    Attributes
+    ----------
+    nats : by network, then epoch: one (N,) float32 a seed, on the same N images throughout.
+    num_classes : guessing has an entropy of ln(num_classes) nats.
+    """
+
+    nats: Mapping[str, Mapping[int, Sequence[Tensor]]]
+    num_classes: int
+
+    def at(self, network: str, epoch: int | None = None) -> Measure:
+        """Mean over the images, over all seeds, at an epoch; None: the last."""
+        return over_seeds([mean(of_seed, "nats") for of_seed in self._answers(network, epoch)])
+
+    def minus(self, first: str, second: str) -> Measure:
+        """Paired difference of two networks' means, each at its last epoch, over all seeds."""
+        pairs = zip(self._answers(first), self._answers(second), strict=True)
+        return over_seeds([mean(a - b, "nats") for a, b in pairs])
+
+    def table(self) -> pd.DataFrame:
+        """Return the numbers to draw: network, epoch, mean entropy and its interval in nats, n, seeds."""
+        return pd.DataFrame(
+            {"network": network, "epoch": epoch, **self.at(network, epoch).columns("entropy_nats")}
+            for network, by_epoch in self.nats.items()
+            for epoch in by_epoch
+        )
+
+    def _answers(self, network: str, epoch: int | None = None) -> Sequence[Tensor]:
+        by_epoch = self.nats[network]
+        return by_epoch[max(by_epoch) if epoch is None else epoch]
+
+
+def train(setup: Setup) -> dict[str, list[Run]]:
+    """Train both teachers and the student of each, or find them trained: by name, one run a seed.
+
+    Every teacher teaches as it is after its last epoch (RKD section C.2).
+    """
+    specs = {teacher: setup.teacher_specs(teacher) for teacher in TEACHERS.values()}
+    specs |= {student: comparisons.akd_specs(setup, teacher) for student, teacher in TEACHERS.items()}
+    return dict(zip(specs, runs.ensure_all(*specs.values()), strict=True))
+
+
+def measure(networks: Mapping[str, Sequence[Run]], images: Images) -> EntropyCurves:
+    """Measure H = E_x[-sum_i f(x)_i ln f(x)_i] on natural images at every snapshot (RKD section C.2).
+
+    Parameters
+    ----------
+    networks : one run a seed, by what to call it; its student is measured.
+    images : RKD takes all that were trained on.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two images.
+    """
+    if len(images) < 2:
+        raise ValueError(f"A mean entropy needs two images at least, not {len(images)}.")
+    epochs = {name: of_seeds[0].epochs for name, of_seeds in networks.items()}
+    tasks = {
+        (name, epoch, seed): PerImage(images=images, quantity="entropy", snapshot=run.snapshot(epoch=epoch))
+        for name, of_seeds in networks.items()
+        for epoch in epochs[name]
+        for seed, run in enumerate(of_seeds)
+    }
+    nats = runs.answers(tasks, "Entropy")
+    return EntropyCurves(
+        {
+            name: {epoch: [nats[name, epoch, seed] for seed in range(len(of_seeds))] for epoch in epochs[name]}
+            for name, of_seeds in networks.items()
+        },
+        len(images.class_names),
+    )
+
+
+def check_claims(curves: EntropyCurves) -> list[Claim]:
+    """Check that students of AKD are less over-confident than their teachers (section C.2), at the last epoch."""
+    return [
+        Claim(
+            f"AKD's student is less sure of its answers on the training images than its {teacher} teacher.",
+            "RKD, Figure 5 and section C.2",
+            Quantity(f"{student}, mean entropy", curves.at(student)),
+            Quantity(f"{teacher}, mean entropy", curves.at(teacher)),
+            curves.minus(student, teacher),
+        )
+        for student, teacher in TEACHERS.items()
+    ]

@@ -1,0 +1,87 @@
+"""PeerAiD, Table 3: what averaging the weights (SWA) adds to each method."""
+
+import pandas as pd
+
+from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
+from rkdkit.claims import Claim, Quantity
+from rkdkit.comparisons import Students, choose_by_name
+from rkdkit.papers.reported import reported
+from rkdkit.references import Snapshot
+from rkdkit.setup import Exhibit, Setup
+from rkdkit.spec import AVERAGED
+
+EXHIBIT = Exhibit(
+    paper="PeerAiD, Table 3", differs={"": {"teacher_method": "TRADES"}, "paper": {"dataset": "tiny_imagenet"}}
+)
+
+METHODS = ("Natural", "PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
+"""The methods of the paper's Table 3, in its order."""
+
+BASELINES = ("PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD")
+"""The methods that PeerAiD is compared with: the others that train on adversarial examples."""
+
+SOURCE = "PeerAiD, Table 3 and section 4.5"
+
+
+def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list[Snapshot]]:
+    """Return what stands for each method, one a seed, as it was trained and averaged: "TRADES" and "TRADES + SWA".
+
+    Parameters
+    ----------
+    setup : as `comparisons.choose`.
+    trained : runs that all average their weights.
+
+    Raises
+    ------
+    UnknownNameError
+        If a run has no averaged weights.
+    """
+    suffixes = {"": "student", " + SWA": AVERAGED}
+    chosen = {suffix: choose_by_name(setup, trained.runs, role) for suffix, role in suffixes.items()}
+    return {f"{name}{suffix}": chosen[suffix][name] for name in trained.runs for suffix in suffixes}
+
+
+def paper_numbers() -> pd.DataFrame:
+    """Return the paper's Table 3, as `reported`, with methods such as "TRADES" and "TRADES + SWA".
+
+    The paper prints the baselines without averages in its Table 1, so they are taken from there.
+    """
+    table_3, table_1 = reported("peeraid", "Table 3"), reported("peeraid", "Table 1")
+    of_the_same = table_1.dataset.isin(table_3.dataset) & table_1.network.isin(table_3.network)
+    plain = table_1[of_the_same & table_1.method.isin(METHODS) & (table_1.setting == "")]
+    suffix = table_3.setting.map({"swa=yes": " + SWA", "swa=no": ""})
+    return pd.concat([table_3.assign(method=table_3.method + suffix), plain])
+
+
+def check_claims(measured: WhiteBox, robust: str = "pgd-20") -> list[Claim]:
+    """Check what the paper says of its Table 3 (section 4.5).
+
+    Parameters
+    ----------
+    measured : every method with and without averages, as :func:`with_and_without_averages` names them.
+    robust : the metric that decides whether averages help: an attack that can be tried on all images.
+    """
+    averaged = [f"{method} + SWA" for method in BASELINES]
+    first = [
+        highest(
+            measured, "PeerAiD", averaged, metric, f"{words} accuracy", f"{text} than the baselines with SWA.", SOURCE
+        )
+        for metric, words, text in (
+            ("clean", "clean", "PeerAiD without SWA has a higher clean accuracy"),
+            ("autoattack", "AutoAttack", "PeerAiD without SWA is more robust (AutoAttack)"),
+        )
+    ]
+    gains = [
+        (f"{method} + SWA", method, f"SWA makes {method} more robust.") for method in METHODS[1:] if method != "CAT"
+    ]
+    gains.append(("CAT", "CAT + SWA", "SWA does not make CAT more robust, but less."))
+    return first + [
+        Claim(
+            text,
+            SOURCE,
+            Quantity(f"{higher}, {attack_named(robust)} accuracy", measured.accuracy(higher, robust)),
+            Quantity(f"{lower}, {attack_named(robust)} accuracy", measured.accuracy(lower, robust)),
+            measured.minus(higher, lower, robust),
+        )
+        for higher, lower, text in gains
+    ]

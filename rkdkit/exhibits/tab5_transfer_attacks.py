@@ -1,0 +1,114 @@
+"""PeerAiD, Table 6: attacks made on one network and transferred to others."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from rkdkit import attacks, evaluation, runs
+from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
+from rkdkit.claims import Claim
+from rkdkit.measurements import CorrectPredictions
+from rkdkit.papers.reported import reported
+from rkdkit.references import Images, Snapshot
+from rkdkit.setup import Exhibit, Setup
+
+EXHIBIT = Exhibit(
+    paper="PeerAiD, Table 6", differs={"": {"teacher_method": "TRADES"}, "paper": {"dataset": "cifar100"}}
+)
+
+METHODS = ("PGD-AT", "TRADES", "AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
+"""The methods of the paper's Table 6, in its order."""
+
+SURROGATES = ("resnet34", "mobilenetv2")
+"""The networks that are attacked; both are trained by PGD-AT."""
+
+
+def surrogate_setups(setup: Setup, architectures: Sequence[str] = SURROGATES) -> dict[str, Setup]:
+    """Return the setups of the networks to attack, by architecture, each as wide as the student is.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such architecture.
+    ValueError
+        If the student is one of them: its own examples are not transferred.
+    """
+    networks = {name: setup.profile.as_wide(name) for name in architectures}
+    if setup.profile.student in networks.values():
+        raise ValueError(f"The student {setup.profile.student} is a surrogate itself: choose another network for it.")
+    return {name: setup.changed(student=network) for name, network in networks.items()}
+
+
+def measure(
+    chosen: Mapping[str, Sequence[Snapshot]],
+    surrogates: Mapping[str, Sequence[Snapshot]],
+    images: Images,
+    by: Mapping[str, attacks.Attack | None],
+) -> WhiteBox:
+    """Measure every method's network by attacks on surrogates: these are all that the attacker knows.
+
+    Parameters
+    ----------
+    chosen : the snapshot that stands for a method, one a seed.
+    surrogates : the networks attacked, by name, one a seed.
+    images : the test images.
+    by : attacks by metric.
+
+    Returns
+    -------
+    With the metrics "fgsm from resnet34" and so on.
+
+    Raises
+    ------
+    ValueError
+        If methods and surrogates are not of equally many seeds.
+    """
+    seeds = range(len(next(iter(chosen.values()))))
+    if any(len(of_seeds) != len(seeds) for of_seeds in (*chosen.values(), *surrogates.values())):
+        raise ValueError("Methods and surrogates must be of equally many seeds: train them by the same setup.")
+    metrics = {f"{metric} from {name}": (name, by[metric]) for name in surrogates for metric in by}
+    tasks = {
+        (metric, seed): CorrectPredictions(
+            images=images,
+            judges=tuple(of_seeds[seed] for of_seeds in chosen.values()),
+            attack=attack,
+            attacked=surrogates[name][seed],
+        )
+        for metric, (name, attack) in metrics.items()
+        for seed in seeds
+    }
+    correct = runs.answers(tasks, "Transferred attacks")
+    evaluations = {
+        method: [evaluation.Evaluation({metric: correct[metric, seed][i] for metric in metrics}) for seed in seeds]
+        for i, method in enumerate(chosen)
+    }
+    return WhiteBox(evaluations, {metric: attack for metric, (_, attack) in metrics.items()}, len(images.class_names))
+
+
+def paper_numbers() -> pd.DataFrame:
+    """Return the paper's Table 6, as `reported`, with the metrics "fgsm from resnet34" and so on."""
+    theirs = reported("peeraid", "Table 6")
+    surrogate = theirs.setting.str.extract(r"surrogate=PGD-AT (\S+)", expand=False)
+    return theirs.assign(metric=theirs.metric + " from " + surrogate)
+
+
+def check_claims(measured: WhiteBox) -> list[Claim]:
+    """Check what the paper says of its Table 6 (section 4.7): PeerAiD is more robust than all others.
+
+    Parameters
+    ----------
+    measured : as :func:`measure` returns it; there is one claim a metric.
+    """
+    others = [method for method in measured.evaluations if method != "PeerAiD"]
+    return [
+        highest(
+            measured,
+            "PeerAiD",
+            others,
+            metric,
+            f"accuracy under {attack_named(metric)}",
+            f"PeerAiD has the highest accuracy of all methods under {attack_named(metric)}, a transferred attack.",
+            "PeerAiD, Table 6 and section 4.7",
+        )
+        for metric in measured.metrics
+    ]
