@@ -10,16 +10,18 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny_spec
+from extents import saved_extents
 from matplotlib.colors import to_rgb
 from PIL import Image
 from test_notebooks import setup
 
 from rkdkit import attacks, autoattack, figures, runs
-from rkdkit.analysis.embedding import EXAMPLES, Embedding, Scores
-from rkdkit.analysis.gradients import MEASURES, SemanticGradients
-from rkdkit.analysis.landscape import Landscape
+from rkdkit.analysis.embedding import EXAMPLES, Scores
+from rkdkit.analysis.gradients import MEASURES
 from rkdkit.checks import UnknownNameError
-from rkdkit.figures import saving
+from rkdkit.exhibits.fig4_loss_landscape import Landscape
+from rkdkit.exhibits.fig5_tsne import Embedding
+from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 
 
 @pytest.fixture(autouse=True)
@@ -123,21 +125,6 @@ def test_a_drawing_is_of_no_profile_that_does_not_exist(tmp_path):
     with pytest.raises(UnknownNameError, match=r"Unknown profile 'quik'\. Did you mean 'quick'"):
         figures.save_drawing("drawing", figure, pd.DataFrame(), "quik", str(tmp_path))
     assert not list(tmp_path.iterdir())
-
-
-def saved_extents(figure, labelled, legend):
-    """Where an axes' x label, a legend and the caption lie in the saved picture, in dots."""
-    pictured = []
-    draw = type(figure).draw
-
-    def drawing(self, renderer):
-        draw(self, renderer)
-        boxes = [labelled.xaxis.label, legend, *self.texts[-1:]]
-        pictured[:] = [box.get_window_extent(renderer) for box in boxes]
-
-    figure.draw = drawing.__get__(figure)
-    saving._captioned_png(figure, "one line\nand another\nand a third", "title")
-    return pictured
 
 
 def accuracies(networks=("teacher", "peer")):

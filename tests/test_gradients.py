@@ -1,5 +1,6 @@
 """Input gradients whose values are known, and the numbers that are made of them."""
 
+import itertools
 import math
 
 import pytest
@@ -7,13 +8,16 @@ import torch
 from conftest import tiny_spec
 from hypothesis import given
 from hypothesis import strategies as st
+from measuring import Pretending, each_makes_another_question, has_the_form_of
 from scipy import stats
 from torch import nn
 
-from rkdkit import claims, runs, statistics
+from rkdkit import claims, executors, runs, statistics
 from rkdkit.analysis import gradients
 from rkdkit.checks import UnknownNameError
-from rkdkit.papers import peeraid_pictures
+from rkdkit.exhibits import fig6_semantic_gradients as fig6
+from rkdkit.measurements import Pass
+from rkdkit.references import Images, Snapshot
 
 
 def linear_network(weight):
@@ -92,8 +96,11 @@ def test_an_interval_of_a_mean_is_students():
         statistics.mean(values[:1])
 
 
+IMAGES = Images("digits", n=40)
+
+
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory, digits):
+def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
         seeds = [runs.ensure(tiny_spec("PeerAiD", seed=seed, epochs=1)) for seed in (0, 1)]
@@ -102,36 +109,112 @@ def measured(tmp_path_factory, digits):
             "peer": [run.snapshot("student") for run in seeds],
             "student": [run.snapshot("student") for run in seeds],
         }
-        yield gradients.semantic_gradients(networks, digits, n=40, shown=3), networks, digits
+        yield fig6.measure(networks, IMAGES, shown=3), networks
 
 
-def test_networks_are_measured_on_the_same_images(measured):
-    found, networks, digits = measured
+def gradients_of(snapshot, images, labels):
+    """The gradients of the cross entropy by plain torch, in float64."""
+    x = (images.double() / 255).requires_grad_(True)
+    loss = nn.functional.cross_entropy(snapshot.load("cpu").double()(x), labels, reduction="sum")
+    return x.detach(), torch.autograd.grad(loss, x)[0]
+
+
+def test_networks_are_measured_on_the_same_images(measured, digits):
+    found, networks = measured
     assert found.mean("student", "similarity").value == pytest.approx(1)
-    assert found.minus("peer", "student", "gini") == statistics.Measure(0, 0, 0, 40, 2)
     assert found.mean("natural", "similarity").value < 0.999
     some = digits.test.take(slice(0, 40))
-    network = networks["natural"][1].load("cpu").double()
-    maps = gradients.input_gradients(network, some.images.double() / 255, some.labels).abs().sum(1)
-    assert torch.allclose(found.values["natural"]["gini"][1], gradients.gini(maps))
+    everything = []
+    for name, snapshots in networks.items():
+        for i, snapshot in enumerate(snapshots):
+            x, gradient = gradients_of(snapshot, some.images, some.labels)
+            _, students = gradients_of(networks["student"][i], some.images, some.labels)
+            maps, their_maps = (each.abs().sum(1).flatten(1) for each in (gradient, students))
+            differences = (maps[:, :, None] - maps[:, None]).abs().mean((1, 2))
+            expected = {
+                "gini": differences / (2 * maps.mean(1)),
+                "alignment": (x * gradient).sum((1, 2, 3)).abs()
+                / (x.flatten(1).norm(dim=1) * gradient.flatten(1).norm(dim=1)),
+                "similarity": (maps * their_maps).sum(1) / (maps.norm(dim=1) * their_maps.norm(dim=1)),
+            }
+            for measure, values in expected.items():
+                assert torch.allclose(found.values[name][measure][i], values, atol=1e-9), (name, measure, i)
+                assert found.values[name][measure][i].dtype == torch.float64
+            if name != "peer":  # the same network as the student here
+                everything += [expected["gini"], expected["alignment"]]
+    for one, another in itertools.combinations(everything, 2):
+        assert not torch.allclose(one, another), "or one could stand for another"
 
 
-def test_what_is_drawn_is_the_first_image_of_each_class(measured):
-    found, _, digits = measured
+def test_what_is_drawn_is_the_first_image_of_each_class(measured, digits):
+    found, networks = measured
     assert found.classes == ("0", "1", "2")
     earlier = [digits.test.labels[:place].tolist() for place in found.shown]
     assert [label in labels for label, labels in enumerate(earlier)] == [False] * 3
     assert digits.test.labels[found.shown].tolist() == [0, 1, 2]
-    assert found.pictures["peer"].shape == (3, 8, 8)
+    assert torch.equal(found.images, digits.test.images[found.shown])
+    for name, snapshots in networks.items():
+        _, gradient = gradients_of(snapshots[0], found.images, torch.tensor([0, 1, 2]))
+        assert torch.allclose(found.pictures[name], gradients.picture(gradient).float(), atol=1e-6)
+    assert not torch.allclose(found.pictures["natural"], found.pictures["student"], atol=0.1)
     table = found.table()
     assert len(table) == 3 * 3 * (1 + 3)
     assert set(table[table.image == "all"].seeds) == {2}
 
 
+def test_a_second_time_nothing_is_measured(measured, monkeypatch):
+    found, networks = measured
+
+    def refuse(*_):
+        raise AssertionError("whatever is not kept would need the network")
+
+    monkeypatch.setattr(Snapshot, "read", refuse)
+    again = fig6.measure(networks, IMAGES, shown=3)
+    assert again.table().equals(found.table())
+    assert all(torch.equal(again.pictures[name], found.pictures[name]) for name in networks)
+
+
+def test_gradients_are_kept_by_all_that_they_depend_on(measured):
+    _, networks = measured
+    natural, student = networks["natural"][0], networks["student"][0]
+    task = gradients.InputGradients(images=IMAGES, network=natural, student=student, shown=(2, 5))
+    each_makes_another_question(task, network=student, student=natural, shown=(5, 2))
+    assert task.passes() == [Pass(natural, None, natural, times=3), Pass(student, None, student, times=3)]
+    own = gradients.InputGradients(images=IMAGES, network=student, student=student)
+    assert own.passes() == [Pass(student, None, student, times=3)], "its maps are compared with themselves"
+    for each in (task, own):
+        (answer,) = runs.gather([each])
+        has_the_form_of(each.placeholder(), answer)
+    assert answer.pictures.shape == (0, 8, 8)
+
+
+def test_gradients_are_asked_for_all_at_once_and_pretended_answers_are_a_table():
+    networks = {
+        name: [Snapshot(tiny_spec("PeerAiD", seed=seed), role) for seed in (0, 1)]
+        for name, role in (("peer", "peer"), ("student", "student"))
+    }
+    with executors.using(Pretending()) as pretending:
+        found = fig6.measure(networks, IMAGES)
+        assert set(found.table().value) == {0.0}
+    assert pretending.gathers == [4]
+    assert [len(task.shown) for task in pretending.noted] == [8, 0, 8, 0], "only the first seed's are drawn"
+    assert [task.student.spec.seed for task in pretending.noted] == [0, 1, 0, 1]
+
+
+def test_a_difference_is_paired_image_by_image():
+    first, second = torch.tensor([0.5, 0.7, 0.6]).double(), torch.tensor([0.4, 0.5, 0.45]).double()
+    values = {"peer": {"gini": [first]}, "student": {"gini": [second]}}
+    found = fig6.SemanticGradients(values, torch.tensor([0]), torch.zeros(1, 1, 2, 2), ("0",), {})
+    difference = found.minus("peer", "student", "gini")
+    margin = 4.302653 * 0.05 / math.sqrt(3)  # the differences are 0.1, 0.2 and 0.15
+    assert (difference.value, difference.low) == pytest.approx((0.15, 0.15 - margin), abs=1e-6)
+    assert difference.high == pytest.approx(0.15 + margin, abs=1e-6)
+
+
 def test_without_a_student_there_is_nothing_to_compare_with(measured):
-    _, networks, digits = measured
+    _, networks = measured
     with pytest.raises(UnknownNameError, match="Unknown network 'student'"):
-        gradients.semantic_gradients({"peer": networks["peer"]}, digits)
+        fig6.measure({"peer": networks["peer"]}, IMAGES)
 
 
 def test_figure_6s_claims_are_judged_by_paired_differences():
@@ -143,10 +226,10 @@ def test_figure_6s_claims_are_judged_by_paired_differences():
             name: {measure: [noise + level] for measure in gradients.MEASURES}
             for name, level in (("student", student), ("peer", peer), ("natural", natural))
         }
-        return gradients.SemanticGradients(values, torch.tensor([0]), torch.zeros(1, 1, 2, 2), ("0",), {})
+        return fig6.SemanticGradients(values, torch.tensor([0]), torch.zeros(1, 1, 2, 2), ("0",), {})
 
     def verdicts(*levels):
-        return [claim.verdict for claim in peeraid_pictures.figure_6_claims(made_up(*levels))]
+        return [claim.verdict for claim in fig6.check_claims(made_up(*levels))]
 
     assert verdicts(0.6, 0.5, 0.4) == [claims.HOLDS] * 3
     assert verdicts(0.4, 0.5, 0.4) == [claims.OPEN, claims.OPEN, claims.HOLDS]

@@ -4,14 +4,17 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import tiny_spec
+from measuring import Pretending, each_makes_another_question, has_the_form_of, name_of, the_store_answers
 from torch import nn
 
-from rkdkit import attacks, claims, data, losses, runs
+from rkdkit import attacks, claims, data, executors, losses, runs
 from rkdkit.analysis import landscape
 from rkdkit.checks import UnknownNameError
-from rkdkit.papers import peeraid_pictures
-from rkdkit.store import Store
+from rkdkit.exhibits import fig4_loss_landscape as fig4
+from rkdkit.measurements import Pass
+from rkdkit.references import Images, Snapshot
 
 
 class Bowl(nn.Module):
@@ -52,12 +55,12 @@ def test_a_quadratics_landscape_is_the_quadratic():
 
 def test_a_quadratics_mean_rise_is_known_whatever_the_direction():
     # on a line the linear terms cancel: half the filters' squares, 29, by the mean of the offsets' squares
-    line = landscape._evenly(5)
+    line = fig4.evenly(5)
     assert line == (-0.75, -0.375, 0.0, 0.375, 0.75)
     for draw in range(3):
         along = [landscape.random_direction(Bowl(), draw)]
         profile = torch.stack(list(landscape.losses_at(Bowl(), along, [(a,) for a in line], quadratic)))
-        rise = landscape.mean_rise(profile[None])
+        rise = fig4.mean_rise(profile[None])
         assert rise.tolist() == [pytest.approx([14.5 * sum(a * a for a in line) / 5] * 2)]
 
 
@@ -69,34 +72,108 @@ def test_the_loss_is_that_of_the_networks_own_adversarial_examples(trained, digi
     assert found.mean() > losses.cross_entropy(trained(data.to_float(some.images)), some.labels).mean()
 
 
+NETWORKS = {
+    "PeerAiD": [Snapshot(tiny_spec("PeerAiD", epochs=1))],
+    "PGD-AT": [Snapshot(tiny_spec("PeerAiD", epochs=1), "peer")],
+}
+"""Two tiny networks around which little is measured."""
+
+
+def measure(**changes):
+    settings = {"n": 10, "n_surface": 5, "points": 3, "directions": 2, "grid": 3, **changes}
+    networks, images = settings.pop("networks", NETWORKS), Images("digits")
+    return fig4.measure(networks, images, attacks.FGSM(0.1), **settings)
+
+
 @pytest.fixture(scope="module")
-def measure(tmp_path_factory, digits):
-    """Two tiny networks around which little is measured, and the call that does it."""
-    store = Store(tmp_path_factory.mktemp("store"))
-    run = runs.ensure(tiny_spec("PeerAiD", epochs=1), store)
-    networks = {"PeerAiD": [run.snapshot("student")], "PGD-AT": [run.snapshot("peer")]}
-
-    def call(**changes):
-        settings = {"n": 10, "n_surface": 5, "points": 3, "directions": 2, "grid": 3, "store": store, **changes}
-        return landscape.landscapes(settings.pop("networks", networks), digits, attacks.FGSM(0.1), **settings)
-
-    return call
+def trained_networks(tmp_path_factory):
+    """A store in which the two networks are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
+        runs.ensure(NETWORKS["PeerAiD"][0].spec)
+        yield
 
 
-def test_landscapes_are_kept_and_their_middle_is_the_network(measure, monkeypatch):
+def by_hand(snapshot, digits, n, offsets):
+    """The loss of the first so many images, where a network is moved along its first directions, by plain torch."""
+    network, split = snapshot.load("cpu"), digits.test.take(slice(0, n))
+    directions = [landscape.random_direction(network, draw) for draw in range(len(offsets))]
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter += sum(offset * along[name] for offset, along in zip(offsets, directions, strict=True))
+    x = (split.images.float() / 255).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(network(x), split.labels), x)
+    with torch.no_grad():
+        return F.cross_entropy(network((x + 0.1 * gradient.sign()).clamp(0, 1)), split.labels, reduction="none")
+
+
+def refuse(*_):
+    raise AssertionError("whatever is not kept would need the network")
+
+
+@pytest.mark.usefixtures("trained_networks")
+def test_landscapes_are_kept_and_are_the_losses_of_moved_networks(digits, monkeypatch):
     found = measure(surfaces_of=["PeerAiD"])
     assert found.profiles["PGD-AT"][0].shape == (2, 3, 10)
     assert list(found.surfaces) == ["PeerAiD"]
     middle = found.profiles["PeerAiD"][0][:, 1]
     assert torch.equal(middle[0], middle[1])
-    assert found.surfaces["PeerAiD"][1, 1] == pytest.approx(float(middle[0, :5].mean()), rel=1e-4)
+    for name, (snapshot,) in NETWORKS.items():
+        for i, offset in enumerate((-0.75, 0, 0.75)):
+            expected = by_hand(snapshot, digits, 10, [offset])
+            assert torch.allclose(found.profiles[name][0][0, i], expected, rtol=1e-3), (name, offset)
+    assert not torch.allclose(found.profiles["PeerAiD"][0][0], found.profiles["PeerAiD"][0][1], rtol=1e-3)
+    for (i, first), (j, second) in [((0, -0.75), (2, 0.75)), ((2, 0.75), (1, 0)), ((1, 0), (0, -0.75))]:
+        expected = by_hand(NETWORKS["PeerAiD"][0], digits, 5, [first, second]).mean()
+        assert found.surfaces["PeerAiD"][i, j] == pytest.approx(float(expected), rel=1e-3)
     table = found.table()
     assert table.part.value_counts().to_dict() == {"surface": 9, "profile": 6, "mean rise": 2}
     assert set(table.seeds) == {1}
-    monkeypatch.setattr(runs.Snapshot, "load", None)  # whatever is not kept would need the network
+    monkeypatch.setattr(Snapshot, "read", refuse)
     again = measure(surfaces_of=["PeerAiD"])
     assert torch.equal(again.profiles["PGD-AT"][0], found.profiles["PGD-AT"][0])
+    assert again.table().equals(table)
     json.dumps([claim.to_json() for claim in [_claim(found)]], allow_nan=False)
+
+
+@pytest.mark.usefixtures("trained_networks")
+def test_losses_are_kept_by_all_that_they_depend_on(digits):
+    (student,), (peer,) = NETWORKS.values()
+    attack = attacks.FGSM(0.1)
+    task = landscape.LossesAround(
+        images=Images("digits", n=6), snapshot=student, draws=(0, 1), places=((0.0, 0.5), (0.25, 0.0)), attack=attack
+    )
+    # what the kit has always asked: answers of older stores are found by it
+    assert task.question(name_of, digits.test.take(slice(0, 6))) == {
+        "engine": 2,
+        "question": "losses along random directions",
+        "network": "student 1 of PeerAiD 0",
+        "draws": [0, 1],
+        "places": [[0.0, 0.5], [0.25, 0.0]],
+        "attack": attack.identity(),
+        "data": digits.test.take(slice(0, 6)).digest,
+    }
+    places = ((0.0, 0.5), (0.25, 0.5))
+    each_makes_another_question(task, snapshot=peer, draws=(1, 0), places=places, attack=attacks.FGSM(0.2))
+    (answer,) = runs.gather([task])
+    assert torch.equal(the_store_answers(task), answer)
+    has_the_form_of(task.placeholder(), answer)
+    assert task.passes() == [Pass(student, attack, student, times=2)]
+
+
+def test_lines_and_planes_are_asked_for_all_at_once_and_pretended_answers_are_a_table():
+    with executors.using(Pretending()) as pretending:
+        found = measure()
+        assert set(found.table().loss) == {0.0}
+    assert pretending.gathers == [2 * 2 + 2]
+    assert sum(task.passes()[0].times * len(task.images) for task in pretending.noted) == 4 * 3 * 10 + 2 * 9 * 5
+
+
+def test_few_test_images_get_fewer_places():
+    assert fig4.sizes(200) == {"n": 25, "n_surface": 12, "points": 5, "grid": 3, "directions": 3}
+    assert fig4.sizes(497) == {"n": 62, "n_surface": 31, "points": 31, "grid": 15, "directions": 3}
+    with pytest.raises(ValueError, match="n_test must be at least 32"):
+        fig4.sizes(31)
 
 
 def _claim(found):
@@ -115,7 +192,7 @@ def _claim(found):
         ({"networks": {}}, ValueError, "one architecture only"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(measure, changes, error, message):
+def test_what_cannot_be_measured_is_refused(changes, error, message):
     with pytest.raises(error, match=message):
         measure(**changes)
 
@@ -126,10 +203,10 @@ def test_figure_4s_claims_compare_the_same_images_along_the_same_lines():
     image = 1 + torch.rand(1, 1, 100)
 
     def verdicts(pgd, trades, own, itself):
-        slopes = {"PGD-AT": pgd, "TRADES": trades, "PeerAiD": own, peeraid_pictures.NOT_AVERAGED: itself}
+        slopes = {"PGD-AT": pgd, "TRADES": trades, "PeerAiD": own, fig4.NOT_AVERAGED: itself}
         direction = torch.tensor([0.9, 1.0, 1.1]).view(3, 1, 1)
         profiles = {name: [1 + slope * direction * offsets * image] for name, slope in slopes.items()}
-        found = landscape.Landscape(tuple(range(5)), profiles, (), {}, 0)
-        return [claim.verdict for claim in peeraid_pictures.figure_4_claims(found)]
+        found = fig4.Landscape(tuple(range(5)), profiles, (), {}, 0)
+        return [claim.verdict for claim in fig4.check_claims(found)]
 
     assert verdicts(2, 1, 1.0, 3) == [claims.HOLDS, claims.OPEN, claims.FAILS, claims.FAILS]
