@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from test_notebooks import setup
+from given import Given
 
-from rkdkit import claims, comparisons, evaluation, methods, runs
-from rkdkit.analysis.white_box import WhiteBox, white_box
-from rkdkit.papers import peeraid
+from rkdkit import claims, comparisons, data, evaluation, executors, exhibits, methods, statistics
+from rkdkit.analysis.white_box import WhiteBox, highest, white_box
+from rkdkit.exhibits import tab1_white_box as tab1
+from rkdkit.references import Snapshot
 from rkdkit.store import Store
+from rkdkit.trainings import Run
 
 TINY = {"epochs": 2, "swa_start": 1, "n_train": 64, "n_val": 32, "n_test": 40, "attack_steps": 1}
 
@@ -15,10 +17,17 @@ TINY = {"epochs": 2, "swa_start": 1, "n_train": 64, "n_val": 32, "n_test": 40, "
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Natural, RSLAD, AKD2 and PeerAiD with two seeds, from an empty store."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
-        asked = setup(**TINY, n_seeds=2, teacher_method="TRADES")
-        return asked, comparisons.train(asked, ["Natural", "RSLAD", "AKD2", "PeerAiD"])
+    with executors.using(executors.Here(Store(tmp_path_factory.mktemp("store")), "cpu")):
+        asked = exhibits.setup("tab1_white_box", "smoke", **TINY, n_seeds=2)
+        yield asked, comparisons.train(asked, ["Natural", "RSLAD", "AKD2", "PeerAiD"])
+
+
+def right(snapshot, split, attack=None):
+    """Which images a network classifies correctly, asked without the kit's evaluation: (N,) bool."""
+    network, images = snapshot.load("cpu"), data.to_float(split.images)
+    images = images if attack is None else attack(network, images, split.labels)
+    with torch.no_grad():
+        return network(images).argmax(1) == split.labels
 
 
 def test_each_student_has_the_teachers_its_row_asks_for(tiny):
@@ -30,11 +39,6 @@ def test_each_student_has_the_teachers_its_row_asks_for(tiny):
         assert [t.slot for t in (rslad, robust, natural)] == ["T", "T_rob", "T_nat"]
         assert {t.run.seed for t in (rslad, robust, natural)} == {seed}
         assert natural.run == trained.runs["Natural"][i].spec
-        on_held_out = runs.select(
-            runs.ensure(rslad.run, asked.store), "val", asked.profile.selection_attack, store=asked.store
-        )
-        assert rslad.epoch == on_held_out.epoch
-    assert len(trained.all_runs) == 2 * 5
     methods_of = {slot: [t.spec.method for t in of_seeds] for slot, of_seeds in trained.teachers.items()}
     assert methods_of == {"T": ["TRADES"] * 2, "T_rob": ["TRADES"] * 2, "T_nat": ["Natural"] * 2}
 
@@ -46,25 +50,60 @@ def test_averaged_weights_stand_for_the_methods_whose_papers_average(tiny):
     assert averaged == {"AKD2", "PeerAiD"} == {n for n in roles if methods.get(n).averages_weights}
 
 
-def test_natural_training_is_chosen_by_natural_accuracy(tiny):
-    asked, trained = tiny
-    run = trained.runs["Natural"][0]
-    assert trained.chosen["Natural"][0] == runs.select(run, "val", None, store=asked.store)
+@pytest.mark.parametrize(("select_on", "part"), [("val", "val"), ("test", "test")])
+def test_an_epoch_is_chosen_under_attack_unless_the_method_trains_without_one(tmp_path, select_on, part):
+    """The networks of odd epochs are right on natural images, those of even ones under attack."""
+
+    def answer(task):
+        (judge,) = task.judges
+        assert task.images.part == part
+        assert task.attack in (None, asked.profile.selection_attack)
+        hits = judge.epoch % 2 == (task.attack is None)
+        return torch.full((1, len(task.images)), hits, dtype=torch.bool)
+
+    executor = Given(Store(tmp_path), answer)
+    with executors.using(executor):
+        asked = exhibits.setup("tab1_white_box", "smoke", epochs=5, select_on=select_on)
+        networks = [Run(asked.profile.spec(method), None) for method in ("Natural", "PGD-AT", "Natural")]
+        chosen = comparisons.choose(asked, networks)
+        assert [snapshot.epoch for snapshot in chosen] == [1, 2, 1]
+        assert len(executor.gathered) == 1, "all epochs of all runs are asked about together"
+        assert asked.asked.deciding == set(executor.gathered[0])
+        trained = comparisons.train(asked, ["AKD2"])
+    teachers = trained.runs["AKD2"][0].spec.teachers
+    assert [(t.run.method, t.slot, t.epoch) for t in teachers] == [("TRADES", "T_rob", 2), ("Natural", "T_nat", 1)]
+    assert {slot: s.epoch for slot, (s,) in trained.teachers.items()} == {"T_rob": 2, "T_nat": 1}
 
 
 def test_a_white_box_table_is_what_the_snapshots_answer(tiny):
     asked, trained = tiny
     by = {metric: attack for metric, attack in asked.test_attacks().items() if metric != "autoattack"}
-    measured = white_box(trained.chosen, asked.dataset, by, n=asked.n_of(by), store=asked.store)
+    measured = white_box(trained.chosen, asked.images, by, n=asked.n_of(by))
     table = measured.table().set_index(["method", "metric"])
     assert set(table.index) == {(method, metric) for method in trained.chosen for metric in by}
+    first = asked.dataset.test.take(slice(0, 40))
     for method, of_seeds in trained.chosen.items():
-        split = asked.dataset.test.take(slice(0, 40))
-        hits = [runs.correct_predictions([s], split, by["fgsm"], store=asked.store).float().mean() for s in of_seeds]
-        assert table.loc[(method, "fgsm")].accuracy == pytest.approx(float(sum(hits)) / 2)
+        for metric in ("clean", "fgsm"):
+            hits = [right(snapshot, first, by[metric]).float().mean() for snapshot in of_seeds]
+            assert table.loc[(method, metric)].accuracy == pytest.approx(float(sum(hits)) / 2)
     assert set(table.seeds) == {2}
     assert set(table.n) == {40}
     assert set(table.attack) == {"none", "FGSM, rkdkit", "PGD-20, rkdkit"}
+    assert measured.num_classes == 10
+
+
+def test_fewer_images_are_only_asked_about_by_the_metric_that_says_so(tmp_path):
+    executor = Given(Store(tmp_path), lambda task: torch.ones(1, len(task.images), dtype=torch.bool))
+    with executors.using(executor):
+        asked = exhibits.setup("tab1_white_box", "smoke", n_test=40, n_autoattack=7)
+        by = asked.test_attacks()
+        snapshots = {"PGD-AT": [Snapshot(asked.profile.spec("PGD-AT"))]}
+        measured = white_box(snapshots, asked.images, by, n=asked.n_of(by))
+    (tasks,) = executor.gathered
+    assert {str(task.attack): (len(task.images), task.images.part) for task in tasks} == {
+        "None": (40, "test"), "FGSM": (40, "test"), "PGD-20": (40, "test"), "AutoAttack": (7, "test")
+    }  # fmt: skip
+    assert measured.accuracy("PGD-AT", "autoattack").n == 7
 
 
 def made_up(accuracies, n=1000):
@@ -80,7 +119,7 @@ def made_up(accuracies, n=1000):
 
 
 def verdicts(peeraid_aa=0.5, rival_aa=0.4, peeraid_clean=0.9, rival_clean=0.8, natural=0.0):
-    others = {method: {"clean": 0.5, "autoattack": 0.2} for method in peeraid.TABLE_1}
+    others = {method: {"clean": 0.5, "autoattack": 0.2} for method in tab1.METHODS}
     measured = made_up(
         {
             "Natural": {"clean": 0.99, "autoattack": natural},
@@ -91,7 +130,7 @@ def verdicts(peeraid_aa=0.5, rival_aa=0.4, peeraid_clean=0.9, rival_clean=0.8, n
             "PeerAiD": {"clean": peeraid_clean, "autoattack": peeraid_aa},
         }
     )
-    return [claim.verdict for claim in peeraid.table_1_claims(measured)]
+    return [claim.verdict for claim in tab1.check_claims(measured)]
 
 
 def test_table_1s_claims_compare_with_the_best_of_the_others():
@@ -109,13 +148,16 @@ def test_table_1s_claims_compare_with_the_best_of_the_others():
 def test_being_first_of_six_takes_each_rival_at_95_percent_and_is_refuted_at_99(best, verdict, confidence):
     rivals = {f"rival {i}": {"clean": 0.3} for i in range(4)}
     six = made_up({"mine": {"clean": 0.5}, "best": {"clean": best}, **rivals})
-    claim = peeraid.highest(six, "mine", ["best", *rivals], "clean", "accuracy", "mine is first", "nobody")
+    claim = highest(six, "mine", ["best", *rivals], "clean", "accuracy", "mine is first", "nobody")
     assert (claim.verdict, claim.confidence) == (verdict, pytest.approx(confidence))
     if best == 0.506:
         assert six.minus("mine", "best", "clean").high < 0, "95 % would have refuted it"
 
 
-def test_a_table_is_measured_by_its_own_store(tiny):
-    asked, _ = tiny
-    assert isinstance(asked.store, Store)
-    assert next((asked.store.root / "answers").iterdir())
+def test_a_methods_accuracies_by_two_attacks_are_compared_image_by_image():
+    first, second = torch.arange(1000) < 600, torch.arange(1000) % 2 == 0
+    seeds = [evaluation.Evaluation({"fgsm": a, "pgd-20": b}) for a, b in ((first, second), (first, ~first))]
+    measured = WhiteBox({"PeerAiD": seeds}, {"fgsm": None, "pgd-20": None}, 10)
+    assert measured.between("PeerAiD", "fgsm", "pgd-20") == statistics.over_seeds(
+        [statistics.paired_difference(first, second), statistics.paired_difference(first, ~first)], bounds=(-1, 1)
+    )

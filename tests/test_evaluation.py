@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rkdkit.analysis.tutoring import Curve, TutoringCurves
 from torch import nn
 
 from rkdkit import attacks, autoattack, claims, data, evaluation, statistics
+from rkdkit.analysis.curves import Curve
 from rkdkit.determinism import exact_arithmetic
-from rkdkit.papers import peeraid
+from rkdkit.exhibits import fig1_peer_vs_teacher as fig1
 from rkdkit.statistics import Estimate
 
 
@@ -184,7 +184,7 @@ def curve(network, examples, by_epoch):
 
 
 def verdicts(teacher, teacher_own, peer, peer_own):
-    curves = TutoringCurves(
+    curves = fig1.TutoringCurves(
         curve("teacher", "student", teacher),
         curve("teacher", "own", teacher_own),
         curve("peer", "student", peer),
@@ -192,7 +192,7 @@ def verdicts(teacher, teacher_own, peer, peer_own):
         num_classes=10,
     )
     assert len(curves.table()) == 12
-    return [claim.verdict for claim in peeraid.figure_1_claims(curves)]
+    return [claim.verdict for claim in fig1.check_claims(curves)]
 
 
 def test_figure_1s_claims_on_curves_with_a_known_answer():
