@@ -105,8 +105,7 @@ def test_networks_are_asked_about_the_same_images(digits, store):
     run = runs.ensure(tiny_spec("PeerAiD", epochs=1), store)
     student, peer = run.snapshot("student"), run.snapshot("peer")
     selection, attack = embedding.select(digits, ["0", "1"], n=60, perplexity=5), attacks.FGSM(0.25)
-    found = embedding.embed({"peer": [peer], "same": [peer]}, [student], selection, attack, resamplings=20)
-    assert found.minus("peer", "same", "student").value == 0
+    found = embedding.embed({"peer": [peer], "student": [student]}, [student], selection, attack, resamplings=20)
     n = len(selection.split)
     assert found.points.groupby(["network", "examples"]).size().tolist() == [n] * 4
     table = found.table()
@@ -124,6 +123,16 @@ def test_networks_are_asked_about_the_same_images(digits, store):
     assert score.low < score.value < score.high
     with pytest.raises(ValueError, match="One student a seed is needed, not 2"):
         embedding.embed({"peer": [peer]}, [student, student], selection, attack)
+
+
+def test_a_difference_is_paired_resampling_by_resampling():
+    scatter = np.linspace(-0.2, 0.2, 41)
+    scores = {"a": embedding.Scores(0.5, 0.5 + scatter, 9), "b": embedding.Scores(0.3, 0.3 + 1.5 * scatter, 9)}
+    found = embedding.Embedding(None, {name: {"student": [score]} for name, score in scores.items()})
+    difference = found.minus("a", "b", "student")
+    # half the scatter remains, from 0.2 - 0.1 to 0.2 + 0.1, and 95 % of that
+    assert (difference.value, difference.low, difference.high) == pytest.approx((0.2, 0.105, 0.295))
+    assert found.minus("b", "a", "student").value == pytest.approx(-0.2)
 
 
 def test_figure_5s_claims_compare_the_peer_with_each_teacher():

@@ -1,5 +1,6 @@
 """What is measured of each image: entropies and losses that are known."""
 
+import itertools
 import math
 
 import pytest
@@ -83,10 +84,23 @@ def test_the_curves_are_drawn_in_nats():
 
 
 def test_entropies_are_measured_at_every_snapshot(store, digits):
-    run, some = runs.ensure(tiny_spec("Natural"), store), digits.train.take(slice(0, 30))
-    curves = entropy.entropy_curves({"Natural": [run]}, some, 10, store=store)
-    assert list(curves.nats["Natural"]) == [1, 2]
-    direct = runs.per_image("entropy", run.snapshot(), some, store=store)
-    assert curves.at("Natural").value == pytest.approx(float(direct.mean()))
+    some = digits.train.take(slice(0, 30))
+    specs = {name: tiny_spec("Natural", seed=seed, n_train=1024) for seed, name in enumerate(("a", "b"))}
+    networks = {name: [runs.ensure(spec, store)] for name, spec in specs.items()}
+    curves = entropy.entropy_curves(networks, some, 10, store=store)
+    known = []
+    for name, (run,) in networks.items():
+        assert list(curves.nats[name]) == [1, 2]
+        for epoch in (1, 2):
+            with torch.no_grad():
+                p = run.snapshot(epoch=epoch).load("cpu")(some.images / 255).double().softmax(1)
+            expected = -(p * p.log()).sum(1)
+            assert curves.nats[name][epoch][0].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+            assert curves.at(name, epoch).value == pytest.approx(float(expected.mean()), abs=1e-4)
+            known.append(expected)
+        assert curves.at(name) == curves.at(name, 2)
+    for one, another in itertools.combinations(known, 2):
+        assert not torch.allclose(one, another, atol=0.01), "or one could stand for the other"
+    run = networks["a"][0]
     with pytest.raises(ValueError, match="two images at least"):
         entropy.entropy_curves({"Natural": [run]}, some.take(slice(0, 1)), 10, store=store)

@@ -1,5 +1,6 @@
 """Guides and their students: features with known cosines, and the paper's claims on made-up answers."""
 
+import itertools
 import math
 
 import pytest
@@ -73,28 +74,44 @@ def pupils(tmp_path_factory):
     """A PeerAiD run, a run with a fixed teacher in the peer's place, and that teacher."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
-        teacher = runs.ensure(tiny_spec("TRADES", epochs=1)).snapshot()
-        by_teacher = runs.ensure(tiny_spec("PeerAiD-fixed", teachers=(teacher.as_teacher(),)))
-        yield runs.ensure(tiny_spec("PeerAiD")), by_teacher, teacher
+        longer = {"n_train": 512, "epochs": 4, "eps": 0.1, "step_size": 0.05}
+        teacher = runs.ensure(tiny_spec("TRADES", **longer)).snapshot()
+        by_teacher = runs.ensure(tiny_spec("PeerAiD-fixed", teachers=(teacher.as_teacher(),), **longer))
+        yield runs.ensure(tiny_spec("PeerAiD", **longer)), by_teacher, teacher
+
+
+def right(judge, split, attack=None, attacked=None):
+    """Which images of a split a snapshot gets right, found out without the store."""
+    victim = None if attacked is None else attacked.load("cpu")
+    network = victim if judge == attacked else judge.load("cpu")
+    return evaluation.correct_predictions([network], split.images, split.labels, attack, victim)[0]
+
+
+def all_differ(answers):
+    """Make sure that a test would notice one answer in another's place."""
+    for (one, first), (another, second) in itertools.combinations(answers.items(), 2):
+        assert not torch.equal(first, second), (one, another)
 
 
 def test_guides_of_snapshots_are_measured_on_the_images_they_are_judged_on(pupils, digits):
     run = pupils[0]
     peer, student = run.snapshot("peer"), run.snapshot()
-    attack = attacks.PGD(0.2, 0.1, 2)
-    measured = features.guidance({"peer": [peer]}, {"peer": [student]}, digits, attack, n=20)
-    split = digits.test.take(slice(0, 20))
-    for quantity, asked in {
-        "f(x)": ([peer], None, None),
-        "f(x*_f)": ([peer], attack, None),
-        "f(x*_S)": ([peer], attack, student),
-        "S(x*_S)": ([student], attack, None),
-    }.items():
-        judges, by, attacked = asked
-        (correct,) = runs.correct_predictions(judges, split, by, attacked)
-        assert measured["peer", quantity] == evaluation.proportion(correct)
+    attack = attacks.PGD(0.1, 0.05, 2)
+    measured = features.guidance({"peer": [peer]}, {"peer": [student]}, digits, attack, n=60)
+    split = digits.test.take(slice(0, 60))
+    expected = {
+        "f(x)": right(peer, split),
+        "f(x*_f)": right(peer, split, attack, peer),
+        "f(x*_S)": right(peer, split, attack, student),
+        "S(x*_S)": right(student, split, attack, student),
+    }
+    all_differ(expected)
+    for quantity, correct in expected.items():
+        assert torch.equal(measured.measured["peer"][quantity][0], correct), quantity
+        assert measured["peer", quantity].value == pytest.approx(int(correct.sum()) / 60)
     fresh = features.similarities(peer.load(), student.load(), split.images, split.labels, attack)
-    again = features.guidance({"peer": [peer]}, {"peer": [student]}, digits, attack, n=20)
+    all_differ(dict(enumerate(fresh)))
+    again = features.guidance({"peer": [peer]}, {"peer": [student]}, digits, attack, n=60)
     for name, cosines in zip(features.COSINES, fresh, strict=True):
         assert torch.equal(again.measured["peer"][name][0], cosines), "what is kept is what was measured"
     assert list(measured.table().quantity) == [*features.ACCURACIES, *features.COSINES]
@@ -167,12 +184,14 @@ def test_the_guides_legend_lies_between_the_panels_and_the_caption():
 
 def test_each_network_is_followed_on_its_own_students_examples(pupils, digits):
     by_peer, by_teacher, teacher = pupils
-    attack = attacks.PGD(0.2, 0.1, 2)
-    curves = peer_tutoring([by_peer], [by_teacher], [teacher], digits, attack, n=20)
-    splits = {"test": digits.test, "train": digits.split_validation(128, 32)[0]}
+    attack = attacks.PGD(0.1, 0.05, 2)
+    curves = peer_tutoring([by_peer], [by_teacher], [teacher], digits, attack, n=60)
+    splits = {"test": digits.test, "train": digits.split_validation(512, 32)[0]}
+    assert list(curves.panels) == ["test", "train"]
+    expected = {}
     for images, panel in curves.panels.items():
-        split = splits[images].take(slice(0, 20))
-        for epoch in (1, 2):
+        split = splits[images].take(slice(0, 60))
+        for epoch in (3, 4):
             taught, alone = by_peer.snapshot("student", epoch), by_teacher.snapshot("student", epoch)
             peer = by_peer.snapshot("peer", epoch)
             judged = {
@@ -182,10 +201,11 @@ def test_each_network_is_followed_on_its_own_students_examples(pupils, digits):
                 ("teacher", BY_TEACHER): (teacher, alone),
             }
             for part, (judge, attacked) in judged.items():
-                (correct,) = runs.correct_predictions([judge], split, attack, attacked)
-                assert torch.equal(panel[part].correct[0][epoch], correct)
+                expected[images, epoch, part] = correct = right(judge, split, attack, attacked)
+                assert torch.equal(panel[part].correct[0][epoch], correct), (images, epoch, part)
+    all_differ(expected)
     table = curves.table()
-    assert len(table) == 2 * 4 * 2
+    assert len(table) == 2 * 4 * 4
     assert set(table.images) == {"test", "train"}
 
 
