@@ -1,5 +1,7 @@
 """Separation of classes whose silhouette is known, and images that are too few or of no class."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,15 @@ def test_a_network_without_the_feature_layer_is_refused():
         embedding.penultimate(torch.nn.Flatten(), torch.rand(1, 1, 2, 2))
 
 
+def given_to_the_head(network, images):
+    """What a network's last layer is given, as a hook sees it."""
+    seen = []
+    network.head.register_forward_pre_hook(lambda _, given: seen.append(given[0].numpy()))
+    with torch.no_grad():
+        network(images)
+    return seen[0]
+
+
 def test_networks_are_asked_about_the_same_images(digits, store):
     run = runs.ensure(tiny_spec("PeerAiD", epochs=1), store)
     student, peer = run.snapshot("student"), run.snapshot("peer")
@@ -117,10 +128,15 @@ def test_networks_are_asked_about_the_same_images(digits, store):
     images, labels = selection.split.images, selection.split.labels
     expected = evaluation.correct_predictions([peer.load()], images, labels, attack, student.load())[0]
     assert torch.equal(right, expected), "the very examples that robust accuracy is measured on"
-    features = embedding.penultimate(peer.load("cpu"), x).numpy()
-    score = found.silhouette("peer", "student")
-    assert score.value == pytest.approx(silhouette_score(features, labels.numpy()), abs=1e-5)
-    assert score.low < score.value < score.high
+    scores = []
+    for name, network in (("peer", peer), ("student", student)):
+        for examples, shown in (("natural", data.to_float(images)), ("student", x)):
+            score = found.silhouette(name, examples)
+            features = given_to_the_head(network.load("cpu"), shown)
+            assert score.value == pytest.approx(silhouette_score(features, labels.numpy()), abs=1e-5)
+            assert score.low < score.value < score.high
+            scores.append(score.value)
+    assert min(abs(a - b) for a, b in itertools.combinations(scores, 2)) > 0.001, "or one could stand for another"
     with pytest.raises(ValueError, match="One student a seed is needed, not 2"):
         embedding.embed({"peer": [peer]}, [student, student], selection, attack)
 
