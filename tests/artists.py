@@ -57,15 +57,16 @@ def look(line: Line2D) -> Look:
 
 
 def lines(axes: Axes) -> dict[str, Line2D]:
-    """Return the lines that have a label, by their labels."""
-    return {str(line.get_label()): line for line in axes.lines if not str(line.get_label()).startswith("_")}
+    """Return the lines that have a label and can be seen, by their labels."""
+    labelled = {str(line.get_label()): line for line in axes.lines if line.get_visible()}
+    return {label: line for label, line in labelled.items() if not label.startswith("_")}
 
 
 def bands(axes: Axes) -> list[Band]:
-    """Return the filled areas, in the order of drawing."""
+    """Return the filled areas that can be seen, in the order of drawing."""
     found = []
     for area in axes.collections:
-        if isinstance(area, PolyCollection):
+        if isinstance(area, PolyCollection) and area.get_visible() and area.get_facecolor()[0, 3] > 0.05:
             (path,) = area.get_paths()
             corners = np.asarray(path.vertices)
             places = sorted(set(corners[:, 0].tolist()))

@@ -284,7 +284,7 @@ def test_gradients_stand_below_their_images_and_beside_the_means(numbers, channe
     means = table[table.image == "all"]
     assert (means.high - means.value > 1.5 * (means.value - means.low)).all(), "lopsided"
     for panel, (measure, title) in zip(right.axes, MEASURES.items(), strict=True):
-        assert panel.get_xlabel() == title
+        assert (panel.get_xlabel(), panel.get_xlim()) == (title, (0, 1.02))
         compare_dots(panel, means[means.measure == measure], list(maps), COLOUR)
 
 
@@ -328,6 +328,7 @@ def test_landscapes_surfaces_profiles_and_rises_are_the_numbers_measured(numbers
     for name, (role, line) in shown.items():
         assert look(lines(profile)[name])[:2] == (COLOUR[role], line)
     rises = pd.DataFrame([{"network": name, **measured.rise(name).columns()} for name in shown])
+    assert rise.get_xlim()[0] <= 0, "rises are seen against nought"
     compare_dots(rise, rises, list(shown), {name: COLOUR[role] for name, (role, _) in shown.items()})
     filled = [to_rgb(dots.lines[0].get_markerfacecolor()) for dots in rise.containers]
     assert filled == [COLOUR["student"], (1.0, 1.0, 1.0)]
@@ -456,6 +457,7 @@ def test_guides_are_compared_in_per_cent_on_the_left_and_in_cosines_on_the_right
             assert (ours.marker, theirs.marker) == ("o", "D")
             assert ours.colour == theirs.colour == COLOUR[guide]
     assert [panel.get_xlabel()[:6] for panel in figure.axes] == ["Accura", "Cosine"]
+    assert figure.axes[0].get_xlim() == (-3, 103)
     legend = legend_below(figure.subfigs[0])
     assert {label: (to_rgb(h.get_color()), h.get_marker()) for label, h in legend.items()} == {
         **{label: (COLOUR[guide], "o") for guide, label in names.items()},
