@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowl
 # local sockets rather than TCP ports, where there are such: nobody else on the machine can listen in
 _KERNEL = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
 
+_PARTS = re.compile(r"(\d+)")
+_KINDS = {"fig": "figure", "tab": "table"}
+
 
 def _notebooks() -> dict[str, Path]:
     found = {path.stem: path for path in (paths.project_root() / "notebooks").glob("*.ipynb")}
@@ -29,23 +32,19 @@ def _notebooks() -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: [int(p) if p.isdigit() else p for p in _PARTS.split(item[0])]))
 
 
-_PARTS = re.compile(r"(\d+)")
-
-
-def _value(text: str) -> object:
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return list(value) if isinstance(value, tuple) else value  # papermill writes no tuples
-
-
 @app.command("list")
 def list_exhibits() -> None:
-    """List the exhibits, one notebook each, and what they ask."""
+    """List the exhibits, one notebook each: name, what the paper calls it, and what it asks."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("exhibit", "in the paper", "what it asks", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
+    papers = _papers(_notebooks())
     for name, path in _notebooks().items():
         heading = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).partition("\n")[0]
-        typer.echo(f"{name:<28}{heading.lstrip('# ')}")
+        table.add_row(name, papers.get(name, ""), heading.lstrip("# "))
+    Console(width=120, highlight=False, markup=False).print(table)
 
 
 @app.command("methods")
@@ -57,37 +56,114 @@ def methods_page() -> None:
 
 
 _Names = Annotated[
-    list[str] | None, typer.Argument(help="Exhibits, as fig1_peer_vs_teacher or fig1; none: all of them.")
+    list[str] | None,
+    typer.Argument(help="Exhibits, as fig1_peer_vs_teacher, fig1 or 'PeerAiD Figure 1'; none: all of them."),
 ]
 _Profile = Annotated[str, typer.Option(help="smoke, quick, small or paper.")]
 _Parameter = Annotated[
-    list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE, as in the notebook; repeatable.")
+    list[str] | None,
+    typer.Option("--parameter", "-p", help="NAME=VALUE: of the notebook, or any field of a profile; repeatable."),
 ]
 
 
-def _in_full(name: str, known: Iterable[str]) -> str:
-    """Return the exhibit whose name begins with "fig1_" for "fig1", if there is just one; else the name itself."""
-    alike = [full for full in known if full.partition("_")[0] == name]
-    return alike[0] if len(alike) == 1 else name
+def _papers(names: Iterable[str]) -> dict[str, str]:
+    """Return what the papers call those exhibits that have a module."""
+    from rkdkit import exhibits
+
+    return {name: exhibits.get(name).paper for name in names if name in exhibits.NAMES}
 
 
-def _asked(names: list[str] | None, profile: str, pairs: list[str] | None) -> tuple[dict[str, Path], dict[str, object]]:
-    """Return the notebooks and parameters that a command line names; leave with a message if there are no such."""
+def in_full(name: str, papers: Mapping[str, str]) -> str:
+    """Return the exhibit that a name is short for, if there is just one; else the name itself.
+
+    Parameters
+    ----------
+    name : "fig1" for the exhibit that begins with "fig1_", or what a paper calls it: "PeerAiD Figure 1", "rkd fig. 5".
+    papers : what the papers call each exhibit, "PeerAiD, Tables 4 and 5", by its full name.
+    """
+    short = [full for full in papers if full.partition("_")[0] == name]
+    wanted = _numbered(name)
+    if not short and len(wanted) == 1:
+        short = [full for full, paper in papers.items() if wanted <= _numbered(paper)]
+    return short[0] if len(short) == 1 else name
+
+
+def _numbered(text: str) -> set[tuple[str, str, int]]:
+    """Return what a text names of papers: "RKD, Figures 6 and 10 to 12" is (rkd, figure, 6), (rkd, figure, 10), ..."""
+    found = set()
+    for part in text.lower().split(";"):
+        named = re.fullmatch(r"\W*([a-z]+)\W+(fig|tab)[a-z]*\W*(\d.*)", part)
+        if named is None:
+            continue
+        paper, kind, numbers = named.groups()
+        for first, last in re.findall(r"(\d+)(?:\s*(?:to|-|–)\s*(\d+))?", numbers):
+            found |= {(paper, _KINDS[kind], i) for i in range(int(first), int(last or first) + 1)}
+    return found
+
+
+def _value(text: str) -> object:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return list(value) if isinstance(value, tuple) else value  # papermill writes no tuples
+
+
+def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, object]:
+    """Return parameters as a notebook takes them: fields of a profile that it does not name go into its `more`.
+
+    Parameters
+    ----------
+    notebook : its parameters cell says which it names.
+    given : by name.
+
+    Raises
+    ------
+    UnknownNameError
+        If one is neither the notebook's nor a field of a profile.
+    """
+    from papermill import inspect_notebook
+
+    from rkdkit import setup
+
+    own = list(inspect_notebook(notebook))
+    fields = [name for name in setup.FIELDS if name not in own] if "more" in own else []
+    for name in given:
+        checks.one_of("parameter", name, [*own, *fields])
+    parameters = {name: value for name, value in given.items() if name in own}
+    more = {name: value for name, value in given.items() if name in fields}
+    if more:
+        said = parameters.get("more", {})
+        parameters["more"] = {**(said if isinstance(said, dict) else {}), **more}
+    return parameters
+
+
+def _asked(
+    names: list[str] | None, profile: str, pairs: list[str] | None
+) -> tuple[dict[str, Path], dict[str, dict[str, object]]]:
+    """Return notebooks and their parameters as a command line names them; leave with a message if there are no such."""
     from rkdkit import profiles, runtime
 
     known = _notebooks()
-    parameters: dict[str, object] = {"profile": profile}
+    given: dict[str, object] = {"profile": profile}
     try:
-        asked = [checks.one_of("exhibit", _in_full(name, known), known) for name in names or known]
+        papers = {**dict.fromkeys(known, ""), **(_papers(known) if names else {})}
+        asked = [checks.one_of("exhibit", in_full(name, papers), known) for name in names or known]
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
             if not equals or not name.isidentifier():
                 raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
-            parameters[name] = _value(value)
-        checks.one_of("profile", parameters["profile"], profiles.PROFILES)
+            given[name] = _value(value)
+        checks.one_of("profile", given["profile"], profiles.PROFILES)
         runtime.current()  # refuses what the environment says wrongly
     except ValueError as error:
         sys.exit(str(error))
+    parameters = {}
+    for name in asked:
+        try:
+            parameters[name] = parameters_for(known[name], given)
+        except ValueError as error:
+            sys.exit(f"{name}: {error}")
     return {name: known[name] for name in asked}, parameters
 
 
@@ -101,24 +177,27 @@ def plan(
     tflops_float32: Annotated[float | None, typer.Option(help="Its sustained rate in float32, without TF32.")] = None,
 ) -> None:
     """Say what exhibits need before anything is trained: runs, work, memory, time. Nothing is written."""
-    from rkdkit import planning
+    from rich.console import Console
+
+    from rkdkit import plan
+    from rkdkit.plan.report import WIDTH
 
     wanted, parameters = _asked(names, profile, parameter)
     try:
         if tflops is None and tflops_float32 is not None:
             raise ValueError("--tflops-float32 goes with --tflops, the rate in bfloat16.")
-        rates = None if tflops is None else planning.Rates(tflops, tflops_float32)
+        rates = None if tflops is None else plan.Rates(tflops, tflops_float32)
     except ValueError as error:
         sys.exit(str(error))
-    with planning.planning() as asked:
-        notes = []
-        for name, notebook in wanted.items():
-            typer.echo(f"{name} ({parameters['profile']})", err=True)
-            try:
-                notes += planning.ask(notebook, parameters)
-            except Exception as error:  # whatever the notebook raises, as when it is made
-                sys.exit(f"\n{name}: {type(error).__name__}: {error}")
-        typer.echo(planning.plan(asked, list(dict.fromkeys(notes)), calibrated=calibration).report(rates))
+    planner, notes = plan.Planner(), list[str]()
+    for name, notebook in wanted.items():
+        typer.echo(f"{name} ({parameters[name]['profile']})", err=True)
+        try:
+            notes += plan.ask(planner, notebook, parameters[name])
+        except Exception as error:  # whatever the notebook raises, as when it is made
+            sys.exit(f"\n{name}: {type(error).__name__}: {error}")
+    counted = plan.count(planner, notes, calibrated=calibration)
+    Console(width=WIDTH, highlight=False).print(counted.report(rates))
 
 
 @app.command()
@@ -127,13 +206,14 @@ def figures(names: _Names = None, profile: _Profile = "quick", parameter: _Param
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from rkdkit import profiles, progress
+    from rkdkit import progress, setup
 
     wanted, parameters = _asked(names, profile, parameter)
-    profile = str(parameters["profile"])
     os.environ[progress.TEXT_ONLY] = "1"
-    began = time.time()
+    began, made = time.time(), []
     for name, notebook in wanted.items():
+        given = parameters[name]
+        profile = str(given["profile"])
         typer.echo(f"{name} ({profile})", err=True)
         output = paths.project_root() / "executed" / profile / f"{name}.ipynb"
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +222,7 @@ def figures(names: _Names = None, profile: _Profile = "quick", parameter: _Param
             papermill.execute_notebook(
                 notebook,
                 output,
-                parameters,
+                given,
                 cwd=paths.project_root(),
                 progress_bar=False,
                 stdout_file=sys.stdout,
@@ -157,8 +237,9 @@ def figures(names: _Names = None, profile: _Profile = "quick", parameter: _Param
         except PapermillExecutionError as error:
             sys.exit(f"\n{name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {output})")
         typer.echo(f"{name}: done in {time.perf_counter() - started:.0f} s", err=True)
-    folder = profiles.output_folder(profile, parameters.get("output_dir"))
-    typer.echo(_summary([folder / f"{name}.json" for name in wanted], began), err=True)
+        folder = given.get("output_dir")
+        made.append(setup.output_folder(profile, None if folder is None else str(folder)) / f"{name}.json")
+    typer.echo(_summary(made, began), err=True)
 
 
 def _summary(files: Sequence[Path], began: float) -> str:

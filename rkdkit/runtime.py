@@ -5,7 +5,9 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,17 +60,21 @@ class Settings:
             checks.number("evaluation_batch_size", self.evaluation_batch_size, 1)
 
 
-_chosen: Settings | None = None
+_HELD: ContextVar[Settings | None] = ContextVar("settings", default=None)
 
 
-def use(settings: Settings | None) -> None:
-    """Set what this process goes by from now on; None: by its environment again."""
-    global _chosen
-    _chosen = settings
+@contextmanager
+def using(settings: Settings) -> Iterator[Settings]:
+    """Hold a context that goes by these settings, whatever the environment says."""
+    token = _HELD.set(settings)
+    try:
+        yield settings
+    finally:
+        _HELD.reset(token)
 
 
 def current() -> Settings:
-    """Return what was set by :func:`use`, else by $RKDKIT_COMPILE and $RKDKIT_EVALUATION_BATCH, else the defaults.
+    """Return what :func:`using` holds, else what $RKDKIT_COMPILE and $RKDKIT_EVALUATION_BATCH say, else the defaults.
 
     Raises
     ------
@@ -77,8 +83,9 @@ def current() -> Settings:
     ValueError
         If $RKDKIT_EVALUATION_BATCH is no whole number of at least 1.
     """
-    if _chosen is not None:
-        return _chosen
+    held = _HELD.get()
+    if held is not None:
+        return held
     mode, size = os.environ.get("RKDKIT_COMPILE") or "auto", os.environ.get("RKDKIT_EVALUATION_BATCH")
     checks.one_of("RKDKIT_COMPILE", mode, COMPILE)
     if size and not (size.isdecimal() and int(size) > 0):

@@ -1,7 +1,7 @@
 """The training loop, one epoch at a time. It knows nothing of disks, figures or evaluations."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
@@ -46,6 +46,7 @@ class Training:
     device : where to train.
     teachers : the networks of `spec.teachers`, in their order, on `device`; they stay as they are.
     extra : the images of `spec.extra`.
+    networks : what is trained, by role, on `device`; None: fresh networks, as `spec.seed` decides them.
 
     Attributes
     ----------
@@ -67,6 +68,7 @@ class Training:
         device: torch.device,
         teachers: Sequence[nn.Module] = (),
         extra: data.Split | None = None,
+        networks: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.spec, self.device, self.epoch = spec, device, 0
         self.method = methods.get(spec.method)
@@ -76,9 +78,9 @@ class Training:
         self.batches_per_epoch = data.batches_per_epoch(len(self._train), spec.batch_size)
         self._teachers = tuple(teachers)
         self._check_teachers(len(dataset.classes))
-        self.networks: dict[str, nn.Module] = {
-            role: network.on(device) for role, network in fresh_networks(spec, dataset).items()
-        }
+        if networks is None:
+            networks = {role: network.on(device) for role, network in fresh_networks(spec, dataset).items()}
+        self.networks = dict(networks)
         self._eps, self._step_size = spec.eps * self.method.eps_factor, spec.step_size
         if self.method.one_step is not None:
             self._step_size = self._eps * self.method.one_step
