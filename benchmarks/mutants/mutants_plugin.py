@@ -1,0 +1,89 @@
+"""pytest's side of `benchmarks/mutants`: note which test runs which line, or run chosen tests in a given order.
+
+`MUTANTS_MEASURED` names the file to write each test's seconds, outcome and shared fixtures to; lines are coverage's
+matter. `MUTANTS_CHOSEN` names a file with one test a line: only these are run, in this order.
+"""
+
+import json
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+MEMORY = 8 << 30  # bytes a process may hold: a mutant that asks for everything must not take the machine with it
+_measured: dict[str, dict] = {}
+
+
+def pytest_configure() -> None:
+    """Limit the memory of this process and of those that it starts."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+
+
+def _note(context: str) -> None:
+    import coverage
+
+    os.environ["MUTANTS_CONTEXT"] = context  # for processes that are started meanwhile
+    if running := coverage.Coverage.current():
+        running.switch_context(context)
+
+
+@contextmanager
+def _noted_as(context: str) -> Iterator[None]:
+    """Let coverage note lines under this name."""
+    before = os.environ.get("MUTANTS_CONTEXT", "")
+    _note(context)
+    try:
+        yield
+    finally:
+        _note(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Note lines under the name of the test."""
+    if "MUTANTS_MEASURED" not in os.environ:
+        return (yield)
+    item.user_properties.append(("fixtures", list(getattr(item, "fixturenames", []))))
+    with _noted_as(item.nodeid):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> Iterator[None]:
+    """Note the lines of a fixture that tests share under its own name: any of these tests rests on them."""
+    if "MUTANTS_MEASURED" not in os.environ or fixturedef.scope == "function":
+        return (yield)
+    with _noted_as(f"fixture {fixturedef.argname} of {fixturedef.baseid}"):
+        return (yield)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up what each test took."""
+    test = _measured.setdefault(report.nodeid, {"seconds": 0.0, "passed": False, "failed": False, "fixtures": []})
+    test["seconds"] += report.duration
+    test["passed"] |= report.when == "call" and report.passed
+    test["failed"] |= report.failed
+    test["fixtures"] = dict(report.user_properties).get("fixtures", [])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the chosen tests only, in their order."""
+    if "MUTANTS_CHOSEN" in os.environ:
+        order = {test: i for i, test in enumerate(Path(os.environ["MUTANTS_CHOSEN"]).read_text().splitlines())}
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in order])
+        items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what was measured; of several workers, the process that hears of all tests does."""
+    if "MUTANTS_MEASURED" in os.environ:
+        if not hasattr(session.config, "workerinput"):
+            Path(os.environ["MUTANTS_MEASURED"]).write_text(json.dumps(_measured))
+        import coverage
+
+        if running := coverage.Coverage.current():
+            running.save()
