@@ -15,6 +15,7 @@ import pytest
 
 MEMORY = 8 << 30  # bytes a process may hold: a mutant that asks for everything must not take the machine with it
 _measured: dict[str, dict] = {}
+_clock = {"start": 0.0, "shared": 0.0}
 
 
 def pytest_configure() -> None:
@@ -41,32 +42,52 @@ def _noted_as(context: str) -> Iterator[None]:
         _note(before)
 
 
+def _seconds() -> float:
+    """Processor time, of ended children too: unlike the clock's, it does not depend on what else the machine does."""
+    return sum(os.times()[:4])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Note lines under the name of the test."""
     if "MUTANTS_MEASURED" not in os.environ:
         return (yield)
-    item.user_properties.append(("fixtures", list(getattr(item, "fixturenames", []))))
+    _clock.update(start=_seconds(), shared=0.0)
     with _noted_as(item.nodeid):
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> Iterator[None]:
-    """Note the lines of a fixture that tests share under its own name: any of these tests rests on them."""
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Note the lines of a fixture that tests share under its own name, and its time: any of these tests needs it."""
     if "MUTANTS_MEASURED" not in os.environ or fixturedef.scope == "function":
         return (yield)
-    with _noted_as(f"fixture {fixturedef.argname} of {fixturedef.baseid}"):
-        return (yield)
+    start, others, name = _seconds(), _clock["shared"], f"fixture {fixturedef.argname} of {fixturedef.baseid}"
+    try:
+        with _noted_as(name):
+            return (yield)
+    finally:
+        own = _seconds() - start - (_clock["shared"] - others)
+        _clock["shared"] += own
+        request._pyfuncitem.user_properties.append(("shared", [name, own]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Hand over what the test itself took and which fixtures it needs."""
+    item.user_properties.append(("seconds", _seconds() - _clock["start"] - _clock["shared"]))
+    item.user_properties.append(("fixtures", list(getattr(item, "fixturenames", []))))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Add up what each test took."""
-    test = _measured.setdefault(report.nodeid, {"seconds": 0.0, "passed": False, "failed": False, "fixtures": []})
-    test["seconds"] += report.duration
+    """Gather what is known of each test."""
+    test = _measured.setdefault(report.nodeid, {"clock": 0.0, "passed": False, "failed": False})
+    test["clock"] += report.duration
     test["passed"] |= report.when == "call" and report.passed
     test["failed"] |= report.failed
-    test["fixtures"] = dict(report.user_properties).get("fixtures", [])
+    if report.when == "teardown":
+        test["shared"] = [value for name, value in report.user_properties if name == "shared"]
+        test.update({name: value for name, value in report.user_properties if name in ("seconds", "fixtures")})
 
 
 @pytest.hookimpl(trylast=True)

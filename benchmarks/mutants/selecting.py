@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +76,28 @@ class Tests:
             file.write_text(json.dumps({"tests": tests, "lines": lines}))
         measured = json.loads(file.read_text())
         self.all, self.lines = measured["tests"], measured["lines"]
+        shared = {name: seconds for test in self.all.values() for name, seconds in test["shared"]}
+        self.needed = {test: {f: shared[f] for f in shared if self._needs(test, f)} for test in self.all}
+        passed = {name for name, test in self.all.items() if test["passed"] and not test["failed"]}
+        slower = {name for name in passed if self.seconds(name) > slow}
+        self.usable = passed - slower
         failed = sorted(name for name, test in self.all.items() if test["failed"])
-        self.usable = {n for n, t in self.all.items() if t["passed"] and not t["failed"] and t["seconds"] <= slow}
-        slower = sorted(name for name, test in self.all.items() if test["passed"] and test["seconds"] > slow)
-        print(f"{len(self.all)} tests. Left out: failing {failed}; of more than {slow:g} s {slower}")
+        print(
+            f"{len(self.all)} tests. Left out: failing {failed}; of more than {slow:g} s {sorted(slower)}", flush=True
+        )
+
+    def _needs(self, test: str, fixture: str) -> bool:
+        _, name, _, base = fixture.split(" ", 3)
+        return name in self.all[test]["fixtures"] and test.startswith(base)
+
+    def seconds(self, test: str, ready: Collection[str] = ()) -> float:
+        """Return a test's processor time with that of the shared fixtures that are not ready."""
+        needed = sum(seconds for fixture, seconds in self.needed[test].items() if fixture not in ready)
+        return float(self.all[test]["seconds"] + needed)
 
     def named(self, contexts: set[str]) -> set[str]:
-        """Return the usable tests that coverage's contexts stand for."""
-        shared = [re.fullmatch(r"fixture (.+?) of (.*)", context) for context in contexts]
-        pairs = {match.groups() for match in shared if match}
-        users = {n for name, base in pairs for n, t in self.all.items() if name in t["fixtures"] and n.startswith(base)}
-        return (contexts | users) & self.usable
+        """Return the usable tests that coverage's contexts, tests and shared fixtures, stand for."""
+        return {test for test in self.usable if test in contexts or not contexts.isdisjoint(self.needed[test])}
 
     def of(self, file: str, lines: range) -> list[str]:
         """Return the tests that can notice a change of these lines, the likely and cheap ones first."""
@@ -93,12 +105,11 @@ class Tests:
         tests = self.named(contexts)
         if "" in contexts:  # it runs on import
             tests |= self.named({context for line in self.lines[file].values() for context in line}) or self.usable
-        name = Path(file).stem
-        seconds = {test: self.all[test]["seconds"] for test in tests}
-        chosen, spent = [], 0.0
-        for test in sorted(tests, key=lambda t: (seconds[t] > 3, name not in t.split("::")[0], seconds[t], t)):
-            if spent + seconds[test] <= self.budget:
-                chosen, spent = [*chosen, test], spent + seconds[test]
+        chosen, ready, spent = [], set[str](), 0.0
+        alone = {test: self.seconds(test) for test in tests}
+        for test in sorted(tests, key=lambda t: (alone[t] > 3, Path(file).stem not in t.split("::")[0], alone[t], t)):
+            if spent + (more := self.seconds(test, ready)) <= self.budget:
+                chosen, ready, spent = [*chosen, test], ready | self.needed[test].keys(), spent + more
         return chosen
 
     def noticed(self, mutant: Mutant, copy: Path, chosen: list[str], trusted: set[str]) -> dict[str, Any]:
@@ -106,7 +117,7 @@ class Tests:
         (copy / mutant.file).write_text(mutant.text)
         list_of_tests = copy.parent / f"{copy.name}-chosen.txt"
         list_of_tests.write_text("\n".join(chosen))
-        limit = 60 + 3 * sum(self.all[test]["seconds"] for test in chosen)
+        limit = 60 + 3 * sum(self.all[test]["clock"] + self.seconds(test) for test in chosen)
         arguments = ["-x", *dict.fromkeys(test.split("::")[0] for test in chosen)]
         status, said = run(copy, limit, *arguments, MUTANTS_CHOSEN=str(list_of_tests))
         subprocess.run(["git", "checkout", "-q", "--", "."], cwd=copy, check=True)
