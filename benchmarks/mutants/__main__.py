@@ -18,6 +18,7 @@ A stopped measurement goes on where it was. Results are a JSON line each in `.mu
 """
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def report(results: list[dict[str, Any]]) -> None:
     """Print the mutants that were not noticed, and the counts by module."""
     for result in results:
         if result["outcome"] in ("not noticed", "not run"):
-            print(f"\n{result['outcome']}, by {result['tests']} tests\n{result['diff']}")
+            print(f"\n{result['outcome']} by {result['tests']} of {result['of']} tests that run it\n{result['diff']}")
     good = Counter(result["file"] for result in results if result["outcome"] in ("noticed", "time-out"))
     print()
     for file, count in sorted(Counter(result["file"] for result in results).items()):
@@ -69,6 +70,7 @@ def main(
     done = [json.loads(line) for line in file.read_text().splitlines()]
     if only_report:
         return report(done)
+    os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     for copy in copies:
@@ -84,10 +86,11 @@ def main(
         free.put(copy)
 
     def try_one(mutant: Mutant) -> None:
-        copy, start, chosen = free.get(), time.monotonic(), tests.of(mutant.file, mutant.lines)
+        copy, start = free.get(), time.monotonic()
+        chosen, able = tests.of(mutant.file, mutant.lines)
         found = tests.noticed(mutant, copy, chosen, trusted) if chosen else {"outcome": "not run"}
         free.put(copy)
-        about = {"seconds": round(time.monotonic() - start, 1), "tests": len(chosen)}
+        about = {"seconds": round(time.monotonic() - start, 1), "tests": len(chosen), "of": able}
         line = {"file": mutant.file, "diff": mutant.diff, **found, **about}
         done.append(line)
         with file.open("a") as out:

@@ -7,6 +7,7 @@ matter. `MUTANTS_CHOSEN` names a file with one test a line: only these are run, 
 import json
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,21 @@ import pytest
 MEMORY = 8 << 30  # bytes a process may hold: a mutant that asks for everything must not take the machine with it
 _measured: dict[str, dict] = {}
 _clock = {"start": 0.0, "shared": 0.0}
+
+
+def run_pytest(copy: Path, arguments: list[str], environment: dict[str, str], output: Path) -> None:
+    """Run pytest in a clone and end this process, which is a new one that has the big libraries already."""
+    os.setsid()
+    os.chdir(copy)
+    os.environ.update(environment)
+    sys.path.insert(0, str(copy))
+    sys.dont_write_bytecode = True
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        status = pytest.main(arguments)
+        sys.stdout.flush()
+        os._exit(status)
 
 
 def pytest_configure() -> None:
@@ -81,7 +97,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Gather what is known of each test."""
-    test = _measured.setdefault(report.nodeid, {"clock": 0.0, "passed": False, "failed": False})
+    unknown = {"clock": 0.0, "seconds": 0.0, "shared": [], "fixtures": [], "passed": False, "failed": False}
+    test = _measured.setdefault(report.nodeid, unknown)
     test["clock"] += report.duration
     test["passed"] |= report.when == "call" and report.passed
     test["failed"] |= report.failed

@@ -1,6 +1,8 @@
 """Which tests can notice a change of a line, measured by coverage, and what comes out when they are run."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import coverage
+from mutants_plugin import run_pytest
 from sampling import Mutant
 
 HERE = Path(__file__).resolve().parent
@@ -22,34 +25,42 @@ context = ${{MUTANTS_CONTEXT-}}
 source = {copy}/rkdkit
 data_file = {folder}/coverage/data
 """
-_running: set[subprocess.Popen] = set()
+PYTEST = "-p no:cacheprovider -p mutants_plugin --hypothesis-seed=0 -o tmp_path_retention_policy=none".split()
+# a process that has imported these forks for each mutant: they take longer than most tests
+LIBRARIES = "torch torch._dynamo torchvision pandas matplotlib.pyplot seaborn scipy.stats sklearn.manifold hypothesis"
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["mutants_plugin", *LIBRARIES.split()])
+_running: set[int] = set()
 
 
-def run(copy: Path, limit: float, *arguments: str, **environment: str) -> tuple[int | None, str]:
-    """Run pytest in a clone, one thread; return its exit status (None: killed at `limit` seconds) and output."""
+def environment(copy: Path) -> dict[str, str]:
+    """Return what a process needs to import the clone's package, on one thread, and leave nothing behind."""
+    return {"PYTHONPATH": f"{copy}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(copy: Path, limit: float, *arguments: str, chosen: list[str]) -> tuple[int | None, str]:
+    """Run tests in a clone; return pytest's exit status (None: killed after `limit` seconds) and its output."""
     shutil.rmtree(copy / ".hypothesis", ignore_errors=True)  # what another mutant made fail
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "mutants_plugin", "--hypothesis-seed=0"]
-    ours = {"PYTHONPATH": f"{copy}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(
-        [*command, "-o", "tmp_path_retention_policy=none", *arguments],
-        cwd=copy, env={**os.environ, **ours, **environment}, start_new_session=True, text=True, errors="replace",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    _running.add(process)
-    try:
-        said = process.communicate(timeout=limit)[0]
-        return process.returncode, said
-    except subprocess.TimeoutExpired:
+    list_of_tests, output = (copy.parent / f"{copy.name}-{name}.txt" for name in ("chosen", "output"))
+    list_of_tests.write_text("\n".join(chosen))
+    variables = environment(copy) | {"MUTANTS_CHOSEN": str(list_of_tests)}
+    process = _processes.Process(target=run_pytest, args=(copy, [*PYTEST, *arguments], variables, output))
+    process.start()
+    assert process.pid
+    _running.add(process.pid)
+    process.join(limit)
+    status = process.exitcode
+    with contextlib.suppress(ProcessLookupError):  # what it started and left, and itself where it takes too long
         os.killpg(process.pid, signal.SIGKILL)
-        return None, process.communicate()[0]
-    finally:
-        _running.discard(process)
+    process.join()
+    _running.discard(process.pid)
+    return status, output.read_text(errors="replace")
 
 
 def stop(*_: object) -> None:
     """End with all tests that are under way; their mutants are tried anew next time."""
     for process in list(_running):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process, signal.SIGKILL)
     os._exit(1)
 
 
@@ -63,11 +74,9 @@ class Tests:
             (folder / "coveragerc").write_text(COVERAGE.format(copy=copy, folder=folder))
             shutil.rmtree(folder / "coverage", ignore_errors=True)
             (folder / "coverage").mkdir()
-            _, said = run(
-                copy, 7200, "-n", str(processes),
-                MUTANTS_MEASURED=f"{folder}/tests.json", COVERAGE_PROCESS_START=f"{folder}/coveragerc",
-            )  # fmt: skip
-            print(said)
+            noting = {"MUTANTS_MEASURED": f"{folder}/tests.json", "COVERAGE_PROCESS_START": f"{folder}/coveragerc"}
+            command = [sys.executable, "-m", "pytest", *PYTEST, "-n", str(processes)]
+            subprocess.run(command, cwd=copy, env={**os.environ, **environment(copy), **noting}, check=False)
             combined = coverage.Coverage(config_file=str(folder / "coveragerc"))
             combined.combine([str(folder / "coverage")])
             data = combined.get_data()
@@ -82,9 +91,7 @@ class Tests:
         slower = {name for name in passed if self.seconds(name) > slow}
         self.usable = passed - slower
         failed = sorted(name for name, test in self.all.items() if test["failed"])
-        print(
-            f"{len(self.all)} tests. Left out: failing {failed}; of more than {slow:g} s {sorted(slower)}", flush=True
-        )
+        print(f"{len(self.all)} tests. Left out: failing {failed}; of more than {slow:g} s {sorted(slower)}")
 
     def _needs(self, test: str, fixture: str) -> bool:
         _, name, _, base = fixture.split(" ", 3)
@@ -99,8 +106,8 @@ class Tests:
         """Return the usable tests that coverage's contexts, tests and shared fixtures, stand for."""
         return {test for test in self.usable if test in contexts or not contexts.isdisjoint(self.needed[test])}
 
-    def of(self, file: str, lines: range) -> list[str]:
-        """Return the tests that can notice a change of these lines, the likely and cheap ones first."""
+    def of(self, file: str, lines: range) -> tuple[list[str], int]:
+        """Return the tests to try on a change of these lines, likely and cheap ones first, and how many run them."""
         contexts = {context for line in lines for context in self.lines.get(file, {}).get(str(line), [])}
         tests = self.named(contexts)
         if "" in contexts:  # it runs on import
@@ -110,24 +117,23 @@ class Tests:
         for test in sorted(tests, key=lambda t: (alone[t] > 3, Path(file).stem not in t.split("::")[0], alone[t], t)):
             if spent + (more := self.seconds(test, ready)) <= self.budget:
                 chosen, ready, spent = [*chosen, test], ready | self.needed[test].keys(), spent + more
-        return chosen
+        return chosen, len(tests)
 
     def noticed(self, mutant: Mutant, copy: Path, chosen: list[str], trusted: set[str]) -> dict[str, Any]:
         """Try one mutant on the chosen tests; return what came out and who noticed it."""
         (copy / mutant.file).write_text(mutant.text)
-        list_of_tests = copy.parent / f"{copy.name}-chosen.txt"
-        list_of_tests.write_text("\n".join(chosen))
-        limit = 60 + 3 * sum(self.all[test]["clock"] + self.seconds(test) for test in chosen)
+        shared = {fixture: seconds for test in chosen for fixture, seconds in self.needed[test].items()}
+        limit = 60 + 3 * (sum(self.all[test]["clock"] for test in chosen) + sum(shared.values()))
         arguments = ["-x", *dict.fromkeys(test.split("::")[0] for test in chosen)]
-        status, said = run(copy, limit, *arguments, MUTANTS_CHOSEN=str(list_of_tests))
+        status, said = run(copy, limit, *arguments, chosen=chosen)
         subprocess.run(["git", "checkout", "-q", "--", "."], cwd=copy, check=True)
         failures = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
         test = failures[-1] if failures else ""
         if status in (0, 5):  # 5: the mutant left no test to run
             return {"outcome": "not noticed"}
         if test in chosen and test not in trusted:
-            list_of_tests.write_text("\n".join(chosen[: chosen.index(test) + 1]))
-            if run(copy, limit, *arguments, MUTANTS_CHOSEN=str(list_of_tests))[0] != 0:
+            if run(copy, limit, *arguments, chosen=chosen[: chosen.index(test) + 1])[0] != 0:
+                print(f"{test} fails without the mutant, too: left out")
                 self.usable.discard(test)
                 return self.noticed(mutant, copy, [other for other in chosen if other != test], trusted)
             trusted.add(test)
