@@ -25,7 +25,7 @@ context = ${{MUTANTS_CONTEXT-}}
 source = {copy}/rkdkit
 data_file = {folder}/coverage/data
 """
-PYTEST = "-p no:cacheprovider -p mutants_plugin --hypothesis-seed=0 -o tmp_path_retention_policy=none".split()
+PYTEST = ["-pno:cacheprovider", "-pmutants_plugin", "--hypothesis-seed=0", "-otmp_path_retention_policy=none"]
 # a process that has imported these forks for each mutant: they take longer than most tests
 LIBRARIES = "torch torch._dynamo torchvision pandas matplotlib.pyplot seaborn scipy.stats sklearn.manifold hypothesis"
 _processes = multiprocessing.get_context("forkserver")
