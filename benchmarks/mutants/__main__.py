@@ -9,12 +9,14 @@ every mutant of every module is as likely as any other, and a larger N with the 
 Measured is the commit that is checked out, in clones below `.mutants`, never the checkout itself. First all tests run
 once under coverage, which tells who runs which line. Each mutant is then tried on the tests that run its statement,
 the cheapest first, until one fails; a statement that runs while its module is imported is tried on all tests that run
-anything of that module. Of these, no more than BUDGET seconds are chosen, and none of more than SLOW seconds (killed
-and resumed processes, whole notebooks): a mutant that only such a test would notice counts as not noticed. A test that
-notices something is run once more without the mutant, after the same tests; if it fails there too, it is not counted.
+anything of that module. Of these, no more than BUDGET seconds of processor time are chosen, and none of more than SLOW
+(killed and resumed processes, whole notebooks): a mutant that only such a test would notice counts as not noticed, one
+that makes the tests take three times as long and a minute more as noticed. The first time that a test notices a mutant,
+it is run once more without it, after the same tests; if it fails there too, it is left out from then on.
 
 A stopped measurement goes on where it was. Results are a JSON line each in `.mutants/COMMIT/sample-SEED.jsonl`;
-`--report` prints what stands there and every mutant that was not noticed.
+`--report` prints what stands there and every mutant that was not noticed: with how many tests it was tried, and how
+many run its statement.
 """
 
 import json
@@ -55,8 +57,8 @@ def main(
     root: Annotated[Path, typer.Option(help="the checkout whose commit is measured")] = ROOT,
     modules: Annotated[str, typer.Option(help="of rkdkit, packages too; it need not have all")] = MODULES,
     processes: Annotated[int, typer.Option(help="mutants that are tried side by side")] = 2,
-    slow: Annotated[float, typer.Option(help="seconds from which on a test is left out")] = 20,
-    budget: Annotated[float, typer.Option(help="seconds of tests for a mutant")] = 60,
+    slow: Annotated[float, typer.Option(help="processor seconds from which on a test is left out")] = 20,
+    budget: Annotated[float, typer.Option(help="processor seconds of tests for a mutant")] = 60,
     only_report: Annotated[bool, typer.Option("--report", help="print what was found so far")] = False,
 ) -> None:
     """Try the mutants that were not tried yet, then print what the tests noticed."""

@@ -60,7 +60,8 @@ def run(copy: Path, limit: float, *arguments: str, chosen: list[str]) -> tuple[i
 def stop(*_: object) -> None:
     """End with all tests that are under way; their mutants are tried anew next time."""
     for process in list(_running):
-        os.killpg(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
     os._exit(1)
 
 
@@ -76,7 +77,11 @@ class Tests:
             (folder / "coverage").mkdir()
             noting = {"MUTANTS_MEASURED": f"{folder}/tests.json", "COVERAGE_PROCESS_START": f"{folder}/coveragerc"}
             command = [sys.executable, "-m", "pytest", *PYTEST, "-n", str(processes)]
-            subprocess.run(command, cwd=copy, env={**os.environ, **environment(copy), **noting}, check=False)
+            variables = {**os.environ, **environment(copy), **noting}
+            process = subprocess.Popen(command, cwd=copy, env=variables, start_new_session=True)
+            _running.add(process.pid)
+            process.wait()
+            _running.discard(process.pid)
             combined = coverage.Coverage(config_file=str(folder / "coveragerc"))
             combined.combine([str(folder / "coverage")])
             data = combined.get_data()
