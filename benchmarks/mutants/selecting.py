@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ context = ${{MUTANTS_CONTEXT-}}
 source = {copy}/rkdkit
 data_file = {folder}/coverage/data
 """
-PYTEST = ["-pno:cacheprovider", "-pmutants_plugin", "--hypothesis-seed=0", "-otmp_path_retention_policy=none"]
+PYTEST = ["-pno:cacheprovider", "-pmutants_plugin", "--hypothesis-seed=0"]
 # a process that has imported these forks for each mutant: they take longer than most tests
 LIBRARIES = "torch torch._dynamo torchvision pandas matplotlib.pyplot seaborn scipy.stats sklearn.manifold hypothesis"
 _processes = multiprocessing.get_context("forkserver")
@@ -34,13 +35,17 @@ _running: set[int] = set()
 
 
 def environment(copy: Path) -> dict[str, str]:
-    """Return what a process needs to import the clone's package, on one thread, and leave nothing behind."""
-    return {"PYTHONPATH": f"{copy}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    """Return what a process needs to import the clone's package, on one thread, in an empty folder for the tests."""
+    temporary = Path(tempfile.gettempdir(), f"mutants-{copy.parent.name}-{copy.name}")
+    for leftovers in (temporary, copy / ".hypothesis"):  # of other mutants
+        shutil.rmtree(leftovers, ignore_errors=True)
+    temporary.mkdir()
+    path = {"PYTHONPATH": f"{copy}{os.pathsep}{HERE}", "PYTEST_DEBUG_TEMPROOT": str(temporary)}
+    return {**path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def run(copy: Path, limit: float, *arguments: str, chosen: list[str]) -> tuple[int | None, str]:
     """Run tests in a clone; return pytest's exit status (None: killed after `limit` seconds) and its output."""
-    shutil.rmtree(copy / ".hypothesis", ignore_errors=True)  # what another mutant made fail
     list_of_tests, output = (copy.parent / f"{copy.name}-{name}.txt" for name in ("chosen", "output"))
     list_of_tests.write_text("\n".join(chosen))
     variables = environment(copy) | {"MUTANTS_CHOSEN": str(list_of_tests)}
