@@ -39,7 +39,7 @@ def environment(copy: Path) -> dict[str, str]:
     temporary = Path(tempfile.gettempdir(), f"mutants-{copy.parent.name}-{copy.name}")
     for leftovers in (temporary, copy / ".hypothesis"):  # of other mutants
         shutil.rmtree(leftovers, ignore_errors=True)
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     path = {"PYTHONPATH": f"{copy}{os.pathsep}{HERE}", "PYTEST_DEBUG_TEMPROOT": str(temporary)}
     return {**path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
