@@ -41,7 +41,8 @@ def environment(copy: Path) -> dict[str, str]:
         shutil.rmtree(leftovers, ignore_errors=True)
     temporary.mkdir(exist_ok=True)
     path = {"PYTHONPATH": f"{copy}{os.pathsep}{HERE}", "PYTEST_DEBUG_TEMPROOT": str(temporary)}
-    return {**path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": f"{copy}-compiled"}  # a killed test may leave half a file in it
+    return {**path, **compiled, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def run(copy: Path, limit: float, *arguments: str, chosen: list[str]) -> tuple[int | None, str]:
