@@ -124,7 +124,7 @@ class Training:
         with exact_arithmetic(), ExitStack() as held:
             with self._autocast():  # the weights are cast here, once for the whole epoch
                 for teacher in self._teachers:
-                    held.enter_context(attacks.frozen(teacher))
+                    held.enter_context(attacks.folded_for_inference(teacher))
             for step, batch in enumerate(batches):
                 images = batch.images.contiguous(memory_format=torch.channels_last)
                 step_losses[step] = self._step(images, batch.labels, start)
@@ -228,7 +228,7 @@ class Training:
     def _check_teachers(self, classes: int) -> None:
         images = data.to_float(self._train.images[:2])
         for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
-            with attacks.attacked(network):
+            with attacks.eval_without_gradients(network):
                 try:
                     shape = tuple(network(images).shape)
                 except (RuntimeError, ValueError) as error:

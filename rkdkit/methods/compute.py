@@ -140,7 +140,7 @@ def adversarial_examples(
             return losses.kl_divergence(losses.mixture(answers[1:].unbind(), weights), answers[0]).sum()
 
         return attack.perturb(_SideBySide(attacked, *logits.networks[guide.network]), images, gap, generator)
-    with torch.no_grad(), attacks.attacked(logits.networks[guide.network][0]) as network:
+    with torch.no_grad(), attacks.eval_without_gradients(logits.networks[guide.network][0]) as network:
         target = logits.taught(guide) if guide.fixed else network(images)
     return attack.perturb(attacked, images, lambda z: losses.kl_divergence(target, z).sum(), generator)
 
