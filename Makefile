@@ -44,7 +44,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 mutants: $(READY)
 	$(BIN)/python benchmarks/mutants --n $(N) --seed $(SEED)

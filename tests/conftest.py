@@ -14,6 +14,10 @@ from rkdkit import data, methods, models
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # several workers share the cores: one thread each, and one in the processes that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars would bury what a failed test printed
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,6 +1,9 @@
 """Every notebook up to its first training, at every scale; and what each refuses before that."""
 
 import json
+import re
+import sys
+import types
 from dataclasses import replace
 
 import papermill
@@ -129,3 +132,22 @@ def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
 def test_what_does_not_fit_an_exhibit_is_refused_before_it_trains(name, parameters, message):
     with pytest.raises(ValueError, match=message):
         run_until_training(name, profile="smoke", **parameters)
+
+
+def test_the_smallest_exhibit_is_made_as_the_page_of_design_shows_it(monkeypatch, tmp_path):
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("The smallest exhibit, whole.")[2]
+    module, parameters, cells = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[:3]
+    shown = types.ModuleType("rkdkit.exhibits.tab99_clean")
+    exec(module, shown.__dict__)
+    monkeypatch.setitem(sys.modules, shown.__name__, shown)
+    monkeypatch.setattr(exhibits, "tab99_clean", shown, raising=False)
+    monkeypatch.setattr(exhibits, "NAMES", (*exhibits.NAMES, "tab99_clean"))
+    namespace = {}
+    exec(parameters, namespace)
+    tiny = {"epochs": 2, "n_train": 64, "attack_steps": 1, "swa_start": 1}
+    exec(cells, namespace | {"profile": "smoke", "output_dir": str(tmp_path), "more": tiny})
+    made = json.loads((tmp_path / "tab99_clean.json").read_text())
+    assert [claim["text"] for claim in made["claims"]] == ["TRADES costs clean accuracy."]
+    assert [run["spec"]["method"] for run in made["provenance"]["runs"]] == ["PGD-AT", "TRADES"]
+    assert [(each["attack"], each["n"]) for each in made["measured"]] == [(None, 128)]
+    assert (tmp_path / "tab99_clean.png").exists()
