@@ -388,6 +388,11 @@ def test_a_row_says_whom_it_trains_and_who_guides():
     assert [methods.get(n).guides for n in ("PGD-AT", "IAD", "AKD2")] == [(), ("T",), ("T_rob", "T_nat")]
 
 
+def test_a_teacher_that_only_the_attack_asks_is_needed_too():
+    attack = methods.Maximised("KL", "T_nat(x)", "S(x~)")
+    assert methods.Method("Mine", "", (methods.Term("CE", "y", "S(x*)"),), (attack,)).guides == ("T_nat",)
+
+
 def test_papers_have_other_settings_on_other_data():
     peeraid, ard = methods.get("PeerAiD"), methods.get("ARD")
     assert (peeraid.resolve({})["g2"], peeraid.resolve({}, "cifar100")["g2"]) == (0.1, 1.0)
@@ -435,6 +440,7 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
         (lambda: methods.Term("KL", "Q(x)", "S(x)"), "Unknown network of a row 'Q'"),
         (lambda: methods.Term("KL", "T[x]", "S(x)"), "is no point such as"),
         (lambda: methods.Term("KL", "S(x)", "T(x)"), "nothing is trained at its output"),
+        (lambda: methods.Term("KL", "T(x)", "S(x).detach"), "nothing is trained at its output"),
         (lambda: methods.Term("KL", "T(x~)", "S(x~)"), "x~ is only known to the attack"),
         (lambda: methods.Term("CE", "T(x)", "S(x)", tau="tau"), "only a KL has a temperature"),
         (lambda: methods.Term("KL", "P(x)", "S(x)", mixing="m"), "only a fixed teacher's answers are mixed"),
@@ -444,6 +450,7 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
         (lambda: methods.Maximised("KL", "y", "S(x~)"), "an attack takes CE with y, or KL with a point"),
         (lambda: methods.Maximised("MSE", "T(x)", "S(x~)"), "Unknown divergence of an attack 'MSE'"),
         (lambda: methods.Maximised("KL", "T(x*)", "S(x~)"), "the target must be at x or x~"),
+        (lambda: methods.Maximised("KL", "P(x).detach", "S(x~)"), "the target must be at x or x~"),
         (lambda: methods.Maximised("CE", "y", "T(x~)"), r"an attack is on P\(x~\) or S\(x~\)"),
         (lambda: methods.Maximised("CE", "y", "S(x~)", start="gauss"), "Unknown attack start 'gauss'"),
         (lambda: methods.Method("Mine", "", (TAUGHT,)), "The row Mine has no default for its setting kl_reduction"),
@@ -464,6 +471,22 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
                 "Mine", "", (methods.Term("KL", "P(x)", "S(x)"),), settings={"kl_reduction": "mean"}
             ),
             r"looks at P\(x\) and trains no peer",
+        ),
+        (
+            lambda: methods.Method(
+                "Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods.Maximised("KL", "P(x)", "S(x~)"),)
+            ),
+            r"looks at P\(x\) and trains no peer",
+        ),
+        (
+            lambda: methods.Method(
+                "Mine",
+                "",
+                (methods.Term("CE", "y", "S(x)"), methods.Term("CE", "y", "P(x*)")),
+                settings={"m": 2},
+                free=True,
+            ),
+            "is free, but its loss does not look at S",
         ),
         (
             lambda: methods.Method(
