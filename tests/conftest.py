@@ -53,7 +53,7 @@ def tiny_spec(method: str = "PGD-AT", **changes: object) -> RunSpec:
 
 def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
     """Start a Python process that sees the tests' helpers and keeps its runs in `store`."""
-    environment = {**os.environ, "RKDKIT_STORE": str(store), "PYTHONPATH": str(ROOT / "tests")}
+    environment = {**os.environ, "RKDKIT_STORE": str(store), "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"}
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env=environment,
