@@ -2,17 +2,20 @@
 
 PYTHON ?= python3
 PROFILE ?= quick
+N ?= 200
+SEED ?= 0
 BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig1 figures lab check test lock clean
+.PHONY: help setup fig1 figures lab check test mutants lock clean
 
 help:
 	@echo "make fig1               Figure 1 of PeerAiD on the embedded digits -> figures/quick/"
 	@echo "make test               the linters, the type checker and the tests"
 	@echo "make lab                JupyterLab on the notebooks"
 	@echo "make figures            every notebook; PROFILE=smoke|quick|small|paper (now: $(PROFILE))"
+	@echo "make mutants            how many of N small mistakes the tests notice (now: N=$(N) SEED=$(SEED)); takes about an hour"
 	@echo "make lock               bring requirements.lock in line with pyproject.toml; delete it first to upgrade all"
 	@echo "make clean              remove .venv, caches and executed notebooks (the store and data stay)"
 
@@ -41,11 +44,14 @@ check: $(READY)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
+
+mutants: $(READY)
+	$(BIN)/python benchmarks/mutants --n $(N) --seed $(SEED)
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	    --generate-hashes --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf .venv executed .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv executed .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutants *.egg-info

@@ -25,10 +25,10 @@ Objective = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def attacked(network: nn.Module) -> Iterator[nn.Module]:
-    """Hold a network still while it is attacked.
+def eval_without_gradients(network: nn.Module) -> Iterator[nn.Module]:
+    """Hold a context in which a network is in eval mode and its parameters ask for no gradient.
 
-    Inside, it is in eval mode (batch-norm statistics fixed) and its parameters ask for no gradient, so a backward pass
+    Batch-norm statistics are fixed and nothing but the input has a gradient, so a backward pass
     computes the input's gradient and nothing else. Afterwards every module and parameter is as it was.
     """
     modes = [(module, module.training) for module in network.modules()]
@@ -46,12 +46,12 @@ def attacked(network: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[nn.Module]:
-    """Hold a network still as :func:`attacked` does, for many passes: what can be computed once for all of them is.
+def folded_for_inference(network: nn.Module) -> Iterator[nn.Module]:
+    """As :func:`eval_without_gradients`, for many passes: batch norms are folded into convolutions once for all.
 
     Any part of it that has a context ``folded``, as the kit's networks do, is in that context meanwhile.
     """
-    with attacked(network), ExitStack() as held:
+    with eval_without_gradients(network), ExitStack() as held:
         for module in list(network.modules()):
             folded: Callable[[], AbstractContextManager[object]] | None = getattr(module, "folded", None)
             if callable(folded):  # a network from elsewhere may call a mere flag so
@@ -241,7 +241,7 @@ class PGD(Attack):
         """
         x = self._tried(network, images, labels, generator)
         for _ in range(self.restarts - 1):
-            with attacked(network), torch.no_grad():
+            with eval_without_gradients(network), torch.no_grad():
                 right = (network(x).argmax(1) == labels).nonzero().squeeze(1)
             if len(right) == 0:
                 break
@@ -256,7 +256,7 @@ class PGD(Attack):
         low, high = self._ball(images)
         x = self._start(images, generator).clamp_(low, high)
         left = torch.arange(len(x), device=x.device)
-        with frozen(network):
+        with folded_for_inference(network):
             for _ in range(self.steps):
                 now = x[left].requires_grad_(True)
                 logits = network(now)
@@ -379,7 +379,7 @@ class DeepFool(Attack):
         del generator
         found, moved = images.clone(), torch.zeros_like(images)
         left = torch.arange(len(images), device=images.device)
-        with frozen(network):
+        with folded_for_inference(network):
             with torch.no_grad():
                 logits = network(images)
             rivals = logits.topk(min(self.candidates, logits.shape[1])).indices[:, 1:]
@@ -407,7 +407,7 @@ def _ascended(
     step_size: float,
     direction: Callable[[Tensor], Tensor] = torch.sign,
 ) -> Tensor:
-    with frozen(network):
+    with folded_for_inference(network):
         for _ in range(steps):
             x.requires_grad_(True)
             (gradient,) = torch.autograd.grad(objective(network(x)), x)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit import checks
-from rkdkit.attacks import Attack, attacked, check_batch
+from rkdkit.attacks import Attack, check_batch, eval_without_gradients
 from rkdkit.determinism import exact_arithmetic
 
 FOOLED = -1
@@ -131,7 +131,7 @@ class Packaged(Attack):
                 batch = waiting[start : start + self.batch_size]
                 # the package's views want the usual memory format
                 x, y = images[batch].to(device).contiguous(), labels[batch].to(device)
-                with attacked(network), torch.no_grad(), _own_generators():
+                with eval_without_gradients(network), torch.no_grad(), _own_generators():
                     adversarial = stage(x, y)
                 wrong = _logits(network, adversarial).argmax(1) != y
                 withstood[batch] = torch.where(wrong.cpu(), FOOLED, done + 1)
@@ -206,7 +206,7 @@ def _natural(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _logits(network: nn.Module, x: Tensor) -> Tensor:
-    with attacked(network), torch.no_grad():
+    with eval_without_gradients(network), torch.no_grad():
         logits: Tensor = network(x)
     if not logits.isfinite().all():
         raise ValueError("The network answered NaN or infinite logits: it cannot be judged.")

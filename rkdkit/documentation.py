@@ -7,7 +7,7 @@ from rkdkit import methods
 _HEAD = """\
 # The methods
 
-Written by `rkdkit methods` from the table in [`rkdkit/methods.py`](../rkdkit/methods.py); do not edit it by hand.
+Written by `rkdkit methods` from the table in [`rkdkit/methods/table.py`](../rkdkit/methods/table.py); do not edit it by hand.
 
 S is the student, P a peer trained beside it, T a fixed teacher or several of them averaged by their weights (T_rob and
 T_nat where a method needs one of each kind); x is a natural image in [0, 1], x~ the point being attacked, x\\* the
@@ -59,7 +59,7 @@ run = runs.ensure(scale.spec("Mine", teachers=(teacher,)))
 
 Points are S, P (which the row must train) or a teacher, at x or at what an attack of the row makes; divergences are CE,
 KL and MSE (of logits); a weight is a product of settings, numbers and remainders such as `1-a1-a2`; `.detach` makes a
-point a constant. The docstrings of `Term`, `Maximised` and `Method` in [`rkdkit/methods.py`](../rkdkit/methods.py) say
+point a constant. The docstrings of `Term`, `Maximised` and `Method` in [`rkdkit/methods/grammar.py`](../rkdkit/methods/grammar.py) say
 all of it, and a row that would not do what it prints is refused. It is trained, resumed, measured and drawn like the others; change the row and it is another run.
 `methods.with_label_mixing(row, source)` makes the "+" form of any row with a teacher.
 """
@@ -76,7 +76,7 @@ def methods_page() -> str:
 
 
 def _section(name: str, row: methods.Method) -> str:
-    guides = ", ".join(f"{letter} ({methods.GUIDES[letter]})" for letter in row.guides)
+    guides = ", ".join(f"{slot} ({methods.GUIDES[slot]})" for slot in row.guides)
     on = "; ".join(f"{dataset}: {_values(settings)}" for dataset, settings in row.settings_on.items())
     lines = [
         ("Source", row.source),

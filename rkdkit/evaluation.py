@@ -66,17 +66,25 @@ def standard_attacks(
 
 
 def evaluate(
-    network: nn.Module, images: Tensor, labels: Tensor, by: Mapping[str, attacks.Attack | None], *, seed: int = 0
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks_by_metric: Mapping[str, attacks.Attack | None],
+    *,
+    seed: int = 0,
 ) -> Evaluation:
     """Measure one network by several attacks; `runs.evaluate` does so for snapshots and keeps the answers.
 
     Parameters
     ----------
     network, images, labels, seed : as :func:`correct_predictions`.
-    by : attacks by metric, None for natural images; :func:`standard_attacks` makes the usual ones.
+    attacks_by_metric : None for natural images; :func:`standard_attacks` makes the usual ones.
     """
     return Evaluation(
-        {metric: correct_predictions([network], images, labels, attack, seed=seed)[0] for metric, attack in by.items()}
+        {
+            metric: correct_predictions([network], images, labels, attack, seed=seed)[0]
+            for metric, attack in attacks_by_metric.items()
+        }
     )
 
 
@@ -158,7 +166,7 @@ def logits(
     for x, _ in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
         of_batch = []
         for judge in judges:
-            with exact_arithmetic(), attacks.attacked(judge):
+            with exact_arithmetic(), attacks.eval_without_gradients(judge):
                 of_batch.append(judge(x).float())
         answers.append(torch.stack(of_batch))
     found = torch.cat(answers, dim=1).cpu()
@@ -213,7 +221,7 @@ def prepared(network: nn.Module, attack: autoattack.Packaged, images: Tensor) ->
     ------
     What to hand to the attack in its place.
     """
-    with exact_arithmetic(), attacks.frozen(network):
+    with exact_arithmetic(), attacks.folded_for_inference(network):
         yield _compiled(network, attack, images, attack.batch_size)
 
 

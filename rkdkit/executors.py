@@ -87,7 +87,7 @@ class Executor(ABC):
         """
         listed = list(tasks)
         self.asked.note(listed, deciding)
-        answers = self._answers(list(dict.fromkeys(listed)), what)
+        answers = self._answers(list(dict.fromkeys(listed)), what) if listed else {}
         return [answers[task] for task in listed]
 
     @abstractmethod

@@ -155,7 +155,7 @@ def per_image(quantity: str, snapshot: Snapshot, images: Images, attack: attacks
 def evaluate(
     snapshot: Snapshot,
     images: Images,
-    by: Mapping[str, attacks.Attack | None],
+    attacks_by_metric: Mapping[str, attacks.Attack | None],
     *,
     n: int | Mapping[str, int | None] | None = None,
 ) -> evaluation.Evaluation:
@@ -165,39 +165,39 @@ def evaluate(
     ----------
     snapshot : of a run.
     images : usually a dataset's test images, ``Images("cifar10")``.
-    by : attacks by metric, None for natural images; `evaluation.standard_attacks` makes the usual ones.
+    attacks_by_metric : None for natural images; `evaluation.standard_attacks` makes the usual ones.
     n : the first so many images only, for all metrics or by metric; None: all.
 
     Raises
     ------
     UnknownNameError
-        If `n` names a metric that is not in `by`.
+        If `n` names a metric that is not in `attacks_by_metric`.
     ValueError
         If there are fewer than `n` images.
     """
-    return evaluate_all([snapshot], images, by, n=n)[0]
+    return evaluate_all([snapshot], images, attacks_by_metric, n=n)[0]
 
 
 def evaluate_all(
     snapshots: Sequence[Snapshot],
     images: Images,
-    by: Mapping[str, attacks.Attack | None],
+    attacks_by_metric: Mapping[str, attacks.Attack | None],
     *,
     n: int | Mapping[str, int | None] | None = None,
 ) -> list[evaluation.Evaluation]:
     """As :func:`evaluate`, for several snapshots."""
-    limits = n if isinstance(n, Mapping) else dict.fromkeys(by, n)
+    limits = n if isinstance(n, Mapping) else dict.fromkeys(attacks_by_metric, n)
     for metric, limit in limits.items():
-        checks.one_of("metric", metric, by)
+        checks.one_of("metric", metric, attacks_by_metric)
         if limit is not None:
             checks.number(f"n of {metric}", limit, 1, len(images))
     tasks = [
         CorrectPredictions(images=images.first(limits.get(metric)), judges=(snapshot,), attack=attack)
         for snapshot in snapshots
-        for metric, attack in by.items()
+        for metric, attack in attacks_by_metric.items()
     ]
-    answers = iter(gather(tasks, f"Accuracy: {', '.join(by)}"))
-    return [evaluation.Evaluation({metric: next(answers)[0] for metric in by}) for _ in snapshots]
+    answers = iter(gather(tasks, f"Accuracy: {', '.join(attacks_by_metric)}"))
+    return [evaluation.Evaluation({metric: next(answers)[0] for metric in attacks_by_metric}) for _ in snapshots]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from rkdkit import checks, data, methods, models
+from rkdkit.identity import identifying_fields
 
 ENGINE = 1
 """Raised whenever the same specification would train to another network, beyond rounding; part of every id."""
@@ -18,6 +19,15 @@ AVERAGED = "student_averaged"
 
 SCHEDULES = ("constant", "multistep", "exponential", "onecycle")
 PRECISIONS = ("float32", "bfloat16")
+
+# closed lists: see `identifying_fields`
+_TEACHER_FIELDS = ("run", "epoch", "role", "module", "digest", "slot", "weight")
+_RUN_FIELDS = (
+    *("method", "dataset", "student", "peer", "teachers", "settings", "seed", "n_train", "n_val", "augmentation"),
+    *("extra", "extra_fraction", "eps", "step_size", "attack_steps", "epochs", "batch_size", "lr", "schedule"),
+    *("milestones", "gamma", "momentum", "weight_decay", "swa_start", "ema_decay", "precision", "snapshot_every"),
+    "engine",
+)
 
 
 def canonical_json(value: object) -> str:
@@ -43,13 +53,15 @@ class Teacher:
     role : which network of the run: "student", "peer" or "student_averaged".
     module : what to call a module from elsewhere; "" for a run.
     digest : of that module's weights.
-    letter : its place in the method's row: "T", "T_rob" or "T_nat".
-    weight : its share in an ensemble; the shares of one letter sum to 1.
+    slot : its place in the method's row: "T", "T_rob" or "T_nat".
+    weight : its share in an ensemble; the shares of one slot sum to 1.
+    certain : False: its epoch was chosen by a placeholder, an answer that is not known yet. Neither compared nor
+        written, so no part of an identity.
 
     Raises
     ------
     UnknownNameError
-        If the letter is another.
+        If the slot is another.
     ValueError
         If it is neither a run nor a module, the weight is outside [0, 1], or the run keeps no such network or epoch.
     """
@@ -65,7 +77,7 @@ class Teacher:
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
-        checks.one_of("letter of a teacher", self.slot, methods.GUIDES)
+        checks.one_of("teacher slot", self.slot, methods.GUIDES)
         checks.number(f"weight of teacher {self}", self.weight, 0, 1)
         if (self.run is None) == (not self.module):
             raise ValueError("A teacher is either a run or a module from elsewhere: give one of run and module.")
@@ -86,19 +98,24 @@ class Teacher:
         return tuple(cls(module="not known yet", slot=slot) for slot in methods.get(method).guides)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        values = {**_fields(self), "run": None if self.run is None else self.run.to_json()}
-        values["letter"] = values.pop("slot")
-        del values["certain"]
-        return values
+        """Return it as plain JSON values; the slot is written as "letter", as it was when the first runs were kept."""
+        values = {**identifying_fields(self, _TEACHER_FIELDS), "run": None if self.run is None else self.run.to_json()}
+        return {"letter" if name == "slot" else name: value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Teacher":
-        """Return what :meth:`to_json` wrote."""
-        run = values["run"]
-        values = {**values, "slot": values["letter"], "run": None if run is None else RunSpec.from_json(run)}
-        del values["letter"]
-        return cls(**values)
+        """Return the teacher that :meth:`to_json` wrote; it is certain.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such field.
+        """
+        known = ["letter" if f.name == "slot" else f.name for f in dataclasses.fields(cls) if f.compare]
+        named = {checks.one_of("field of a teacher", name, known): value for name, value in values.items()}
+        run = named.get("run")
+        named |= {"run": None if run is None else RunSpec.from_json(run)}
+        return cls(**{"slot" if name == "letter" else name: value for name, value in named.items()})
 
     def __str__(self) -> str:
         return self.module if self.run is None else f"{self.run.method} {self.run.student} at epoch {self.epoch}"
@@ -114,7 +131,7 @@ class RunSpec:
     dataset : as `data.load` takes it.
     student : a network, as `models.build` takes it ("resnet18", "resnet18/4").
     peer : the network trained beside the student; "" where the method has none.
-    teachers : the fixed networks that guide it, several of a letter being an ensemble; () where the method has none.
+    teachers : the fixed networks that guide it, several in a slot being an ensemble; () where the method has none.
     settings : the method's hyper-parameters that differ from its defaults; all are filled in.
     seed : of the weights, the order, the augmentation and the attack's start.
     n_train : how many images to train on; None: all that are not held out.
@@ -248,11 +265,6 @@ class RunSpec:
         resolved = method.resolve(dict(self.settings), self.dataset)
         object.__setattr__(self, "settings", tuple(sorted(resolved.items())))
 
-    @property
-    def certain(self) -> bool:
-        """Whether no teacher's epoch was chosen by a placeholder."""
-        return all(t.certain and (t.run is None or t.run.certain) for t in self.teachers)
-
     def has_snapshot(self, epoch: int) -> bool:
         """Whether its networks are kept as they are at the end of an epoch, counted from 1."""
         return epoch % self.snapshot_every == 0 or epoch == self.epochs
@@ -278,15 +290,15 @@ class RunSpec:
         if set(given) != set(method.guides):
             wanted = " and ".join(f"a {methods.GUIDES[g]} ({g})" for g in method.guides) or "no fixed teacher"
             raise ValueError(f"{method.title} needs {wanted}; teachers given: {', '.join(given) or 'none'}.")
-        for letter in method.guides:
-            total = math.fsum(teacher.weight for teacher in self.teachers if teacher.slot == letter)
+        for slot in method.guides:
+            total = math.fsum(teacher.weight for teacher in self.teachers if teacher.slot == slot)
             if abs(total - 1) > 1e-6:
-                raise ValueError(f"The weights of the teachers {letter} must sum to 1, not {total:g}.")
+                raise ValueError(f"The weights of the teachers in slot {slot} must sum to 1, not {total:g}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values."""
         return {
-            **_fields(self),
+            **identifying_fields(self, _RUN_FIELDS),
             "teachers": [teacher.to_json() for teacher in self.teachers],
             "settings": dict(self.settings),
             "milestones": list(self.milestones),
@@ -307,6 +319,11 @@ class RunSpec:
         teachers = tuple(Teacher.from_json(teacher) for teacher in values.get("teachers", ()))
         return cls(**{**values, "settings": settings, "teachers": teachers})
 
+    @property
+    def certain(self) -> bool:
+        """Whether none of its teachers, nor of theirs, is at an epoch that a placeholder chose."""
+        return all(teacher.certain and (teacher.run is None or teacher.run.certain) for teacher in self.teachers)
+
     @cached_property
     def id(self) -> str:
         """The first 16 hex digits of the SHA-256 of the canonical JSON and of the rows of the table it rests on."""
@@ -316,7 +333,3 @@ class RunSpec:
     def __str__(self) -> str:
         guides = f" from {' and '.join(map(str, self.teachers))}" if self.teachers else ""
         return f"{self.method} {self.student} on {self.dataset}{guides}, seed {self.seed}"
-
-
-def _fields(instance: "RunSpec | Teacher") -> dict[str, Any]:
-    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}

@@ -124,7 +124,7 @@ class Training:
         with exact_arithmetic(), ExitStack() as held:
             with self._autocast():  # the weights are cast here, once for the whole epoch
                 for teacher in self._teachers:
-                    held.enter_context(attacks.frozen(teacher))
+                    held.enter_context(attacks.folded_for_inference(teacher))
             for step, batch in enumerate(batches):
                 images = batch.images.contiguous(memory_format=torch.channels_last)
                 step_losses[step] = self._step(images, batch.labels, start)
@@ -176,7 +176,7 @@ class Training:
         self.epoch = epoch
 
     def _step(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
-        logits = methods.Logits(self._by_letter(), {"x": images}, self._weights())
+        logits = methods.Logits(self._by_slot(), {"x": images}, self._weights())
         if self.method.free:
             return self._replay(logits, images, labels)
         with self._autocast():
@@ -212,8 +212,8 @@ class Training:
             self._averaged.update_parameters(self.networks["student"])
         return loss.detach()
 
-    def _by_letter(self) -> dict[str, tuple[nn.Module, ...]]:
-        trained = {letter: (self.networks[role],) for letter, role in methods.TRAINED.items() if role in self.networks}
+    def _by_slot(self) -> dict[str, tuple[nn.Module, ...]]:
+        trained = {slot: (self.networks[role],) for slot, role in methods.TRAINED.items() if role in self.networks}
         pairs = list(zip(self.spec.teachers, self._teachers, strict=True))
         return {**trained, **{g: tuple(n for t, n in pairs if t.slot == g) for g in self.method.guides}}
 
@@ -228,7 +228,7 @@ class Training:
     def _check_teachers(self, classes: int) -> None:
         images = data.to_float(self._train.images[:2])
         for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
-            with attacks.attacked(network):
+            with attacks.eval_without_gradients(network):
                 try:
                     shape = tuple(network(images).shape)
                 except (RuntimeError, ValueError) as error:

@@ -14,6 +14,10 @@ from rkdkit import data, methods, models
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # several workers share the cores: one thread each, and one in the processes that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars would bury what a failed test printed
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,7 +44,7 @@ def tiny_spec(method: str = "PGD-AT", **changes: object) -> RunSpec:
         "dataset": "digits",
         "student": "resnet18/16",
         "peer": "resnet18/16" if "peer" in row.roles else "",
-        "teachers": tuple(Teacher(run=tiny_spec("TRADES", epochs=1), slot=letter) for letter in row.guides),
+        "teachers": tuple(Teacher(run=tiny_spec("TRADES", epochs=1), slot=slot) for slot in row.guides),
         **{"n_train": 128, "n_val": 32, "batch_size": 64, "epochs": 2},
         **{"eps": 0.25, "step_size": 0.125, "attack_steps": 2, "lr": 0.05},
     }
@@ -49,7 +53,7 @@ def tiny_spec(method: str = "PGD-AT", **changes: object) -> RunSpec:
 
 def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
     """Start a Python process that sees the tests' helpers and keeps its runs in `store`."""
-    environment = {**os.environ, "RKDKIT_STORE": str(store), "PYTHONPATH": str(ROOT / "tests")}
+    environment = {**os.environ, "RKDKIT_STORE": str(store), "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"}
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env=environment,

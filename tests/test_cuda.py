@@ -15,8 +15,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rkdkit import attacks, autoattack, data, evaluation, methods, models, runs
+from rkdkit import attacks, autoattack, data, evaluation, executors, methods, models, runs
 from rkdkit.analysis import embedding, features, gradients, landscape
+from rkdkit.references import Images, Snapshot
 from rkdkit.training import Training
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -163,8 +164,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch, "autocast", of_the_cpu)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: enabled("cpu"))
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: dtype("cpu"))
-    monkeypatch.setattr(runs, "default_device", lambda: GPU)
-    with pretended:
+    with pretended, executors.using(executors.Here(device=GPU)):
         yield pretended
 
 
@@ -322,6 +322,31 @@ def test_what_exhibits_measure_on_a_gpu_is_what_they_measure_on_the_cpu(digits):
         gradient = gradients.input_gradients(student.double(), images.double().to(device), labels.to(device))
         measured = gradient, gradients.gini(gradient.abs()), gradients.picture(gradient)
         found.append([loss, similar, shown, *(tensor.cpu() for tensor in measured)])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        assert torch.allclose(on_cpu, on_gpu, atol=1e-5)
+
+
+@pytest.mark.usefixtures("one_block", "gpu")
+def test_what_exhibits_ask_of_snapshots_is_answered_alike_on_a_gpu():
+    spec, images, attack = tiny_spec("PeerAiD"), Images("digits", n=12), attacks.PGD(0.1, 0.05, 1)
+    student, peer = Snapshot(spec), Snapshot(spec, "peer")
+    both = {"images": images, "network": peer, "student": student}
+    tasks = [
+        features.Similarities(images=images, guide=peer, student=student, attack=attack),
+        landscape.LossesAround(images=images, snapshot=peer, draws=(0,), places=((0.5,),), attack=attack),
+        embedding.Embedded(**both, attack=attack, resamplings=2, seed=0),
+        gradients.InputGradients(**both, shown=(0, 5)),
+    ]
+    found = []
+    for device in (CPU, GPU):
+
+        def load(snapshot, device=device):
+            return small_network(device, seed=int(snapshot == peer))
+
+        split = images.split()
+        *measured, features_of, gradients_of = [task.value(task.measured(load, split), split) for task in tasks]
+        measured += [torch.from_numpy(scores.resampled) for scores in features_of.scores.values()]
+        found.append([*measured, *gradients_of.values.values(), gradients_of.pictures])
     for on_cpu, on_gpu in zip(*found, strict=True):
         assert torch.allclose(on_cpu, on_gpu, atol=1e-5)
 

@@ -1,93 +1,104 @@
 """Every notebook up to its first training, at every scale; and what each refuses before that."""
 
 import json
+import re
+import sys
+import types
+from dataclasses import replace
 
+import papermill
 import pytest
 import torch
 from conftest import ROOT
 
-from rkdkit import data, profiles, runs
+from rkdkit import data, executors, exhibits, profiles
 from rkdkit.splits import Dataset, Split
+from rkdkit.trainings import Train
 
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 TRAINING = sorted(set(NOTEBOOKS) - {"fig2_method_overview"})
+
+pytestmark = pytest.mark.usefixtures("store")
 
 
 class Reached(Exception):
     """A notebook wants to train."""
 
 
-pytestmark = pytest.mark.usefixtures("store", "no_training")
+class UntilTraining(executors.Here):
+    """Stops where a training is asked for; its photographs are noise, one for every dataset that is not embedded."""
+
+    def __init__(self, photographs):
+        super().__init__()
+        self.photographs = photographs
+
+    @property
+    def context(self):
+        return replace(super().context, load=noise) if self.photographs else super().context
+
+    def _answers(self, tasks, what):
+        del what
+        raise Reached([task.spec for task in tasks if isinstance(task, Train)])
 
 
-@pytest.fixture
-def no_training(monkeypatch):
-    def ensure_all(*groups, **_):
-        raise Reached([spec for group in groups for spec in group])
-
-    monkeypatch.setattr(runs, "ensure_all", ensure_all)
-
-
-@pytest.fixture
-def made_up_photographs(monkeypatch):
-    """Photographs of noise in the place of every dataset that is not embedded."""
-    embedded = data.load
-
-    def load(name):
-        if name.startswith("digits"):
-            return embedded(name)
-        chosen = name.partition(":")[2]
-        classes = tuple(chosen.split(",")) if chosen else tuple(map(str, range(20)))
-        splits = (
-            Split(torch.zeros(n, 3, 8, 8, dtype=torch.uint8), torch.arange(n) % len(classes)) for n in (11_000, 1000)
-        )
-        return Dataset(name, *splits, classes, "made up")
-
-    monkeypatch.setattr(data, "load", load)
+def noise(name):
+    if name.startswith("digits"):
+        return data.load(name)
+    chosen = name.partition(":")[2]
+    classes = tuple(chosen.split(",")) if chosen else tuple(map(str, range(20)))
+    splits = (Split(torch.zeros(n, 3, 8, 8, dtype=torch.uint8), torch.arange(n) % len(classes)) for n in (11_000, 1000))
+    return Dataset(name, *splits, classes, "made up")
 
 
-def run_until_training(name, **parameters):
-    """Run a notebook's cells as papermill would, injected parameters behind its own."""
-    namespace = {"In": [""]}
-    injected = "# Parameters\n" + "".join(f"{key} = {value!r}\n" for key, value in parameters.items())
-    for cell in json.loads(NOTEBOOKS[name].read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code":
-            added = [injected] if "parameters" in cell["metadata"].get("tags", ()) else []
-            for source in ("".join(cell["source"]), *added):
-                namespace["In"].append(source)
-                exec(source, namespace)
+def run_until_training(name, photographs=False, **parameters):
+    """Run a notebook's cells with parameters in place of its own; those it does not have are among its `more`."""
+    own = papermill.inspect_notebook(str(NOTEBOOKS[name]))
+    more = {key: parameters.pop(key) for key in list(parameters) if key not in own}
+    injected = "".join(f"{key} = {value!r}\n" for key, value in {**parameters, "more": more}.items())
+    namespace = {}
+    with executors.using(UntilTraining(photographs)):
+        for cell in json.loads(NOTEBOOKS[name].read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), namespace)
+                if "parameters" in cell["metadata"].get("tags", ()):
+                    exec(injected, namespace)
     raise AssertionError("it went through without any training")
 
 
-@pytest.mark.usefixtures("made_up_photographs")
+def test_there_is_a_module_for_every_notebook_and_a_notebook_for_every_module():
+    assert set(exhibits.NAMES) == set(NOTEBOOKS)
+    for name in exhibits.NAMES:
+        exhibit = exhibits.get(name)
+        assert exhibit.paper.split(",")[0] in ("PeerAiD", "RKD", "ARD")
+        assert set(exhibit.differs) <= {"", *profiles.PROFILES}
+
+
 @pytest.mark.parametrize("profile", profiles.PROFILES)
 @pytest.mark.parametrize("name", TRAINING)
 def test_every_exhibit_starts_to_train_at_every_scale(name, profile):
     with pytest.raises(Reached) as reached:
-        run_until_training(name, profile=profile)
+        run_until_training(name, True, profile=profile)
     assert reached.value.args[0]
 
 
-@pytest.mark.usefixtures("made_up_photographs")
 @pytest.mark.parametrize("name", TRAINING)
 def test_every_exhibit_can_be_shortened_at_paper_scale(name):
     with pytest.raises(Reached) as reached:
-        run_until_training(name, profile="paper", epochs=2, milestones=[1])
+        run_until_training(name, True, profile="paper", epochs=2, milestones=[1])
     assert {spec.epochs for spec in reached.value.args[0]} == {2}
 
 
-@pytest.mark.usefixtures("made_up_photographs")
 @pytest.mark.parametrize("name", ["fig11_entropy", "fig12_trajectories", "fig13_sample_difficulty"])
 def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
     with pytest.raises(Reached):
-        run_until_training(name, profile="paper", epochs=100)  # fewer than PeerAiD's milestones
+        run_until_training(name, True, profile="paper", epochs=100)  # fewer than PeerAiD's milestones
 
 
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
         ("fig1_peer_vs_teacher", {"select_on": "best"}, "Unknown selection 'best'"),
-        ("fig2_method_overview", {"profil": "quick"}, "Unknown parameter 'profil'. Did you mean 'profile'"),
+        ("fig1_peer_vs_teacher", {"epss": 0.1}, "Unknown parameter 'epss'. Did you mean 'eps'"),
         ("fig3_peer_tutoring", {"teacher_method": "TRADE"}, "Unknown method 'TRADE'"),
         ("fig4_loss_landscape", {"n_test": 20}, "n_test must be between 32 and 497, not 20"),
         ("fig4_loss_landscape", {"teacher_method": "TRADES"}, "does not use teacher_method"),
@@ -121,3 +132,22 @@ def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
 def test_what_does_not_fit_an_exhibit_is_refused_before_it_trains(name, parameters, message):
     with pytest.raises(ValueError, match=message):
         run_until_training(name, profile="smoke", **parameters)
+
+
+def test_the_smallest_exhibit_is_made_as_the_page_of_design_shows_it(monkeypatch, tmp_path):
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("The smallest exhibit, whole.")[2]
+    module, parameters, cells = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[:3]
+    shown = types.ModuleType("rkdkit.exhibits.tab99_clean")
+    exec(module, shown.__dict__)
+    monkeypatch.setitem(sys.modules, shown.__name__, shown)
+    monkeypatch.setattr(exhibits, "tab99_clean", shown, raising=False)
+    monkeypatch.setattr(exhibits, "NAMES", (*exhibits.NAMES, "tab99_clean"))
+    namespace = {}
+    exec(parameters, namespace)
+    tiny = {"epochs": 2, "n_train": 64, "attack_steps": 1, "swa_start": 1}
+    exec(cells, namespace | {"profile": "smoke", "output_dir": str(tmp_path), "more": tiny})
+    made = json.loads((tmp_path / "tab99_clean.json").read_text())
+    assert [claim["text"] for claim in made["claims"]] == ["TRADES costs clean accuracy."]
+    assert [run["spec"]["method"] for run in made["provenance"]["runs"]] == ["PGD-AT", "TRADES"]
+    assert [(each["attack"], each["n"]) for each in made["measured"]] == [(None, 128)]
+    assert (tmp_path / "tab99_clean.png").exists()

@@ -15,13 +15,20 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from test_notebooks import setup
 
-from rkdkit import attacks, autoattack, figures, runs
+from rkdkit import attacks, autoattack, data, executors, figures, paths, runs
 from rkdkit.analysis.embedding import EXAMPLES, Scores
 from rkdkit.analysis.gradients import MEASURES
-from rkdkit.checks import UnknownNameError
+from rkdkit.claims import Claim, Quantity
 from rkdkit.exhibits.fig4_loss_landscape import Landscape
 from rkdkit.exhibits.fig5_tsne import Embedding
 from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
+from rkdkit.measurements import CorrectPredictions
+from rkdkit.references import Images
+from rkdkit.statistics import Estimate
+from rkdkit.tasks import Answer
+from rkdkit.trainings import Train
+
+SOME, PGD = Images("digits", n=128), attacks.PGD(0.25, 0.0625, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -30,101 +37,147 @@ def _closed():
     plt.close("all")
 
 
-def finished(seed=0, device="cpu, 2 threads", **changes):
-    """A run as the store has it, of which nothing was trained."""
+def trained(store, spec, device="cpu, 2 threads"):
+    """Put a run into the store of which nothing was trained: its record alone."""
+    digests = {role: {str(e): f"{role} {e}" for e in (1, 2)} for role in spec.roles_at(2)}
     record = {
+        "spec": spec.to_json(),
+        "finished": spec.epochs,
         "history": [{"seconds": 2.0}],
         "environments": [{"device": device}],
-        "data": "digest of the data",
+        "data": {"digest": data.load(spec.dataset).digest, "extra": None},
         "guided_by": [],
-        "snapshots": {"student": {1: "first", 2: "second"}, "peer": {2: "third"}},
+        "snapshots": digests,
     }
-    return runs.Run(tiny_spec("PeerAiD", seed=seed, **changes), record, None)
+    store.run_folder(spec).path.mkdir(parents=True)
+    store.run_folder(spec).write_record(record)
+    return runs.ensure(spec)
 
 
-def saved(folder, **said):
-    """The caption and the summary of an exhibit at smoke."""
-    figure, _ = figures.new_figure()
-    table, asked = pd.DataFrame({"value": [1 / 3]}), setup(output_dir=str(folder))
-    picture, numbers, summary = figures.save("made_up", figure, table, [], asked, **said)
+class Measured(executors.Here):
+    """Has an answer to everything that is to be measured."""
+
+    def _answers(self, tasks, what):
+        trainings = super()._answers([task for task in tasks if isinstance(task, Train)], what)
+        return {task: trainings.get(task, Answer(None)) for task in tasks}
+
+
+def saved(folder, ask, note="", **parameters):
+    """The caption and the summary of Figure 1 at smoke, after something was asked for."""
+    with executors.using(Measured()) as executor:
+        asked = setup(output_dir=str(folder), **parameters)
+        ask(executor)
+        figure, _ = figures.new_figure()
+        picture, numbers, summary = figures.save(asked, figure, pd.DataFrame({"value": [1 / 3]}), note=note)
     assert numbers.read_text() == "value\n0.333333\n"
     return Image.open(picture).text["Description"], json.loads(summary.read_text())
 
 
-def test_the_caption_says_what_was_asked_for_on_what_and_where_it_was_trained(tmp_path):
-    both = [finished(), finished(seed=1, device="a GPU")]
-    caption, summary = saved(tmp_path, runs=both, note="Bands: 95 % intervals.")
+def by(snapshot, attack, images=SOME, **judges):
+    return CorrectPredictions(images=images, judges=(snapshot,), attack=attack, **judges)
+
+
+def test_the_caption_says_what_was_asked_for_on_what_and_where_it_was_trained(tmp_path, store):
+    one = trained(store, tiny_spec("PeerAiD"))
+    other = trained(store, tiny_spec("PeerAiD", seed=1), "a GPU")
+
+    def ask(executor):
+        executor.gather([Train(one.spec), Train(other.spec)])
+        executor.gather([by(one.snapshot(), PGD), by(other.snapshot(), PGD)])
+
+    caption, summary = saved(tmp_path, ask, "Bands: 95 % intervals.")
     asked, measured, made_by = caption.split("\n")
-    assert asked.startswith("smoke profile: toy scale, digits, resnet18/16, eps 0.25, PGD-20")
-    assert asked.endswith("seed 0; epochs chosen on held-out images.")
+    assert asked == (
+        "smoke profile: toy scale, digits, resnet18/16, eps 0.25, PGD-20, 256 training and 128 test images, seed 0; "
+        "epochs chosen on held-out images."
+    )
     assert measured == f"Bands: 95 % intervals. Data: {summary['data_source']}."
     assert made_by.startswith(f"rkdkit {version('rkdkit')}, torch ")
     assert made_by.endswith("; trained on a GPU and cpu, 2 threads.")
-    assert list(summary["attacks"]) == ["pgd-20"]
-    assert summary["n"] == 128
+    assert [run["id"] for run in summary["provenance"]["runs"]] == [one.spec.id, other.spec.id]
+    assert summary["provenance"]["training_time_s"] == 4.0
 
 
-def test_the_caption_and_the_summary_name_what_an_exhibit_was_measured_by_and_on(tmp_path):
-    weaker = attacks.PGD(0.25, 0.0625, 10)
-    caption, summary = saved(tmp_path, measured_by={"loss": weaker, "again": weaker, "natural": None}, n=32)
+def test_the_caption_and_the_summary_name_what_an_exhibit_was_measured_by_and_on(tmp_path, store):
+    snapshot, weaker = trained(store, tiny_spec()).snapshot(), attacks.PGD(0.25, 0.0625, 10)
+    asked = [by(snapshot, weaker, SOME.first(32)), by(snapshot, None, SOME.first(32))]
+    caption, summary = saved(tmp_path, lambda executor: executor.gather(asked))
     assert caption.startswith(
         "smoke profile: toy scale, digits, resnet18/16, eps 0.25, PGD-10, 256 training and 32 test images, seed 0; "
     )
-    assert summary["attacks"]["loss"] == {"name": "PGD-10", **weaker.parameters()}
-    assert (summary["n"], summary["part"]) == (32, "test")
-    caption, summary = saved(tmp_path, measured_by={"entropy": None}, n=256, part="train")
+    where = {"measurement": "CorrectPredictions", "dataset": "digits", "part": "test", "n": 32}
+    described = {"name": "PGD-10", **weaker.parameters()}
+    assert summary["measured"] == [{**where, "attack": described}, {**where, "attack": None}]
+    train = Images("digits", "train", n_train=256, n_val=64)
+    caption, summary = saved(tmp_path, lambda executor: executor.gather([by(snapshot, None, train)]))
     assert caption.startswith("smoke profile: toy scale, digits, resnet18/16, eps 0.25, 256 training images, seed 0; ")
-    assert (summary["n"], summary["part"]) == (256, "train")
-    by = {"fgsm": attacks.FGSM(0.25), "autoattack": autoattack.AutoAttack(0.25)}
-    assert "eps 0.25, FGSM, AutoAttack, 256 training" in saved(tmp_path, measured_by=by)[0]
-    figure, _ = figures.new_figure()
-    asked = setup(output_dir=str(tmp_path), test_iterate="any")
-    picture, _, summary = figures.save("any", figure, pd.DataFrame(), [], asked)
-    assert "eps 0.25, PGD-20 (any iterate), 256 training" in Image.open(picture).text["Description"]
-    (measured_by,) = json.loads(summary.read_text())["attacks"].items()
-    assert (measured_by[0], measured_by[1]["name"]) == ("pgd-20 (any iterate)", "PGD-20 (any iterate)")
+    assert [(each["n"], each["part"]) for each in summary["measured"]] == [(256, "train")]
+    both = [by(snapshot, PGD, train), by(snapshot, PGD, SOME.first(9)), by(snapshot, PGD, SOME.first(12))]
+    caption, _ = saved(tmp_path, lambda executor: executor.gather(both))
+    assert "256 training and 12 test images" in caption, "of test images the most, if there are any"
+    any_iterate = attacks.PGD(0.25, 0.0625, 20, iterate="any")
+    two = [by(snapshot, attacks.FGSM(0.25)), by(snapshot, any_iterate)]
+    caption, summary = saved(tmp_path, lambda executor: executor.gather(two), test_iterate="any")
+    assert "eps 0.25, FGSM, PGD-20 (any iterate), 256 training" in caption
+    assert [each["attack"]["name"] for each in summary["measured"]] == ["FGSM", "PGD-20 (any iterate)"]
 
 
-def test_only_where_autoattack_measured_does_the_caption_say_which_and_on_how_many_images(tmp_path):
-    by = {"clean": None, "autoattack": autoattack.AutoAttack(0.25)}
-    caption, summary = saved(tmp_path, measured_by=by, note="And more.", n=64)
+def test_what_only_chose_an_epoch_is_neither_in_the_caption_nor_in_the_summary(tmp_path, store):
+    snapshot, weaker = trained(store, tiny_spec()).snapshot(), attacks.PGD(0.25, 0.0625, 10)
+
+    def ask(executor):
+        executor.gather([by(snapshot, weaker, Images("digits", "val", n_val=64))], deciding=True)
+        executor.gather([by(snapshot, PGD)])
+
+    caption, summary = saved(tmp_path, ask)
+    assert ("PGD-10" in caption, "PGD-20" in caption) == (False, True)
+    assert [each["attack"]["name"] for each in summary["measured"]] == ["PGD-20"]
+
+
+def test_only_where_autoattack_measured_does_the_caption_say_which_and_on_how_many_images(tmp_path, store):
+    snapshot = trained(store, tiny_spec()).snapshot()
+    fewer = [by(snapshot, None), by(snapshot, autoattack.AutoAttack(0.25), SOME.first(4))]
+    caption, summary = saved(tmp_path, lambda executor: executor.gather(fewer), "And more.")
     assert f"\nAutoAttack: pyautoattack {version('pyautoattack')}, first 4 images. And more. Data: " in caption
-    assert summary["attacks"]["clean"] is None
-    assert summary["n"] == 64
-    for others in (None, {}, {"clean": None, "square": autoattack.Square(0.25), "fgsm": attacks.FGSM(0.25)}):
-        caption, _ = saved(tmp_path, measured_by=others)
+    assert [(each["n"], each["attack"] is None) for each in summary["measured"]] == [(128, True), (4, False)]
+    for other in (None, autoattack.Square(0.25), attacks.FGSM(0.25)):
+        asked = [by(snapshot, other)]
+        caption, _ = saved(tmp_path, lambda executor, asked=asked: executor.gather(asked))
         assert "pyautoattack" not in caption
         assert "\nData: " in caption, "without a note no space stands in its place"
 
 
-def test_runs_that_several_tables_share_are_listed_once(tmp_path):
-    shared, other = finished(), finished(seed=1)
-    _, summary = saved(tmp_path, runs=[shared, other, finished()])
-    provenance = summary["provenance"]
-    assert [run["id"] for run in provenance["runs"]] == [shared.spec.id, other.spec.id]
-    assert provenance["training_time_s"] == 4.0
+def test_networks_and_teachers_are_those_of_the_runs_and_measurements_each_once(tmp_path, store):
+    teacher = trained(store, tiny_spec("TRADES"))
+    guided = tiny_spec("ARD", teachers=(teacher.snapshot(epoch=1).as_teacher(),))
+    student, peers = trained(store, guided), trained(store, tiny_spec("PeerAiD"))
+    asked = [
+        by(student.snapshot(), PGD),
+        by(student.snapshot(), None),
+        by(peers.snapshot("peer"), PGD, attacked=peers.snapshot(epoch=1)),
+    ]
+    _, summary = saved(tmp_path, lambda executor: executor.gather(asked))
+    listed = [(s["method"], s["role"], s["epoch"], s["sha256"]) for s in summary["networks"]]
+    assert listed == [
+        ("ARD", "student", 2, "student 2"), ("PeerAiD", "peer", 2, "peer 2"), ("PeerAiD", "student", 1, "student 1")
+    ]  # fmt: skip
+    assert [(s["method"], s["epoch"], s["sha256"]) for s in summary["teachers"]] == [("TRADES", 1, "student 1")]
+    assert [run["id"] for run in summary["provenance"]["runs"]] == [r.spec.id for r in (teacher, student, peers)]
 
 
-def test_snapshots_may_come_by_method_or_in_a_row_and_are_listed_once(tmp_path):
-    run, again = finished(), finished()
-    chosen = {"PeerAiD": [run.snapshot()], "early": [run.snapshot(epoch=1)], "again": [again.snapshot()]}
-    in_a_row = [run.snapshot(), run.snapshot(epoch=1), again.snapshot()]
-    teachers = {"peer": [run.snapshot("peer")], "the same": [again.snapshot("peer")]}
-    _, by_method = saved(tmp_path, networks=chosen, teachers=teachers)
-    _, as_listed = saved(tmp_path, networks=in_a_row, teachers=[run.snapshot("peer")])
-    for summary in (by_method, as_listed):
-        assert [(s["role"], s["epoch"], s["sha256"]) for s in summary["networks"]] == [
-            ("student", 2, "second"),
-            ("student", 1, "first"),
-        ]
-        assert [(s["role"], s["run"]) for s in summary["teachers"]] == [("peer", run.spec.id)]
-
-
-def test_a_drawing_is_of_no_profile_that_does_not_exist(tmp_path):
-    figure, _ = figures.new_figure()
-    with pytest.raises(UnknownNameError, match=r"Unknown profile 'quik'\. Did you mean 'quick'"):
-        figures.save_drawing("drawing", figure, pd.DataFrame(), "quik", str(tmp_path))
-    assert not list(tmp_path.iterdir())
+def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    assert "rkdkit figures fig1_peer_vs_teacher" in figures.committed("fig1_peer_vs_teacher")
+    higher, lower = (Quantity(name, Estimate(v, v, v, 9)) for name, v in (("the peer", 0.75), ("the teacher", 0.5)))
+    claim = Claim("The peer is ahead.", "a paper", higher, lower, Estimate(0.25, 0.125, 0.5, 9)).to_json()
+    made = {"profile": "quick", "dataset": "digits", "seeds": [0, 1], "claims": [claim]}
+    (tmp_path / "figures" / "quick").mkdir(parents=True)
+    (tmp_path / "figures" / "quick" / "fig1_peer_vs_teacher.json").write_text(json.dumps(made))
+    assert figures.committed("fig1_peer_vs_teacher").splitlines() == [
+        "In the committed picture (quick profile, digits, seeds 0, 1):",
+        "HOLDS: The peer is ahead.",
+        "  the peer: 0.75; the teacher: 0.5; difference 0.25 [0.125, 0.5]",
+    ]
 
 
 def accuracies(networks=("teacher", "peer")):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_recipes import SETTINGS as DEFAULTS
 
 from rkdkit import losses, methods
 from rkdkit.checks import UnknownNameError
@@ -141,8 +142,8 @@ WEIGHTS = {"T": (0.3, 0.7), "T_rob": (1.0,), "T_nat": (1.0,)}
 
 def made_up_logits(leaves):
     networks = {
-        letter: tuple(Given([leaves[f"{name}({point})"] for point in POINTS]) for name in names)
-        for letter, names in NETWORKS.items()
+        slot: tuple(Given([leaves[f"{name}({point})"] for point in POINTS]) for name in names)
+        for slot, names in NETWORKS.items()
     }
     return methods.Logits(networks, {point: torch.tensor(float(i)) for i, point in enumerate(POINTS)}, WEIGHTS)
 
@@ -256,11 +257,11 @@ CASES = [
 @pytest.mark.parametrize(("name", "changes"), CASES)
 def test_every_methods_loss_agrees_with_the_papers_formula(name, changes):
     method = methods.get(name)
-    settings = method.resolve(changes)
     leaves, logits, labels = made_up_step()
-    ours = methods.loss(method, settings, logits, labels).item()
+    ours = methods.loss(method, method.resolve(changes), logits, labels).item()
     values = {k: v.detach().numpy() for k, v in leaves.items()}
-    assert ours == pytest.approx(references(values, labels.numpy(), settings)[name](), rel=1e-6)
+    expected = references(values, labels.numpy(), {**DEFAULTS[name], **changes})[name]()
+    assert ours == pytest.approx(expected, rel=1e-6)
 
 
 def test_iad_trusts_its_teacher_alone_at_first():
@@ -271,7 +272,7 @@ def test_iad_trusts_its_teacher_alone_at_first():
     # of 200 epochs the first 60
     before, after = (methods.loss(method, method.resolve({}), logits, labels, k / 200).item() for k in (59, 60))
     assert before == pytest.approx(kl_of(teacher, softmax(values["S(x*)"])).mean(), rel=1e-6)
-    assert after == pytest.approx(references(values, labels.numpy(), method.resolve({}))["IAD"](), rel=1e-6)
+    assert after == pytest.approx(references(values, labels.numpy(), DEFAULTS["IAD"])["IAD"](), rel=1e-6)
     assert after != pytest.approx(before, rel=1e-3)
 
 
@@ -293,7 +294,7 @@ def test_gradients_of_every_methods_loss_by_finite_differences(name):
 
     class HeldConstants(methods.Logits):
         def __getitem__(self, point):
-            return held[point] if point.endswith(".detach") else super().__getitem__(point)
+            return held[point] if point.constant else super().__getitem__(point)
 
     def loss(*values):
         given = {**leaves, **dict(zip(trained, values, strict=True))}
@@ -387,6 +388,11 @@ def test_a_row_says_whom_it_trains_and_who_guides():
     assert [methods.get(n).guides for n in ("PGD-AT", "IAD", "AKD2")] == [(), ("T",), ("T_rob", "T_nat")]
 
 
+def test_a_teacher_that_only_the_attack_asks_is_needed_too():
+    attack = methods.Maximised("KL", "T_nat(x)", "S(x~)")
+    assert methods.Method("Mine", "", (methods.Term("CE", "y", "S(x*)"),), (attack,)).guides == ("T_nat",)
+
+
 def test_papers_have_other_settings_on_other_data():
     peeraid, ard = methods.get("PeerAiD"), methods.get("ARD")
     assert (peeraid.resolve({})["g2"], peeraid.resolve({}, "cifar100")["g2"]) == (0.1, 1.0)
@@ -434,6 +440,7 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
         (lambda: methods.Term("KL", "Q(x)", "S(x)"), "Unknown network of a row 'Q'"),
         (lambda: methods.Term("KL", "T[x]", "S(x)"), "is no point such as"),
         (lambda: methods.Term("KL", "S(x)", "T(x)"), "nothing is trained at its output"),
+        (lambda: methods.Term("KL", "T(x)", "S(x).detach"), "nothing is trained at its output"),
         (lambda: methods.Term("KL", "T(x~)", "S(x~)"), "x~ is only known to the attack"),
         (lambda: methods.Term("CE", "T(x)", "S(x)", tau="tau"), "only a KL has a temperature"),
         (lambda: methods.Term("KL", "P(x)", "S(x)", mixing="m"), "only a fixed teacher's answers are mixed"),
@@ -443,6 +450,7 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
         (lambda: methods.Maximised("KL", "y", "S(x~)"), "an attack takes CE with y, or KL with a point"),
         (lambda: methods.Maximised("MSE", "T(x)", "S(x~)"), "Unknown divergence of an attack 'MSE'"),
         (lambda: methods.Maximised("KL", "T(x*)", "S(x~)"), "the target must be at x or x~"),
+        (lambda: methods.Maximised("KL", "P(x).detach", "S(x~)"), "the target must be at x or x~"),
         (lambda: methods.Maximised("CE", "y", "T(x~)"), r"an attack is on P\(x~\) or S\(x~\)"),
         (lambda: methods.Maximised("CE", "y", "S(x~)", start="gauss"), "Unknown attack start 'gauss'"),
         (lambda: methods.Method("Mine", "", (TAUGHT,)), "The row Mine has no default for its setting kl_reduction"),
@@ -465,7 +473,25 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
             r"looks at P\(x\) and trains no peer",
         ),
         (
-            lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods._ON_LABELS,) * 2),
+            lambda: methods.Method(
+                "Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods.Maximised("KL", "P(x)", "S(x~)"),)
+            ),
+            r"looks at P\(x\) and trains no peer",
+        ),
+        (
+            lambda: methods.Method(
+                "Mine",
+                "",
+                (methods.Term("CE", "y", "S(x)"), methods.Term("CE", "y", "P(x*)")),
+                settings={"m": 2},
+                free=True,
+            ),
+            "is free, but its loss does not look at S",
+        ),
+        (
+            lambda: methods.Method(
+                "Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods.Maximised("CE", "y", "S(x~)"),) * 2
+            ),
             "Two attacks of the row Mine make examples of one name",
         ),
         (

@@ -14,9 +14,9 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from rkdkit import claims, data, profiles
+from rkdkit import claims, data, exhibits, profiles
 from rkdkit.checks import UnknownNameError
-from rkdkit.papers import peeraid
+from rkdkit.exhibits import tab1_white_box
 from rkdkit.spec import RunSpec, Teacher
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
@@ -59,7 +59,11 @@ def test_figure_1_writes_picture_numbers_and_provenance(smoke):
     assert ((table.low <= table.robust_accuracy) & (table.robust_accuracy <= table.high)).all()
     summary = json.loads((smoke / "fig1_peer_vs_teacher.json").read_text())
     assert (summary["exhibit"], summary["profile"], summary["dataset"]) == ("fig1_peer_vs_teacher", "smoke", "digits")
-    assert (summary["seeds"], summary["n"]) == ([0], 128)
+    assert (summary["seeds"], summary["paper"]) == ([0], "PeerAiD, Figure 1")
+    (measured,) = summary["measured"]
+    assert (measured["attack"]["name"], measured["part"], measured["n"]) == ("PGD-20", "test", 128)
+    assert {n["role"] for n in summary["networks"]} == {"student", "peer"}
+    assert len(summary["networks"]) == 3 * 2 + 1, "a student and a peer an epoch, and the teacher"
     assert len(summary["claims"]) == 3
     for claim in summary["claims"]:
         assert claim["verdict"] in (claims.HOLDS, claims.FAILS, claims.OPEN)
@@ -170,9 +174,8 @@ def test_the_command_line_names_what_is_wrong_before_any_work(checkout):
 def test_table_1_writes_its_three_files(checkout):
     """The notebook at a hundredth of a scale: what it measures is tested elsewhere."""
     tiny = {"n_train": 64, "n_val": 32, "n_test": 16, "n_autoattack": 1, "epochs": 2, "swa_start": 1, "attack_steps": 1}
-    parameters = [part for name, value in tiny.items() for part in ("-p", name, str(value))]
-    notebook = "notebooks/tab1_white_box.ipynb"
-    done = run([*PAPERMILL, notebook, "-p", "profile", "smoke", *parameters, "-p", "output_dir", "t1"], checkout)
+    parameters = json.dumps({"profile": "smoke", "output_dir": "t1", "more": tiny})
+    done = run([*PAPERMILL, "notebooks/tab1_white_box.ipynb", "-y", parameters], checkout)
     assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_csv(checkout / "t1" / "tab1_white_box.csv")
     assert len(table) == 9 * 4
@@ -180,39 +183,18 @@ def test_table_1_writes_its_three_files(checkout):
     assert table.paper.notna().all()
     summary = json.loads((checkout / "t1" / "tab1_white_box.json").read_text())
     assert len(summary["claims"]) == 3
-    assert summary["attacks"]["autoattack"]["implementation"].startswith("pyautoattack ")
-    assert [n["method"] for n in summary["networks"]] == list(peeraid.TABLE_1)
+    (auto,) = [each for each in summary["measured"] if each["attack"] and each["attack"]["name"] == "AutoAttack"]
+    assert (auto["attack"]["implementation"].startswith("pyautoattack "), auto["n"]) == (True, 1)
+    assert [n["method"] for n in summary["networks"]] == list(tab1_white_box.METHODS)
     assert {n["role"] for n in summary["networks"] if n["method"] in ("AKD2", "PeerAiD")} == {"student_averaged"}
     guided = {run["spec"]["method"]: len(run["guided_by"]) for run in summary["provenance"]["runs"]}
     assert (guided["RSLAD"], guided["AKD2"], guided["PeerAiD"]) == (1, 2, 0)
     assert matplotlib.image.imread(checkout / "t1" / "tab1_white_box.png").shape[1] > 1000
 
 
-def setup(**parameters):
-    """Call `profiles.setup` as a notebook does under papermill: a parameters cell, then the injected one."""
-    cells = [
-        "",
-        'profile = "smoke"\neps = None',
-        "# Parameters\n" + "".join(f"{k} = {v!r}\n" for k, v in parameters.items()),
-    ]
-    return profiles.setup({"profile": "smoke", "eps": None, "In": cells, **parameters})
-
-
-def in_jupyter(namespace, *cells):
-    """Run cells in a namespace that JupyterLab would keep, then call `profiles.setup`."""
-    for cell in cells:
-        exec(cell, namespace)
-        namespace.setdefault("In", [""]).append(cell)
-    return profiles.setup(namespace)
-
-
-def test_in_jupyterlab_the_parameters_cell_counts_as_it_is_now():
-    namespace = {}
-    assert in_jupyter(namespace, 'profile = "smoke"\nlr = 0.05').overrides == {"lr": 0.05}
-    assert in_jupyter(namespace, "epochs = 7; scratch = 3").overrides == {"lr": 0.05}, "another cell's variables"
-    assert in_jupyter(namespace, 'profile = "smoke"').overrides == {}, "a line that was deleted"
-    with pytest.raises(UnknownNameError, match=r"Unknown parameter 'epss'. Did you mean 'eps'"):
-        in_jupyter(namespace, 'profile = "smoke"\nepss = 0.1')
+def setup(profile="smoke", **parameters):
+    """Figure 1's parameters, checked."""
+    return exhibits.setup("fig1_peer_vs_teacher", profile, **parameters)
 
 
 def test_a_profile_is_what_stands_in_the_table_unless_overridden():
@@ -239,7 +221,7 @@ def test_every_profile_makes_valid_runs_of_every_method(profile):
     from rkdkit import methods
 
     for method, row in methods.METHODS.items():
-        teachers = tuple(Teacher(module="any", letter=letter) for letter in row.guides)
+        teachers = tuple(Teacher(module="any", slot=slot) for slot in row.guides)
         spec = profile.spec(method, teachers=teachers)
         eps = data.source_of(profile.dataset).eps if row.attacks else 0
         assert (spec.eps, spec.step_size) == (eps, pytest.approx(0 if row.one_step else eps / 4))
@@ -292,6 +274,7 @@ def test_at_paper_scale_each_method_is_trained_as_its_own_paper_does():
         ({"profile": "quik"}, "Unknown profile 'quik'. Did you mean 'quick'.*Known: quick"),
         ({"epss": 0.1}, "Unknown parameter 'epss'. Did you mean 'eps'"),
         ({"anything": 1}, "Unknown parameter 'anything'.*Known: .*profile"),
+        ({"fixed": ("eps",)}, "Unknown parameter 'fixed'"),
         ({"dataset": "cifar"}, "Unknown dataset 'cifar'. Did you mean 'cifar10'"),
         ({"teacher_method": "TRADE"}, "Unknown method 'TRADE'. Did you mean 'TRADES'"),
         ({"student": "resnet"}, "Unknown model 'resnet'. Did you mean 'resnet18'"),

@@ -1,5 +1,6 @@
 """The overview is the table of methods: every term, where its gradient goes, and a new row by itself."""
 
+import dataclasses
 import json
 import re
 
@@ -8,9 +9,11 @@ import pytest
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
-from rkdkit import figures, methods
-from rkdkit.analysis.overview import overview
+from rkdkit import data, executors, exhibits, figures, methods
+from rkdkit.checks import UnknownNameError
+from rkdkit.exhibits.fig2_method_overview import overview
 from rkdkit.methods import Maximised, Method, Term
+from rkdkit.store import Store
 
 
 def gradients(name, part):
@@ -78,13 +81,45 @@ def test_an_overview_of_nothing_is_refused():
         overview({})
 
 
-def test_an_exhibit_without_a_training_is_saved_with_a_caption_that_names_none(tmp_path):
-    lines = overview({"PeerAiD": methods.get("PeerAiD")})
-    figure = figures.method_overview(lines)
-    picture, numbers, summary = figures.save_drawing("overview", figure, lines, "smoke", str(tmp_path))
+class NoData(executors.Here):
+    """Where no data are at all."""
+
+    @property
+    def context(self):
+        def load(name):
+            raise data.DataNotFoundError(f"{name} is not here")
+
+        return dataclasses.replace(super().context, load=load)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "paper"])
+def test_an_exhibit_without_a_training_needs_no_data_and_is_saved_with_a_caption_that_names_none(tmp_path, profile):
+    with executors.using(NoData(Store(tmp_path / "store"), "cpu")):
+        setup = exhibits.setup("fig2_method_overview", profile, output_dir=str(tmp_path))
+        lines = overview({"PeerAiD": methods.get("PeerAiD")})
+        figure = figures.method_overview(lines)
+        picture, numbers, summary = figures.save(setup, figure, lines)
+    assert {path.name for path in (picture, numbers, summary)} == {
+        f"fig2_method_overview.{suffix}" for suffix in ("png", "csv", "json")
+    }
     assert re.fullmatch(r"rkdkit [^ ]+, torch [^ ]+\.", Image.open(picture).text["Description"])
     assert len(numbers.read_text().splitlines()) == 1 + len(lines)
     said = json.loads(summary.read_text())
-    assert set(said) == {"exhibit", "profile", "claims", "provenance"}
-    assert (said["exhibit"], said["profile"], said["claims"]) == ("overview", "smoke", [])
-    assert said["provenance"]["runs"] == []
+    nothing = {key: said.pop(key) for key in ("claims", "measured", "teachers", "networks")}
+    assert list(nothing.values()) == [[]] * 4
+    assert (said.pop("exhibit"), said.pop("profile")) == ("fig2_method_overview", profile)
+    assert said.pop("paper") == "PeerAiD, Figure 2; ARD, Figure 1"
+    assert said.pop("provenance")["runs"] == []
+    assert said == {}, "it says nothing of a scale"
+
+
+def test_an_exhibit_without_a_training_is_given_nothing_of_a_profile():
+    with pytest.raises(UnknownNameError, match="This exhibit does not use epochs: leave it out"):
+        exhibits.setup("fig2_method_overview", "smoke", epochs=3)
+    with pytest.raises(UnknownNameError, match="Unknown parameter 'epoch'"):
+        exhibits.setup("fig2_method_overview", "smoke", epoch=3)
+
+
+def test_other_exhibits_need_their_data(tmp_path):
+    with executors.using(NoData(Store(tmp_path), "cpu")), pytest.raises(data.DataNotFoundError, match="cifar10 is not"):
+        exhibits.setup("tab1_white_box", "paper")

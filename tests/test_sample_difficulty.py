@@ -5,10 +5,13 @@ import dataclasses
 import pytest
 import torch
 from conftest import tiny_spec
+from given import Given
 
-from rkdkit import claims, data, runs
-from rkdkit.analysis import sample_difficulty
-from rkdkit.papers import rkd_difficulty
+from rkdkit import claims, data, executors, exhibits, runs
+from rkdkit.checks import UnknownNameError
+from rkdkit.exhibits import fig13_sample_difficulty as fig13
+from rkdkit.references import Images
+from rkdkit.store import Store
 
 
 def by_hand():
@@ -16,13 +19,11 @@ def by_hand():
     shades = torch.tensor([0, 0, 0, 0, 0, 204, 255, 255, 255, 255, 255, 51], dtype=torch.uint8)
     images = shades.view(12, 1, 1, 1).expand(12, 3, 2, 2)
     hardness = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.9] * 2)
-    return sample_difficulty.Ranking(
-        data.Split(images, torch.arange(12) // 6), ("airplane", "automobile"), [hardness, hardness]
-    )
+    return fig13.Ranking(data.Split(images, torch.arange(12) // 6), ("airplane", "automobile"), [hardness, hardness])
 
 
 def test_an_image_like_the_other_class_has_negative_likeness():
-    likeness = sample_difficulty.likeness(by_hand().split)
+    likeness = fig13.likeness(by_hand().split)
     black, white = 0.8 / 6, 1 - 0.8 / 6  # the mean images
     assert likeness[[0, 5, 6, 11]].tolist() == pytest.approx(
         [white - black, (white - 0.8) - (0.8 - black), white - black, (0.2 - black) - (white - 0.2)], abs=1e-5
@@ -33,7 +34,7 @@ def test_a_flat_image_is_not_busy_and_a_chequered_one_as_busy_as_can_be():
     flat, chequered = torch.full((4, 4), 99), 255 * (torch.arange(4)[:, None] + torch.arange(4)) % 510
     striped = (255 * (torch.arange(4) % 2)).expand(4, 4)
     images = torch.stack([flat, chequered, striped]).to(torch.uint8)[:, None].expand(3, 3, 4, 4)
-    busyness = sample_difficulty.busyness(data.Split(images, torch.zeros(3, dtype=torch.int64)))
+    busyness = fig13.busyness(data.Split(images, torch.zeros(3, dtype=torch.int64)))
     assert busyness.tolist() == pytest.approx([0.0, 1.0, 0.5])
 
 
@@ -44,15 +45,35 @@ def test_the_easiest_and_the_hardest_of_each_class():
     table = ranked.table(2)
     assert list(table[table.drawn].image) == [0, 1, 4, 5, 6, 7, 10, 11]
     assert list(table["rank"]) == [1, 2, 3, 4, 5, 6] * 2
-    with pytest.raises(ValueError, match=r"airplane has 6 images .* Set n_images to 3 or less"):
-        sample_difficulty.check(ranked.split, ranked.classes, 4)
+
+
+def test_too_few_images_to_draw_are_refused():
+    images = Images("digits:3,8", n=40)
+    labels = images.split().labels.tolist()
+    assert (labels.count(0), labels.count(1)) == (22, 18)
+    assert fig13.check(images, 9) == 9
+    with pytest.raises(ValueError, match=r"8 has 18 images .* the 10 easiest and 10 hardest .* n_images to 9 or less"):
+        fig13.check(images, 10)
+    with pytest.raises(ValueError, match=r". has \d images to rank: six are needed"):
+        fig13.check(images.first(9), 1)
     with pytest.raises(ValueError, match="n_images must be at least 1"):
-        sample_difficulty.check(ranked.split, ranked.classes, 0)
+        fig13.check(images, 0)
     with pytest.raises(ValueError, match=r"n_images must be a whole number, not 2\.5"):
-        sample_difficulty.check(ranked.split, ranked.classes, 2.5)
-    n = sample_difficulty.check(ranked.split, ranked.classes, 3.0)
+        fig13.check(images, 2.5)
+    n = fig13.check(images, 3.0)
     assert isinstance(n, int)
-    assert len(ranked.extremes(0, n)[0]) == 3
+    assert len(by_hand().extremes(0, n)[0]) == 3
+
+
+def test_train_and_test_images_can_be_ranked():
+    asked = exhibits.setup("fig13_sample_difficulty", "smoke")
+    trained_on, held_out = asked.dataset.split_validation(None, 0)
+    assert (len(trained_on), len(held_out)) == (len(asked.dataset.train), 0)
+    assert fig13.images_of(asked, "train").split().digest == trained_on.digest
+    assert fig13.images_of(asked, "test").split().digest == asked.dataset.test.digest
+    assert asked.dataset.classes == ("3", "8")
+    with pytest.raises(UnknownNameError, match=r"Unknown part 'tets'\. Did you mean 'test'"):
+        fig13.images_of(asked, "tets")
 
 
 def test_figures_8_and_9s_claims():
@@ -66,17 +87,39 @@ def test_figures_8_and_9s_claims():
     apart = torch.where(labels == 0, hardness, 1 - hardness).view(200, 1, 1, 1) / 20 * torch.tensor([-1, 1, -1, 1])
     pixels = (channels.view(200, 3, 1, 1) + apart).clamp(0, 1).expand(200, 3, 4, 4)
     images = (255 * pixels).round().to(torch.uint8)
-    ranked = sample_difficulty.Ranking(data.Split(images, labels), ("airplane", "automobile"), [hardness])
-    found = rkd_difficulty.figures_8_and_9_claims(ranked)
+    ranked = fig13.Ranking(data.Split(images, labels), ("airplane", "automobile"), [hardness])
+    found = fig13.check_claims(ranked)
     assert [claim.verdict for claim in found] == [claims.HOLDS] * 8
     upside_down = dataclasses.replace(ranked, difficulty=[1 - hardness])
-    assert {claim.verdict for claim in rkd_difficulty.figures_8_and_9_claims(upside_down)} == {claims.FAILS}
+    assert {claim.verdict for claim in fig13.check_claims(upside_down)} == {claims.FAILS}
     grey = dataclasses.replace(ranked, split=data.Split(images[:, :1], labels))
-    assert len(rkd_difficulty.figures_8_and_9_claims(grey)) == 2, "nothing is said of looks"
+    assert len(fig13.check_claims(grey)) == 2, "nothing is said of looks"
 
 
-def test_a_ranking_is_by_the_training(store, digits):
-    run, some = runs.ensure(tiny_spec("Natural"), store), digits.test.take(slice(0, 20))
-    ranked = sample_difficulty.ranking([run], some, digits.classes, store=store)
-    losses = [runs.per_image("cross entropy", run.snapshot(epoch=epoch), some, store=store) for epoch in (1, 2)]
-    assert torch.allclose(ranked.difficulty[0], sum(losses) / 2)
+@pytest.mark.usefixtures("store")
+def test_a_ranking_is_by_the_loss_over_the_training():
+    run, images = runs.ensure(tiny_spec("Natural")), Images("digits", n=20)
+    ranked = fig13.measure([run], images)
+    split, losses = images.split(), []
+    for epoch in (1, 2):
+        with torch.no_grad():
+            answers = run.snapshot(epoch=epoch).load("cpu")(data.to_float(split.images)).double().softmax(1)
+        losses.append(-answers[torch.arange(20), split.labels].log())
+    assert torch.allclose(ranked.difficulty[0].double(), (losses[0] + losses[1]) / 2, atol=1e-5)
+    assert ranked.classes == tuple("0123456789")
+    assert torch.equal(ranked.split.images, split.images)
+
+
+def test_the_natural_teacher_of_each_seed_ranks(tmp_path):
+    def answer(task):
+        assert (task.quantity, task.attack, task.snapshot.spec.method) == ("cross entropy", None, "Natural")
+        return torch.full((len(task.images),), task.snapshot.epoch + 10.0 * task.snapshot.spec.seed)
+
+    executor = Given(Store(tmp_path), answer)
+    with executors.using(executor):
+        asked = exhibits.setup("fig13_sample_difficulty", "smoke", n_seeds=2)
+        (natural,) = runs.ensure_all(asked.teacher_specs("Natural"))
+        executor.gathered.clear()
+        ranked = fig13.measure(natural, fig13.images_of(asked, "train"))
+    assert len(executor.gathered) == 1
+    assert [float(of_seed[0]) for of_seed in ranked.difficulty] == [2.0, 12.0]

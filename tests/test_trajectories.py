@@ -1,22 +1,28 @@
 """Trajectories and difficulties made by hand; RKD's students and what is measured of them; its claims."""
 
 import dataclasses
+import hashlib
 
 import pytest
 import torch
-from test_notebooks import setup
+from given import Given
 
-from rkdkit import claims, comparisons, data, profiles, runs
-from rkdkit.analysis import trajectories
+from rkdkit import claims, executors, exhibits, profiles
+from rkdkit.analysis import difficulty, trajectories
 from rkdkit.analysis.trajectories import Answers, Family, Trajectories
 from rkdkit.checks import UnknownNameError
-from rkdkit.papers import rkd_trajectories
+from rkdkit.exhibits import fig12_trajectories as fig12
+from rkdkit.measurements import PerImage
+from rkdkit.references import Snapshot
+from rkdkit.spec import Teacher
 from rkdkit.statistics import Measure
+from rkdkit.store import Store
+from rkdkit.trainings import Run
 
 
 def test_difficulty_is_the_mean_loss_over_the_epochs():
     losses = torch.tensor([[2.0, 0.1], [1.0, 0.1], [0.0, 0.1]])
-    assert trajectories.difficulty(losses).tolist() == pytest.approx([1.0, 0.1])
+    assert difficulty.difficulty(losses).tolist() == pytest.approx([1.0, 0.1])
 
 
 def test_similarity_is_the_cosine_of_the_probabilities():
@@ -28,13 +34,16 @@ def test_similarity_is_the_cosine_of_the_probabilities():
 
 
 def test_a_difference_of_different_images_adds_both_uncertainties():
-    apart = trajectories.gap(Measure(0.6, 0.3, 0.7, 50), Measure(0.2, 0.1, 0.6, 40))
+    apart = difficulty.gap(Measure(0.6, 0.3, 0.7, 50), Measure(0.2, 0.1, 0.6, 40))
     assert (apart.value, apart.n) == (pytest.approx(0.4), 90)
     assert (apart.low, apart.high) == pytest.approx((0.4 - 0.5, 0.4 + 0.1 * 2**0.5))
 
 
 N = 120
 HARDNESS = torch.arange(N).flip(0) / N  # the last image is the easiest
+
+
+TEACHERS = ("PGD-AT", "Natural")
 
 
 def answers(teacher, plain, early, mixed, cosine, high=None, noise=0.02):
@@ -50,7 +59,7 @@ def checked(robust, natural):
     by_images = {"PGD-AT": robust, "Natural": natural}
     answered = {teacher: dict(zip(("natural", "adversarial"), two, strict=True)) for teacher, two in by_images.items()}
     measured = Trajectories([HARDNESS], answered)
-    return measured, rkd_trajectories.trajectory_claims(measured)
+    return measured, fig12.check_claims(measured)
 
 
 def verdicts(found):
@@ -86,7 +95,10 @@ def test_the_papers_claims_hold_for_answers_as_the_paper_draws_them_and_fail_for
     assert measured.mean(measured.difficulty, "hardest third").value == pytest.approx(HARDNESS[:40].mean().item())
     right = answers((0.4, 0.4), (0.9, 0.6), (0.9, 0.6), (0.9, 0.6), (1.0, 1.0))
     contrary = verdicts(checked(*THE_CONTRARY)[1])
-    contrary |= verdicts(rkd_trajectories._misclassified(checked([right] * 2, [right] * 2)[0], 0.3))
+    of_right_students = verdicts(checked([right] * 2, [right] * 2)[1])
+    said_of_all = [text for text in of_right_students if "corrects no misclass" in text or "is not robust" in text]
+    assert len(said_of_all) == 3
+    contrary |= {text: of_right_students[text] for text in said_of_all}
     assert {text: verdict for text, verdict in contrary.items() if verdict != claims.FAILS} == {}
     same = [answers(*[(0.5, 0.5)] * 5)] * 2
     undecided = [claim.verdict for claim in checked(same, same)[1]]
@@ -103,7 +115,7 @@ def test_label_mixing_is_judged_at_the_share_nearest_the_papers():
             }
             for teacher, of in measured.answers.items()
         }
-        return " ".join(verdicts(rkd_trajectories.trajectory_claims(Trajectories([HARDNESS], answered))))
+        return " ".join(verdicts(fig12.check_claims(Trajectories([HARDNESS], answered))))
 
     several, one = tried(0.1, 0.3, 0.9), tried(0.7)
     assert "at alpha 0.3, make the student surer of the correct class than at 0.1" in several
@@ -169,120 +181,216 @@ def test_intervals_stay_where_the_values_lie():
     assert 0 == wilson.low < wilson.high < 0.05
 
 
-TINY = {"epochs": 3, "attack_steps": 1, "test_steps": 2, "n_test": 12, "n_train": 64}
+def constant(base):
+    """Answers that are the same for all images: one more hundredth for each of what may be compared."""
+    teacher, plain, early, mixed, cosine, high = ([torch.full((N,), base + 0.01 * i)] for i in range(1, 7))
+    return Answers(teacher, plain, early, {0.3: mixed, 0.7: high}, cosine, 5)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Two teachers and their students on the digits 3 and 8, and the network that ranks them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
-        asked = profiles.setup({"profile": "smoke", **TINY}, **profiles.rkd("smoke", two_classes=True))
-        families = comparisons.families(asked, ["PGD-AT", "Natural"], [0.3], early_stop=0.3)
-        return asked, families, comparisons.rankers(asked)
+def test_what_a_claim_compares_is_what_it_says():
+    """The sides of a claim tell, by their value, of whose answers to which images they are."""
+    base = {("PGD-AT", "natural"): 0.1, ("PGD-AT", "adversarial"): 0.2, ("Natural", "natural"): 0.3}
+    base |= {("Natural", "adversarial"): 0.4}
+    of = {
+        "p_T,K": 0.01,
+        "p_S,K": 0.02,
+        "p_S,K of the early teacher's student": 0.03,
+        "p_S,K with labels mixed in": 0.04,
+        "p_S,K at alpha 0.7": 0.06,
+        "cosine": 0.05,
+    }
+    of_no_base = {
+        "p_S,K - p_T,K": 0.01,
+        "p_S,K gained by stopping early": 0.01,
+        "p_S,K gained by mixing labels in": 0.02,
+        "accuracy": 0.0,
+        "accuracy with labels mixed in": 0.0,
+    }
+    both = [[constant(base[teacher, images]) for images in ("natural", "adversarial")] for teacher in TEACHERS]
+    _, found = checked(*both)
+    for claim in found[:-3]:
+        for side in (claim.higher, claim.lower):
+            quantity, _, words = side.name.removesuffix(")").partition(" (")
+            (whose,) = [key for key in base if words.startswith(f"{key[0]} teacher, {key[1]} images")]
+            expected = of_no_base[quantity] if quantity in of_no_base else base[whose] + of[quantity]
+            assert side.estimate.value == pytest.approx(expected, abs=1e-6), (claim.text, side.name)
+            part = words.partition("images")[2].removeprefix(", ")
+            size = {"": N, "easiest third": 40, "hardest third": 40, "all but the hardest third": 80}[part]
+            assert side.estimate.n == size, (claim.text, side.name)
+        gap = claim.higher.estimate.value - claim.lower.estimate.value
+        assert claim.difference.value == pytest.approx(gap, abs=1e-6), claim.text
 
 
-def test_a_family_is_a_teacher_and_its_students(trained):
-    _, families, (ranker,) = trained
-    assert list(families) == ["PGD-AT", "Natural"]
+def given_loss(task):
+    """A loss of each image, another for every network, epoch and attack: (N,) in [0, 3) nats."""
+    snapshot = task.snapshot
+    assert (task.quantity, snapshot.role) == ("cross entropy", "student")
+    asked = f"{snapshot.spec.id} {snapshot.epoch} {task.attack}"
+    seed = int(hashlib.sha256(asked.encode()).hexdigest()[:12], 16)
+    return 3 * torch.rand(len(task.images), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def given(tmp_path):
+    """An executor that trains nothing."""
+    with executors.using(Given(Store(tmp_path), given_loss)) as executor:
+        yield executor
+
+
+def asked_for(**parameters):
+    return exhibits.setup("fig12_trajectories", "smoke", **{"epochs": 3, "n_test": 12, **parameters})
+
+
+def by_hand(asked, method, seed):
+    """The specifications of a family: teacher, plain, early, and mixed by their share."""
+    scale = asked.profile
+    teacher = scale.spec(method, seed, student="resnet18/8")
+
+    def student(name, epoch, **settings):
+        guide = Teacher(run=teacher, epoch=epoch)
+        return scale.spec(name, seed, settings=tuple(settings.items()), teachers=(guide,))
+
+    mixed = {alpha: student("AKD+", 3, mixing=alpha) for alpha in (0.3, 0.7)}
+    return teacher, student("AKD", 3), student("AKD", 1), mixed
+
+
+@pytest.mark.usefixtures("given")
+def test_a_family_is_a_teacher_and_its_students():
+    asked = asked_for(n_seeds=2, teacher="resnet18/8")
+    families, ranked_by = trajectories.train(asked, TEACHERS, [0.3, 0.7], early_stop=0.3)
+    assert list(families) == list(TEACHERS)
     for method, family in families.items():
-        (plain,), (early,), (mixed,) = family.plain, family.early, family.mixed[0.3]
-        assert [run.spec.method for run in family.runs] == [method, "AKD", "AKD", "AKD+"]
-        for run, epoch in ((plain, 3), (early, 1), (mixed, 3)):
-            (teacher,) = run.spec.teachers
-            assert (teacher.run, teacher.epoch) == (family.teacher[0].spec, epoch)
-        assert dict(mixed.spec.settings)["mixing"] == 0.3
-        assert plain.spec.dataset == "digits:3,8"
+        for seed in (0, 1):
+            teacher, plain, early, mixed = by_hand(asked, method, seed)
+            assert family.teacher[seed].spec == teacher
+            assert family.plain[seed].spec == plain
+            assert family.early[seed].spec == early
+            assert {alpha: of_seeds[seed].spec for alpha, of_seeds in family.mixed.items()} == mixed
+            assert dict(mixed[0.7].settings)["mixing"] == 0.7
         assert family.early_epoch == 1
-    assert ranker.spec == dataclasses.replace(families["Natural"].teacher[0].spec, seed=1000)
+    natural = [run.spec for run in families["Natural"].teacher]
+    assert [run.spec for run in ranked_by] == [dataclasses.replace(spec, seed=spec.seed + 1000) for spec in natural]
+    assert {spec.dataset for family in families.values() for spec in family.specs} == {"digits:3,8"}
 
 
-def test_trajectories_are_what_the_snapshots_answer(trained):
-    asked, families, ranked_by = trained
-    test, attack = asked.dataset.test.take(slice(0, 12)), asked.profile.test_attack
-    measured = trajectories.trajectories(ranked_by, families, test, attack, store=asked.store)
-    teacher, student = families["PGD-AT"].teacher[0], families["PGD-AT"].plain[0]
-    for images, by in (("natural", None), ("adversarial", attack)):
-        found = measured.answers["PGD-AT"][images]
-        p_teacher, p_student = (
-            torch.stack(
-                [
-                    (-runs.per_image("cross entropy", run.snapshot(epoch=epoch), test, by, store=asked.store)).exp()
-                    for epoch in (1, 2, 3)
-                ]
-            )
-            for run in (teacher, student)
-        )
-        assert torch.allclose(found.teacher[0], p_teacher[-1])
-        assert torch.allclose(found.plain[0], p_student[-1])
-        cosine = (p_teacher * p_student).sum(0) / (p_teacher.norm(dim=0) * p_student.norm(dim=0))
-        assert torch.allclose(found.cosine[0], cosine, atol=1e-5)
-        assert torch.equal(found.gain(found.plain)[0], found.plain[0] - found.teacher[0])
-        assert found.early_epoch == 1
-    natural = trajectories.trajectory(ranked_by[0], test, store=asked.store)
-    assert torch.equal(measured.difficulty[0], natural.mean(0))
+def test_each_answer_is_of_the_network_and_the_images_that_it_is_called_by(given):
+    asked = asked_for(n_seeds=2, teacher="resnet18/8")
+    families, ranked_by = trajectories.train(asked, TEACHERS, [0.3, 0.7], early_stop=0.3)
+    attack = asked.profile.test_attack
+    given.gathered.clear()
+    measured = trajectories.measure(ranked_by, families, asked.images, attack)
+    assert len(given.gathered) == 1, "all networks are asked about together"
+
+    def loss(spec, epoch, by=None):
+        snapshot = Snapshot(spec, epoch=epoch)
+        return given_loss(PerImage(images=asked.images, quantity="cross entropy", snapshot=snapshot, attack=by))
+
+    def probability(spec, by, epoch=3):
+        return torch.exp(-loss(spec, epoch, by))
+
+    for method in TEACHERS:
+        for images, by in (("natural", None), ("adversarial", attack)):
+            found = measured.answers[method][images]
+            assert found.early_epoch == 1
+            for seed in (0, 1):
+                teacher, plain, early, mixed = by_hand(asked, method, seed)
+                assert torch.equal(found.teacher[seed], probability(teacher, by))
+                assert torch.equal(found.plain[seed], probability(plain, by))
+                assert torch.equal(found.early[seed], probability(early, by))
+                assert found.mixed.keys() == mixed.keys()
+                for alpha, spec in mixed.items():
+                    assert torch.equal(found.mixed[alpha][seed], probability(spec, by))
+                p_teacher, p_student = (
+                    torch.stack([probability(spec, by, epoch) for epoch in (1, 2, 3)]) for spec in (teacher, plain)
+                )
+                cosine = (p_teacher * p_student).sum(0) / (p_teacher.norm(dim=0) * p_student.norm(dim=0))
+                assert torch.allclose(found.cosine[seed], cosine, atol=1e-6)
+                gain = probability(early, by) - probability(teacher, by)
+                assert torch.equal(found.gain(found.early)[seed], gain), "over the teacher's last epoch"
+    for seed in (0, 1):
+        ranker = dataclasses.replace(by_hand(asked, "Natural", seed)[0], seed=seed + 1000)
+        hardness = sum(loss(ranker, epoch) for epoch in (1, 2, 3)) / 3
+        assert torch.allclose(measured.difficulty[seed], hardness)
 
 
-def test_trainings_that_do_not_fit_are_refused(trained):
-    asked, families, ranked_by = trained
-    few, some = (asked.dataset.test.take(slice(0, n)) for n in (5, 6))
-    family, attack = families["Natural"], asked.profile.test_attack
+@pytest.mark.usefixtures("given")
+def test_trainings_that_do_not_fit_are_refused():
+    asked = asked_for()
+    families, ranked_by = trajectories.train(asked, ["Natural"], [0.3], early_stop=0.3)
+    some, family, attack = asked.images.first(6), families["Natural"], asked.profile.test_attack
+    trajectories.measure(ranked_by, families, some, attack)
     with pytest.raises(ValueError, match="but there are 5"):
-        trajectories.trajectories(ranked_by, families, few, attack, store=asked.store)
-    with pytest.raises(ValueError, match=r"Natural.* would rank the images that it is compared on"):
-        trajectories.trajectories(family.teacher, families, some, attack, store=asked.store)
-    longer = dataclasses.replace(family.plain[0].spec, epochs=4)
-    other = Family(family.teacher, [runs.ensure(longer, asked.store)], family.early, family.mixed)
+        trajectories.measure(ranked_by, families, some.first(5), attack)
+    for run in (family.teacher, family.plain, family.early, family.mixed[0.3]):
+        with pytest.raises(ValueError, match=r"would rank the images that it is compared on"):
+            trajectories.measure(run, families, some, attack)
+    longer = Run(dataclasses.replace(family.plain[0].spec, epochs=4), None)
+    other = Family(family.teacher, [longer], family.early, family.mixed)
     with pytest.raises(ValueError, match=r"snapshots at epochs 1, 2, 3 and AKD .* at 1, 2, 3, 4: train both"):
-        trajectories.trajectories(ranked_by, {"Natural": other}, some, attack, store=asked.store)
-    for shares, early_stop, message in (
+        trajectories.measure(ranked_by, {"Natural": other}, some, attack)
+
+
+@pytest.mark.usefixtures("given")
+@pytest.mark.parametrize(
+    ("shares", "early_stop", "message"),
+    [
         ([], 0.25, r"mixing must list one share .* not \[\]"),
         (0.3, 0.25, r"mixing must list one share .* not 0\.3"),
         ("0.3", 0.25, "A share in mixing must be a number, not '0'"),
-        ([1.5], 0.25, "A share in mixing must be between 0 and 1, not 1.5"),
+        ([1.5], 0.25, r"A share in mixing must be between 0 and 1, not 1\.5"),
         ([True], 0.25, "A share in mixing must be a number, not True"),
         ([0.3, 1.0], 0.25, r"mixing must list different shares above 0 and below 1, not \[0\.3, 1\.0\]"),
         ([0, 0.3], 0.25, "mixing must list different shares"),
         ([0.3, 0.3], 0.25, "mixing must list different shares"),
-        ([0.3], 2, "early_stop.* must be between 0 and 1, not 2"),
-        ([0.3], None, "early_stop.* must be a number, not None"),
+        ([0.3], 2, r"early_stop.* must be between 0 and 1, not 2"),
+        ([0.3], None, r"early_stop.* must be a number, not None"),
+        ([0.3], 0, r"early_stop must be above 0"),
         ([0.3], 1, "early_stop=1 of 3 epochs comes nearest to the last snapshot"),
-        ([0.3], 0.9, "early_stop=0.9 of 3 epochs comes nearest to the last snapshot"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            comparisons.families(asked, ["Natural"], shares, early_stop)
+        ([0.3], 0.9, r"early_stop=0\.9 of 3 epochs comes nearest to the last snapshot"),
+    ],
+)
+def test_shares_that_do_not_fit_are_refused(shares, early_stop, message):
+    with pytest.raises(ValueError, match=message):
+        trajectories.train(asked_for(), ["Natural"], shares, early_stop)
+
+
+@pytest.mark.usefixtures("given")
+def test_data_and_snapshots_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="Set a lower early_stop, more epochs or a smaller snapshot_every"):
-        comparisons.families(asked.changed(snapshot_every=3), ["Natural"], [0.3], 0.25)
+        trajectories.train(asked_for(snapshot_every=3), ["Natural"], [0.3], 0.25)
+    with pytest.raises(ValueError, match="are of two classes, and digits has 10: name two of them"):
+        trajectories.train(asked_for(dataset="digits"), ["Natural"], [0.3], 0.25)
 
 
+@pytest.mark.usefixtures("given")
 @pytest.mark.parametrize("name", profiles.PROFILES)
 def test_at_every_profile_teacher_and_student_train_for_the_same_epochs(name):
-    scale = dataclasses.replace(profiles.PROFILES[name], **profiles.rkd(name, two_classes=True))
+    scale = exhibits.setup("fig12_trajectories", name).profile
     teacher = scale.spec("PGD-AT")
-    student = scale.spec("AKD", teachers=(runs.Teacher(run=teacher),))
+    student = scale.spec("AKD", teachers=(Teacher(run=teacher, epoch=teacher.epochs),))
     assert student.epochs == teacher.epochs
-    assert len(data.source_of(scale.dataset).classes) in (10, 2)
-    assert ":" in scale.dataset
+    two = {"digits": "digits:3,8", "cifar10": "cifar10:airplane,automobile"}
+    assert scale.dataset == two[profiles.PROFILES[name].dataset]
     assert (scale.n_train, scale.n_val, scale.n_test) == (None, 0, None)
-    assert scale.snapshot_every == 1
+    assert (scale.snapshot_every, scale.select_on) == (1, "last")
+    assert scale.eps == {"digits:3,8": 0.15}.get(scale.dataset)
     schedules = {"paper": ("exponential", "onecycle")}
     assert (teacher.schedule, student.schedule) == schedules.get(name, ("onecycle", "onecycle"))
-    whole = dataclasses.replace(profiles.PROFILES[name], **profiles.rkd(name))
+    whole = exhibits.setup("fig11_entropy", name).profile
     if name != "paper":
         assert whole.spec("PGD-AT") == profiles.PROFILES[name].spec("PGD-AT"), "shared with the other exhibits"
 
 
-def test_an_unknown_profile_and_an_exhibits_own_parameter():
-    with pytest.raises(UnknownNameError, match=r"Unknown profile 'quik'. Did you mean 'quick'"):
-        profiles.rkd("quik")
+def test_an_unknown_profile_and_parameters_that_do_not_fit():
+    with pytest.raises(UnknownNameError, match=r"Unknown profile 'quik'\. Did you mean 'quick'"):
+        exhibits.setup("fig12_trajectories", "quik")
     with pytest.raises(UnknownNameError, match="Unknown parameter 'mixing'"):
-        setup(mixing=[0.3])
-    assert profiles.setup({"profile": "smoke", "mixing": [0.3]}, ["mixing"]).overrides == {}
+        exhibits.setup("fig12_trajectories", "smoke", mixing=[0.3])
     with pytest.raises(ValueError, match="n_test must be between 6 and"):
-        profiles.setup({"profile": "smoke", "n_test": 5}, fewest=6)
+        exhibits.setup("fig12_trajectories", "smoke", n_test=5)
     with pytest.raises(UnknownNameError, match="This exhibit does not use select_on"):
-        profiles.setup({"profile": "smoke", "select_on": "val"}, without=("select_on",), select_on="last")
-    profiles.setup({"profile": "smoke", "select_on": None, "n_test": 6}, fewest=6, without=("select_on",))
+        exhibits.setup("fig12_trajectories", "smoke", select_on="val")
+    assert exhibits.setup("fig12_trajectories", "smoke", select_on=None, n_test=6).overrides == {"n_test": 6}
     with pytest.raises(UnknownNameError, match=r"Unknown parameter 'select'\. .*Known: [^.]*\bseed\b") as refused:
-        profiles.setup({"profile": "smoke", "select": "val"}, without=("select_on",))
+        exhibits.setup("fig12_trajectories", "smoke", select="val")
     assert "select_on" not in str(refused.value), "what is refused is not offered"

@@ -9,7 +9,6 @@ from torch import Tensor
 from rkdkit import statistics
 from rkdkit.trainings import Run
 
-
 BY_PEER, BY_TEACHER = "student of the peer", "student of the teacher"
 """Whose adversarial examples, where one student is taught by a peer and another by a fixed teacher."""
 

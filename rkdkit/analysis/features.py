@@ -48,7 +48,7 @@ def similarities(
     batches = zip(*(evaluation.perturbed(a, images, labels, by) for a, by in kinds), strict=True)
     found = []
     for batch in batches:
-        with exact_arithmetic(), torch.no_grad(), attacks.attacked(guide):
+        with exact_arithmetic(), torch.no_grad(), attacks.eval_without_gradients(guide):
             natural, on_student, own = (shown.features(x) for x, _ in batch)
         pairs = ((natural, on_student), (on_student, own), (natural, own))
         found.append(torch.stack([F.cosine_similarity(a, b) for a, b in pairs]))

@@ -51,7 +51,7 @@ def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
     """
     attacks.check_batch(network, images, labels)
     x = images.detach().requires_grad_(True)
-    with attacks.attacked(network), exact_arithmetic():
+    with attacks.eval_without_gradients(network), exact_arithmetic():
         logits, own = network(x), labels.unsqueeze(1)
         against = logits.scatter(1, own, -math.inf).logsumexp(1) - logits.gather(1, own).squeeze(1)
         # this is the cross entropy; as torch computes that, 1 - p is rounded to 0 where a network is very sure

@@ -66,7 +66,7 @@ class WhiteBox:
 def white_box(
     chosen: Mapping[str, Sequence[Snapshot]],
     images: Images,
-    by: Mapping[str, attacks.Attack | None],
+    attacks_by_metric: Mapping[str, attacks.Attack | None],
     *,
     n: Mapping[str, int | None],
 ) -> WhiteBox:
@@ -76,12 +76,14 @@ def white_box(
     ----------
     chosen : the snapshot that stands for a method, one a seed.
     images : the test images.
-    by : attacks by metric, None for natural images.
+    attacks_by_metric : None for natural images.
     n : by metric, only the first so many of them; None: all.
     """
-    found = iter(runs.evaluate_all([s for of_seeds in chosen.values() for s in of_seeds], images, by, n=n))
+    found = iter(
+        runs.evaluate_all([s for of_seeds in chosen.values() for s in of_seeds], images, attacks_by_metric, n=n)
+    )
     evaluations = {method: [next(found) for _ in of_seeds] for method, of_seeds in chosen.items()}
-    return WhiteBox(evaluations, by, len(images.class_names))
+    return WhiteBox(evaluations, attacks_by_metric, len(images.class_names))
 
 
 def highest(

@@ -72,8 +72,10 @@ def measure(
         If a seed lacks one of the three, two share a seed, or a teacher is not its student's.
     """
     _check(by_peer, by_teacher, teachers)
-    guided: list[tuple[str, Run, Snapshot | None]] = [(BY_PEER, run, None) for run in by_peer]
-    guided += [(BY_TEACHER, run, teacher) for run, teacher in zip(by_teacher, teachers, strict=True)]
+    guided: dict[str, list[tuple[Run, Snapshot | None]]] = {
+        BY_PEER: [(run, None) for run in by_peer],
+        BY_TEACHER: list(zip(by_teacher, teachers, strict=True)),
+    }
     tasks = {
         (panel, whose, run.spec.seed, epoch): CorrectPredictions(
             images=asked,
@@ -81,17 +83,17 @@ def measure(
             attack=attack,
         )
         for panel, asked in images.items()
-        for whose, run, teacher in guided
+        for whose, students in guided.items()
+        for run, teacher in students
         for epoch in run.epochs
     }
     correct = runs.answers(tasks, f"Robust accuracy by {attack}")
 
     def curve(panel: str, network: str, whose: str) -> Curve:
         judge = 0 if network == "student" else 1
-        students = by_peer if whose == BY_PEER else by_teacher
         by_seed = {
             run.spec.seed: {epoch: correct[panel, whose, run.spec.seed, epoch][judge] for epoch in run.epochs}
-            for run in students
+            for run, _ in guided[whose]
         }
         return Curve(network, whose, by_seed)
 
@@ -120,7 +122,7 @@ def check_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Claim]
 
     Parameters
     ----------
-    curves : as measured; a claim that would compare an epoch with itself, since there are too few, is left out.
+    curves : as measured; where there are too few epochs, a claim that would compare one with itself is left out.
     drops : the epochs after which the learning rate drops: a run's `milestones`.
     """
     test, train = ([curves.panels[images][part] for part in LEGEND] for images in ("test", "train"))

@@ -43,7 +43,7 @@ def measure(
     chosen: Mapping[str, Sequence[Snapshot]],
     surrogates: Mapping[str, Sequence[Snapshot]],
     images: Images,
-    by: Mapping[str, attacks.Attack | None],
+    attacks_by_metric: Mapping[str, attacks.Attack | None],
 ) -> WhiteBox:
     """Measure every method's network by attacks on surrogates: these are all that the attacker knows.
 
@@ -52,7 +52,7 @@ def measure(
     chosen : the snapshot that stands for a method, one a seed.
     surrogates : the networks attacked, by name, one a seed.
     images : the test images.
-    by : attacks by metric.
+    attacks_by_metric : what they are attacked by.
 
     Returns
     -------
@@ -66,7 +66,11 @@ def measure(
     seeds = range(len(next(iter(chosen.values()))))
     if any(len(of_seeds) != len(seeds) for of_seeds in (*chosen.values(), *surrogates.values())):
         raise ValueError("Methods and surrogates must be of equally many seeds: train them by the same setup.")
-    metrics = {f"{metric} from {name}": (name, by[metric]) for name in surrogates for metric in by}
+    metrics = {
+        f"{metric} from {name}": (name, attacks_by_metric[metric])
+        for name in surrogates
+        for metric in attacks_by_metric
+    }
     tasks = {
         (metric, seed): CorrectPredictions(
             images=images,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from rkdkit.models.shortcut import ShortcutConv2d
+
 
 class Classifier(nn.Module, ABC):
     """A network that normalises its own input and shows its penultimate features.
@@ -52,8 +54,9 @@ class Classifier(nn.Module, ABC):
             (parent, name, norm, convolution, convolution.weight, convolution.bias)
             for parent in self.modules()
             for (_, convolution), (name, norm) in pairwise(parent.named_children())
-            # exactly Conv2d: a subclass may do without the bias
-            if type(convolution) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d)
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            # exactly these: another subclass may do without the bias
+            if type(convolution) in (nn.Conv2d, ShortcutConv2d)
             if norm.running_mean is not None and not norm.training
         ]
         device = self.mean.device.type

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit.models.classifier import Classifier, doubling, stages
+from rkdkit.models.shortcut import ShortcutConv2d
 
 
 class PreActBlock(nn.Module):
@@ -37,7 +38,7 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         changes = stride != 1 or in_width != width
-        self.shortcut = nn.Conv2d(in_width, width, 1, stride, bias=False) if changes else None
+        self.shortcut = ShortcutConv2d(in_width, width, stride) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_width, H, W) -> (N, width, H / stride, W / stride)."""

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rkdkit.models.classifier import Classifier, doubling, stages
+from rkdkit.models.shortcut import ShortcutConv2d
 
 
 class BasicBlock(nn.Module):
@@ -19,7 +20,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_width != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(in_width, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(ShortcutConv2d(in_width, width, stride), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_width, H, W) -> (N, width, H / stride, W / stride)."""

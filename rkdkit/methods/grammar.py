@@ -1,0 +1,358 @@
+"""What a row of the table is made of: the terms of its loss, what its attacks maximise, and the row itself.
+
+The points and weights of a term are written as `notation` says and parsed once, when the term is made.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from rkdkit import attacks, checks, losses
+from rkdkit.frozen import FrozenMapping
+from rkdkit.identity import identifying_fields
+from rkdkit.methods.notation import CERTAINTY_POINT, GUIDES, TRAINED, Point, Product, Setting, Settings, split_factors
+
+CHOICES = {"kl_reduction": losses.KL_REDUCTIONS, "teacher_weight": ("a", "1")}
+"""The settings that are words, and what they may say."""
+
+DIVERGENCES = ("CE", "KL", "MSE")
+"""Cross entropy, Kullback-Leibler, and the mean squared difference of logits."""
+
+# closed lists: see `identifying_fields`
+_TERM_FIELDS = ("divergence", "target", "output", "weight", "tau", "mixing", "certainty")
+_MAXIMISED_FIELDS = ("divergence", "target", "output", "start", "makes")
+_METHOD_FIELDS = ("minimises", "maximises", "free", "eps_factor", "one_step")
+# what a row says about itself, and defaults, which specifications and profiles spell out
+_METHOD_REMARKS = (
+    "title",
+    "source",
+    "settings",
+    "settings_on",
+    "recipe",
+    "recipe_on",
+    "differences",
+    "averages_weights",
+)
+
+
+def _refuse(wrong: bool, message: str) -> None:
+    if wrong:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a loss: weight * tau^2 * divergence(target, output), averaged over the batch.
+
+    Attributes
+    ----------
+    divergence : one of `DIVERGENCES`.
+    target : ``y`` (for "CE" alone) or a point, as `notation` says.
+    output : the point the divergence is taken to, of a network that is trained; the gradient always reaches it.
+    weight : a product of settings, numbers and remainders: "l2", "0.5 * own", "1-a1-a2"; "" stands for 1.
+    tau : the setting that holds the temperature of a KL; "" stands for 1.
+    mixing : the setting that holds the share m of label mixing, where a teacher's answer becomes m T + (1 - m) y.
+    certainty : a weight for each image, from a = T(x*)[y]^beta: "a", "1-a", or the setting that says "a" or "1".
+
+    Raises
+    ------
+    ValueError
+        If its parts make no term.
+    """
+
+    divergence: str
+    target: str
+    output: str
+    weight: str = ""
+    tau: str = ""
+    mixing: str = ""
+    certainty: str = ""
+
+    def __post_init__(self) -> None:
+        checks.one_of("divergence", self.divergence, DIVERGENCES)
+        target, output = self.target_point, self.output_point
+        labels = target is None
+        _refuse(
+            labels and self.divergence != "CE", f"{self}: the labels y are a target of the cross entropy (CE) alone."
+        )
+        _refuse(output.fixed or output.constant, f"{self}: nothing is trained at its output.")
+        _refuse(any(p.place == "x~" for p in self.asked), f"{self}: x~ is only known to the attack.")
+        _refuse(bool(self.tau) and self.divergence != "KL", f"{self}: only a KL has a temperature.")
+        mixed = bool(self.mixing) and (target is None or not target.fixed)
+        _refuse(mixed, f"{self}: only a fixed teacher's answers are mixed with the labels.")
+        _ = self.factors  # parsed now, so that a bad weight is refused here
+
+    def __str__(self) -> str:
+        target = self.target.replace(".detach", " const")
+        if self.mixing:
+            target = f"{self.mixing} {target} + (1-{self.mixing}) y"
+        factors = [f"({f})" if "-" in f else f for f in (*split_factors(self.weight), self.certainty) if f]
+        if self.tau:
+            factors.append(f"{self.tau}^2")
+        at = f"; {self.tau}" if self.tau else ""
+        return " ".join([*factors, f"{self.divergence}({target}, {self.output}{at})"])
+
+    @cached_property
+    def target_point(self) -> Point | None:
+        """Its target; None: the labels."""
+        return None if self.target == "y" else Point.parse(self.target, self)
+
+    @cached_property
+    def output_point(self) -> Point:
+        """Its output."""
+        return Point.parse(self.output, self)
+
+    @cached_property
+    def factors(self) -> Product:
+        """Its weight, without tau^2 and certainty."""
+        return Product.parse(self.weight, self)
+
+    @property
+    def asked(self) -> tuple[Point, ...]:
+        """The points it looks at, none of them marked as a constant."""
+        certainty = CERTAINTY_POINT if self.certainty else None
+        points = (self.target_point, self.output_point, certainty)
+        return tuple(replace(point, constant=False) for point in points if point is not None)
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The points it looks at as they are written, without ``.detach``."""
+        return tuple(map(str, self.asked))
+
+    def definition(self) -> dict[str, object]:
+        """Return what it is as plain JSON values; part of its row's definition."""
+        return identifying_fields(self, _TERM_FIELDS)
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """The settings it asks for."""
+        names = self.factors.settings | {name for name in (self.tau, self.mixing) if name}
+        if self.certainty:
+            names |= {"beta", "warmup"} | ({self.certainty} - {"a", "1-a"})
+        return frozenset(names | ({"kl_reduction"} if self.divergence == "KL" else set()))
+
+
+@dataclass(frozen=True)
+class Maximised:
+    """What an attack maximises: the cross entropy with the labels, or the KL from a network's answer.
+
+    Attributes
+    ----------
+    divergence : "CE" or "KL".
+    target : ``y`` for "CE"; for "KL" a point, at x (a constant) or at x~ (the gradient passes through it, too).
+    output : the network attacked, at x~.
+    start : where the attack starts, one of `attacks.STARTS`.
+    makes : the name of the examples it makes.
+
+    Raises
+    ------
+    UnknownNameError, ValueError
+        If its parts make no attack.
+    """
+
+    divergence: str
+    target: str
+    output: str
+    start: str = "uniform"
+    makes: str = "x*"
+
+    def __post_init__(self) -> None:
+        checks.one_of("divergence of an attack", self.divergence, ("CE", "KL"))
+        checks.one_of("attack start", self.start, attacks.STARTS)
+        target, attacked = self.target_point, [Point(slot, "x~") for slot in sorted(TRAINED)]
+        labels = target is None
+        _refuse(labels != (self.divergence == "CE"), f"{self}: an attack takes CE with y, or KL with a point.")
+        misplaced = target is not None and (target.place not in ("x", "x~") or target.constant)
+        _refuse(misplaced, f"{self}: the target must be at x or x~.")
+        _refuse(self.output_point not in attacked, f"{self}: an attack is on {' or '.join(map(str, attacked))}.")
+        _refuse(not self.makes.startswith("x*"), f"{self}: the name of what it makes starts with x*.")
+
+    def __str__(self) -> str:
+        return f"{self.divergence}({self.target}, {self.output})"
+
+    @cached_property
+    def target_point(self) -> Point | None:
+        """Its target; None: the labels."""
+        return None if self.target == "y" else Point.parse(self.target, self)
+
+    @cached_property
+    def output_point(self) -> Point:
+        """The point under attack."""
+        return Point.parse(self.output, self)
+
+    @property
+    def asked(self) -> tuple[Point, ...]:
+        """The points it looks at."""
+        return tuple(point for point in (self.target_point, self.output_point) if point is not None)
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The points it looks at as they are written."""
+        return tuple(map(str, self.asked))
+
+    def definition(self) -> dict[str, object]:
+        """Return what it is as plain JSON values; part of its row's definition."""
+        return identifying_fields(self, _MAXIMISED_FIELDS)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes
+    ----------
+    title : what figures and tables call it.
+    source : the paper, and where in it.
+    minimises : the terms of the update's loss, summed.
+    maximises : what the attacks maximise, one an attack, each with a network to itself; none: no attack.
+    settings : the method's own hyper-parameters and their defaults.
+    settings_on : other defaults by dataset, where the papers have such; some classes of a dataset count as the whole.
+    recipe : fields of a profile as its paper or released code has them.
+    recipe_on : other such fields by "dataset" or "dataset network".
+    differences : where the paper and its released code differ, and what is done here.
+    averages_weights : whether its papers report the student's averaged weights (SWA).
+    free : whether each batch is replayed, one gradient serving the perturbation and the weights (Shafahi et al. 2019);
+        the setting "m" says how often.
+    eps_factor : the training attack's radius as a multiple of the run's eps; its step stays the run's.
+    one_step : its single step as a multiple of that radius; None: the run's step_size and attack_steps count.
+
+    Raises
+    ------
+    ValueError
+        If a term asks for a setting that the row does not have, or for a point that no attack of the row makes.
+    """
+
+    title: str
+    source: str
+    minimises: tuple[Term, ...]
+    maximises: tuple[Maximised, ...] = ()
+    settings: Settings = field(default_factory=dict)
+    settings_on: Mapping[str, Settings] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    differences: str = ""
+    averages_weights: bool = False
+    free: bool = False
+    eps_factor: float = 1.0
+    one_step: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("settings", "settings_on", "recipe", "recipe_on"):
+            object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
+        asked = {name for term in self.minimises for name in term.settings} | ({"m"} if self.free else set())
+        lacking = sorted(asked - set(self.settings))
+        _refuse(bool(lacking), f"The row {self.title} has no default for its setting {', '.join(lacking)}.")
+        idle = sorted(set(self.settings) - asked)
+        _refuse(bool(idle), f"The row {self.title} makes no use of its setting {', '.join(idle)}.")
+        self.resolve(self.settings)
+        names = [attack.makes for attack in self.maximises]
+        _refuse(len(set(names)) < len(names), f"Two attacks of the row {self.title} make examples of one name.")
+        _refuse("student" not in self.roles, f"The row {self.title} does not train the student (S).")
+        _refuse(self.free and bool(self.maximises), f"The row {self.title} is free, so it has no attack of its own.")
+        made = {"x", "x*"} if self.free else {"x", *(maximised.makes for maximised in self.maximises)}
+        for point in sorted(self._asked, key=str):
+            role = TRAINED.get(point.network)
+            _refuse(role not in (None, *self.roles), f"The row {self.title} looks at {point} and trains no {role}.")
+        unmade = {str(point) for term in self.minimises for point in term.asked if point.place not in made}
+        _refuse(
+            bool(unmade), f"The row {self.title} looks at {', '.join(sorted(unmade))}, which no attack of it makes."
+        )
+        moved = any(term.output_point == Point("S", "x*") for term in self.minimises)
+        _refuse(self.free and not moved, f"The row {self.title} is free, but its loss does not look at S(x*).")
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """The networks it trains, the student first: ("student",) or ("student", "peer")."""
+        slots = {term.output_point.network for term in self.minimises}
+        return tuple(role for slot, role in TRAINED.items() if slot in slots)
+
+    @cached_property
+    def guides(self) -> tuple[str, ...]:
+        """The slots of the fixed teachers it needs, such as ("T",) or ("T_rob", "T_nat")."""
+        slots = {point.network for point in self._asked}
+        return tuple(slot for slot in GUIDES if slot in slots)
+
+    @property
+    def _asked(self) -> set[Point]:
+        parts: tuple[Term | Maximised, ...] = (*self.minimises, *self.maximises)
+        return {point for part in parts for point in part.asked}
+
+    @property
+    def attacks(self) -> bool:
+        """Whether it trains on adversarial examples."""
+        return self.free or bool(self.maximises)
+
+    def definition(self) -> dict[str, object]:
+        """Return all that decides what the row does, as plain JSON values; part of the identity of its runs."""
+        return {
+            **identifying_fields(self, _METHOD_FIELDS, _METHOD_REMARKS),
+            "maximises": [attack.definition() for attack in self.maximises],
+            "minimises": [term.definition() for term in self.minimises],
+        }
+
+    def resolve(self, settings: Settings, dataset: str = "") -> dict[str, Setting]:
+        """Return every setting of the method, `settings` in place of the defaults.
+
+        Parameters
+        ----------
+        settings : those that differ.
+        dataset : whose defaults to take, where its papers have several.
+
+        Raises
+        ------
+        UnknownNameError
+            If the method has no such setting, or a setting that is a word says another.
+        ValueError
+            If a weight is negative, a temperature not above 0, a number no number, a share outside [0, 1], or shares
+            together exceed 1.
+        """
+        resolved: dict[str, Setting] = {**self.settings, **self.settings_on.get(dataset.partition(":")[0], {})}
+        for name, value in settings.items():
+            checks.one_of(f"setting of {self.title}", name, self.settings)
+            if name in CHOICES:
+                checks.one_of(name.replace("_", " ").replace("kl", "KL"), value, CHOICES[name])
+            elif isinstance(value, str):
+                raise ValueError(f"Setting {name} of {self.title} must be a number, not {value!r}.")
+            else:
+                low = 1.0 if name == "m" else 1e-6 if name.startswith("tau") else 0.0
+                checks.number(f"Setting {name} of {self.title}", value, low, 1.0 if name == "warmup" else math.inf)
+            resolved[name] = value
+        resolved = {name: value if isinstance(value, str) else float(value) for name, value in resolved.items()}
+        for shares in self._shares():
+            for name in shares:
+                checks.number(f"Setting {name} of {self.title}", float(resolved[name]), 0, 1)
+            if math.fsum(float(resolved[name]) for name in shares) > 1 + 1e-9:
+                raise ValueError(f"Settings {' and '.join(shares)} of {self.title} must not exceed 1 together.")
+        if self.free and not float(resolved["m"]).is_integer():
+            raise ValueError(f"Setting m of {self.title} must be a whole number, not {resolved['m']}.")
+        return resolved
+
+    def _shares(self) -> Iterator[tuple[str, ...]]:
+        """Yield the groups of settings of which 1 minus their sum is a weight, too."""
+        for term in self.minimises:
+            if term.mixing:
+                yield (term.mixing,)
+            yield from term.factors.shares
+
+
+def with_label_mixing(method: Method, source: str, **changes: Any) -> Method:
+    """Return a method's "+" form: the teacher's answers mixed with the labels (RKD eq. 5 to 7).
+
+    RKD has the same settings on all data, so the new row does, too. A row without a teacher is refused.
+
+    Parameters
+    ----------
+    method : a row with a teacher.
+    source : of the new row.
+    changes : further fields of the new row; settings are added to the row's.
+    """
+    settings = {**method.settings, "mixing": 0.7, **changes.pop("settings", {})}
+    terms = tuple(
+        replace(term, mixing="mixing") if term.target_point is not None and term.target_point.fixed else term
+        for term in method.minimises
+    )
+    return replace(
+        method, title=f"{method.title}+", source=source, minimises=terms, settings=settings, settings_on={}, **changes
+    )

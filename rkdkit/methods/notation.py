@@ -1,0 +1,150 @@
+"""How points and weights are written, and what they are once parsed.
+
+Points are written as the papers write them. ``S(x)`` is the student's logits at the natural images, ``S(x*)`` at the
+finished adversarial examples, ``S(x~)`` at the point being attacked; ``T`` is a fixed teacher, or several of them
+averaged by their weights; ``P`` is a peer trained beside the student; ``y`` is the labels. ``P(x*).detach`` is the same
+logits treated as a constant. Teachers are always constants.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rkdkit import checks
+
+Setting = float | str
+Settings = Mapping[str, Setting]
+
+TRAINED = {"S": "student", "P": "peer"}
+"""The slot of a network that a row trains, and its name everywhere else."""
+
+GUIDES = {"T": "teacher", "T_rob": "robust teacher", "T_nat": "natural teacher"}
+"""The slot of a fixed network, and what it is."""
+
+_POINT = re.compile(r"(\w+)\((x|x~|x\*\w*)\)(\.detach)?")
+_FACTOR = re.compile(r"\d+(\.\d+)?|[A-Za-z]\w*|1(-[A-Za-z]\w*)+")
+
+
+@dataclass(frozen=True)
+class Point:
+    """The logits of a network at some images: ``P(x*).detach``, parsed.
+
+    Attributes
+    ----------
+    network : its slot, a key of `TRAINED` or `GUIDES`.
+    place : the images: "x", "x~", "x*", or another name that an attack gives to what it makes, such as "x*_S".
+    constant : whether the gradient stops here.
+    """
+
+    network: str
+    place: str
+    constant: bool = False
+
+    @classmethod
+    def parse(cls, text: str, of: object) -> "Point":
+        """Return the point that a text says.
+
+        Parameters
+        ----------
+        text : such as "S(x*)" or "P(x*).detach".
+        of : what the point is part of, for messages.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such network.
+        ValueError
+            If it is no point.
+        """
+        match = _POINT.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{of}: {text!r} is no point such as 'S(x*)' or 'P(x*).detach'.")
+        return cls(checks.one_of("network of a row", match[1], [*TRAINED, *GUIDES]), match[2], match[3] is not None)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is a fixed teacher's."""
+        return self.network in GUIDES
+
+    def __str__(self) -> str:
+        return f"{self.network}({self.place}){'.detach' if self.constant else ''}"
+
+
+CERTAINTY_POINT = Point("T", "x*")
+"""Whose probability of the true class is the certainty `a` of a term."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor of a weight: a number or a setting, or what some settings leave of 1.
+
+    Attributes
+    ----------
+    first : a number, or the name of a setting.
+    subtracted : the settings taken off it: ("a1", "a2") in 1-a1-a2.
+    """
+
+    first: float | str
+    subtracted: tuple[str, ...] = ()
+
+    def value(self, settings: Settings) -> float:
+        """Return its value."""
+        first = self.first if isinstance(self.first, float) else float(settings[self.first])
+        return first - sum(float(settings[name]) for name in self.subtracted)
+
+
+@dataclass(frozen=True)
+class Product:
+    """The weight of a term, parsed.
+
+    Attributes
+    ----------
+    factors : none stand for 1.
+    """
+
+    factors: tuple[Factor, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str, of: object) -> "Product":
+        """Return the product that a text says.
+
+        Parameters
+        ----------
+        text : settings, numbers and remainders: "l2", "0.5 * own", "1-a1-a2"; "" stands for 1.
+        of : what the weight is part of, for messages.
+
+        Raises
+        ------
+        ValueError
+            If a factor is none of these.
+        """
+        factors = []
+        for factor in split_factors(text):
+            if not _FACTOR.fullmatch(factor):
+                raise ValueError(f"{of}: {factor!r} is no number, setting or remainder 1-a-b.")
+            first, *subtracted = factor.split("-")
+            factors.append(Factor(float(first) if first[0].isdigit() else first, tuple(subtracted)))
+        return cls(tuple(factors))
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """The settings it is made of."""
+        firsts = (factor.first for factor in self.factors)
+        return frozenset(name for name in firsts if isinstance(name, str)).union(*self.shares)
+
+    @property
+    def shares(self) -> tuple[tuple[str, ...], ...]:
+        """The groups of settings of which 1 minus their sum is a factor."""
+        return tuple(factor.subtracted for factor in self.factors if factor.subtracted)
+
+    def value(self, settings: Settings) -> float:
+        """Return its value."""
+        value = 1.0
+        for factor in self.factors:
+            value *= factor.value(settings)
+        return value
+
+
+def split_factors(weight: str) -> list[str]:
+    """Return the factors of a weight as they are written, without spaces."""
+    return [factor.replace(" ", "") for factor in weight.split("*")] if weight else []
