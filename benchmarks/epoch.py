@@ -4,20 +4,25 @@ python benchmarks/epoch.py --method PGD-AT --network resnet18/4 --n 2560
 """
 
 import copy
+import dataclasses
 import functools
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torchvision
-from measuring import alternately, arguments, dataset, device, table
+import typer
+from measuring import BatchSize, Compile, Network, Precision, Repetitions, alternately, dataset, device, table
 from straightforward import Step
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rkdkit import data, models, runs, runtime
+from rkdkit import data, executors, models, runs, runtime
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
+from rkdkit.tasks import Context
+from rkdkit.trainings import Run
 
 
 class Images(Dataset):
@@ -36,54 +41,66 @@ class Images(Dataset):
         return self.augment(self.pixels[i].float() / 255), self.labels[i]
 
 
+class OnNoise(executors.Here):
+    """Trains runs on random images, whatever dataset they name."""
+
+    def __init__(self, store: Store, images: data.Dataset) -> None:
+        super().__init__(store)
+        self.images = images
+
+    @property
+    def context(self) -> Context:
+        """The usual one, with the random images in it."""
+        return dataclasses.replace(super().context, load=lambda _: self.images)
+
+
 def plain(step: Step, loader: DataLoader) -> None:
     """Train an epoch as one would write it down."""
     for x, y in loader:
         step(x.to(device()), y.to(device()))
 
 
-def main() -> None:
-    """Measure and print."""
-    given = arguments(
-        __doc__,
-        method=("PGD-AT", "whose epoch", "PGD-AT", "TRADES", "PeerAiD"),
-        network=("resnet18/4", "any of the kit's"),
-        precision=("float32", "of the kit's epoch; bfloat16 adds a plain one", "float32", "bfloat16"),
-        compile=("off", "whether the kit's networks are compiled", "off", "on"),
-        n=(1280, "random images of CIFAR's size"),
-        batch_size=(128, "images of them a step"),
-        workers=(0, "processes of the DataLoader"),
-        repetitions=(3, "rounds that count, after one that does not"),
-    )
-    train = dataset(given.n)
-    networks = [models.build(given.network, 10, [0.5] * 3, [0.25] * 3, seed=seed).to(device()) for seed in (0, 1)]
-    loader = DataLoader(Images(train.train), given.batch_size, shuffle=True, drop_last=True, num_workers=given.workers)
-    runtime.use(runtime.Settings(given.compile))
-    data.load = lambda *_: train  # the store's runs are of named datasets
-    seeds = iter(range(given.repetitions + 1))
+def main(
+    method: Annotated[Literal["PGD-AT", "TRADES", "PeerAiD"], typer.Option(help="Whose epoch.")] = "PGD-AT",
+    network: Network = "resnet18/4",
+    precision: Annotated[Precision, typer.Option(help="Of the kit's epoch; bfloat16 adds a plain one.")] = "float32",
+    compile: Annotated[Compile, typer.Option(help="Whether the kit's networks are compiled.")] = "off",
+    n: Annotated[int, typer.Option(help="Random images of CIFAR's size.")] = 1280,
+    batch_size: BatchSize = 128,
+    workers: Annotated[int, typer.Option(help="Processes of the DataLoader.")] = 0,
+    repetitions: Repetitions = 3,
+) -> None:
+    """Measure an epoch as `runs.ensure` trains it, bookkeeping included, against DataLoader and a plain step."""
+    train = dataset(n)
+    networks = [models.build(network, 10, [0.5] * 3, [0.25] * 3, seed=seed).to(device()) for seed in (0, 1)]
+    loader = DataLoader(Images(train.train), batch_size, shuffle=True, drop_last=True, num_workers=workers)
+    seeds = iter(range(repetitions + 1))
     spec = {
-        **{"method": given.method, "dataset": "cifar10", "student": given.network, "augmentation": "crop-flip"},
-        **{"batch_size": given.batch_size, "precision": given.precision},
-        "peer": given.network if given.method == "PeerAiD" else "",
+        **{"method": method, "dataset": "cifar10", "student": network, "augmentation": "crop-flip"},
+        **{"batch_size": batch_size, "precision": precision},
+        "peer": network if method == "PeerAiD" else "",
     }
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        done: list[runs.Run] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        runtime.using(runtime.Settings(compile)),
+        executors.using(OnNoise(Store(Path(folder)), train)),
+    ):
+        done: list[Run] = []
         candidates = {
             **{
-                f"plain, {precision}": functools.partial(
-                    plain, Step(given.method, *copy.deepcopy(networks), bfloat16=precision == "bfloat16"), loader
+                f"plain, {bits}": functools.partial(
+                    plain, Step(method, *copy.deepcopy(networks), bfloat16=bits == "bfloat16"), loader
                 )
-                for precision in dict.fromkeys(["float32", given.precision])
+                for bits in dict.fromkeys(["float32", precision])
             },
-            f"kit, {given.precision}": lambda: done.append(runs.ensure(RunSpec(**spec, seed=next(seeds)), store)),
+            f"kit, {precision}": lambda: done.append(runs.ensure(RunSpec(**spec, seed=next(seeds)))),
         }
-        taken = alternately(candidates, given.repetitions)
+        taken = alternately(candidates, repetitions)
     rows = [[name, spent, taken["plain, float32"] / spent] for name, spent in taken.items()]
-    table([f"an epoch of {given.n} images", "s", "times faster"], rows)
+    table([f"an epoch of {n} images", "s", "times faster"], rows)
     within = statistics.median(run.training_seconds for run in done[1:])
     print(f"The kit's epoch itself took {within:.3g} s of it; the rest is start, snapshot and record.")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

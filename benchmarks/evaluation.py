@@ -6,19 +6,32 @@ The network is a profile's PGD-AT student, whose run is kept in the store as any
 was not done before.
 """
 
-import argparse
 import copy
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import foolbox
 import pyautoattack
 import torch
-from measuring import alternately, arguments, device, matrix_products, rate, table
+import typer
+from measuring import (
+    Compile,
+    Epochs,
+    Profile,
+    Repetitions,
+    alternately,
+    device,
+    matrix_products,
+    rate,
+    setup,
+    table,
+)
 from torch import Tensor
 
-from rkdkit import attacks, autoattack, data, evaluation, models, profiles, runs, runtime
+from rkdkit import attacks, autoattack, data, evaluation, models, runs, runtime
+from rkdkit.setup import Setup
 
 PRODUCTS = "matrix products"
 """The machine's ceiling."""
@@ -41,23 +54,24 @@ def by_pyautoattack(network: models.Classifier, x: Tensor, y: Tensor, eps: float
 
 def by_kit(network: models.Classifier, x: Tensor, y: Tensor, attack: attacks.Attack, compiled: str) -> Tensor:
     """Return which images withstand an attack of the kit's, (N,) bool."""
-    runtime.use(runtime.Settings(compiled))
-    return evaluation.correct_predictions([network], x, y, attack)[0]
+    with runtime.using(runtime.Settings(compiled)):
+        return evaluation.correct_predictions([network], x, y, attack)[0]
 
 
-def measured(given: argparse.Namespace) -> Iterator[list[object]]:
+def measured(
+    scale: Setup, n_pgd: int, n_autoattack: int, compiled: Sequence[str], repetitions: int
+) -> Iterator[list[object]]:
     """Yield a row for the package and for each way of the kit's, attack by attack."""
-    setup = profiles.setup({"profile": given.profile, "epochs": given.epochs or None}, trains=["PGD-AT"])
-    [spec] = setup.specs("PGD-AT")
-    dataset, eps = setup.dataset, spec.eps
+    [spec] = scale.specs("PGD-AT")
+    dataset, eps = scale.dataset, spec.eps
     own = runs.ensure(spec).snapshot().load(device())
     # the packages get the network in the usual memory format
     network = copy.deepcopy(own).to(memory_format=torch.contiguous_format)
     x, y = data.to_float(dataset.test.images).to(device()), dataset.test.labels.to(device())
     for n, theirs, attack, warm_up in (
-        (given.n, by_foolbox, attacks.PGD(eps, eps / 4, 20, "none"), 1),
+        (n_pgd, by_foolbox, attacks.PGD(eps, eps / 4, 20, "none"), 1),
         # long enough to need no warming up; what is compiled is compiled within its time
-        (given.n_autoattack, by_pyautoattack, autoattack.AutoAttack(eps), 0),
+        (n_autoattack, by_pyautoattack, autoattack.AutoAttack(eps), 0),
     ):
         if n == 0:
             continue
@@ -67,11 +81,11 @@ def measured(given: argparse.Namespace) -> Iterator[list[object]]:
             verdicts[name] = work().cpu()
 
         works = {theirs.__name__.removeprefix("by_"): functools.partial(theirs, network, x[:n], y[:n], eps)}
-        for mode in given.compile:
+        for mode in compiled:
             name = "kit, compiled" if mode == "on" else "kit"
             works[name] = functools.partial(by_kit, own, x[:n], y[:n], attack, mode)
         candidates = {name: functools.partial(judge, name, work) for name, work in works.items()}
-        taken = alternately({**candidates, PRODUCTS: matrix_products(torch.float32)}, given.repetitions, warm_up)
+        taken = alternately({**candidates, PRODUCTS: matrix_products(torch.float32)}, repetitions, warm_up)
         first = next(iter(works))
         for name in works:
             same = (verdicts[name] == verdicts[first]).float().mean().item()
@@ -80,21 +94,19 @@ def measured(given: argparse.Namespace) -> Iterator[list[object]]:
         yield [str(attack), "", "", f"{PRODUCTS}: {rate(taken[PRODUCTS]) / 1e9:.0f} GFLOP/s", taken[PRODUCTS], "", ""]
 
 
-def main() -> None:
-    """Measure and print."""
-    given = arguments(
-        __doc__,
-        profile=("quick", "whose PGD-AT student is attacked", *profiles.PROFILES),
-        epochs=(0, "of its training; 0: the profile's"),
-        n=(256, "test images for PGD-20; 0: leave it out"),
-        n_autoattack=(100, "test images for AutoAttack; 0: leave it out"),
-        compile=(["off"], "whether the kit's network is compiled", "off", "on"),
-        repetitions=(3, "rounds that count; of PGD-20 after one that does not"),
-    )
+def main(
+    profile: Profile = "quick",
+    epochs: Epochs = None,
+    n: Annotated[int, typer.Option(help="Test images for PGD-20; 0: leave it out.")] = 256,
+    n_autoattack: Annotated[int, typer.Option(help="Test images for AutoAttack; 0: leave it out.")] = 100,
+    compile: Annotated[list[Compile], typer.Option(help="Whether the kit's network is compiled.")] = ("off",),
+    repetitions: Repetitions = 3,
+) -> None:
+    """Measure PGD-20 and AutoAttack: the kit against foolbox and pyautoattack, on a profile's PGD-AT student."""
     warnings.filterwarnings("ignore")
     header = ["attack", "images", "withstand", "by", "s", "times faster", "% same verdicts"]
-    table(header, measured(given))
+    table(header, measured(setup(profile, ["PGD-AT"], epochs=epochs), n, n_autoattack, compile, repetitions))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,6 +1,5 @@
-"""What the benchmarks share: measuring alternately, the machine's ceiling, peak memory, tables, images."""
+"""What the benchmarks share: options, measuring alternately, the machine's ceiling, peak memory, tables, images."""
 
-import argparse
 import ctypes
 import gc
 import itertools
@@ -10,13 +9,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import torch
+import typer
 
 from rkdkit import data
 from rkdkit.determinism import exact_arithmetic
+from rkdkit.setup import Exhibit, Setup, prepare
 
 SIZE = 8192 if torch.cuda.is_available() else 2048
 """Rows and columns of the ceiling's matrices: smaller ones leave most of a GPU idle."""
@@ -27,31 +29,19 @@ NARROWEST = 10
 Key = TypeVar("Key", bound=Hashable)
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
+Repetitions = Annotated[int, typer.Option(help="Rounds that count, after one that does not.")]
+Network = Annotated[str, typer.Option(help="Any of the kit's: resnet18, wrn-34-10, with /2 to /16 behind it.")]
+BatchSize = Annotated[int, typer.Option(help="Images a step.")]
+Profile = Annotated[Literal["smoke", "quick", "small", "paper"], typer.Option(help="The scale.")]
+Epochs = Annotated[int | None, typer.Option(help="Of a training; none: the profile's.")]
+Precision = StrEnum("Precision", {name: name for name in ("float32", "bfloat16")})
+Compile = StrEnum("Compile", {name: name for name in ("off", "on")})
+Method = StrEnum("Method", {name: name for name in ("PGD-AT", "TRADES", "ARD", "PeerAiD")})
 
 
-def arguments(description: str, **options: tuple[object, str, *tuple[str, ...]]) -> argparse.Namespace:
-    """Read the command line.
-
-    Parameters
-    ----------
-    description : what the benchmark does.
-    options : of each its default, what it means, and the values it may have; it takes several where the default is a
-        list, whose elements say of which type.
-    """
-    parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
-    for name, (default, meaning, *values) in options.items():
-        several = isinstance(default, list)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=type(default[0] if several else default),  # type: ignore[index]
-            default=default,
-            nargs="+" if several else None,
-            choices=values or None,
-            help=meaning,
-        )
-    return parser.parse_args()
+def setup(profile: str, trains: Sequence[str], **parameters: object) -> Setup:
+    """Return a profile's scale for methods that a benchmark trains; `parameters` as `setup.prepare` takes them."""
+    return prepare("benchmark", Exhibit(paper="none", trains=tuple(trains)), profile, **parameters)  # type: ignore[arg-type]
 
 
 def device() -> torch.device:

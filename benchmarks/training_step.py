@@ -6,12 +6,27 @@ The plain step is measured in float32 and, where the kit's bfloat16 is asked for
 "Times faster" is over the plain step in float32.
 """
 
-import argparse
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
 
 import torch
-from measuring import alternately, arguments, dataset, device, images, matrix_products, peak_memory, rate, table
+import typer
+from measuring import (
+    BatchSize,
+    Compile,
+    Method,
+    Precision,
+    Repetitions,
+    alternately,
+    dataset,
+    device,
+    images,
+    matrix_products,
+    peak_memory,
+    rate,
+    table,
+)
 from straightforward import STEPS, Step
 
 from rkdkit import data, models, runtime
@@ -32,7 +47,6 @@ def network(name: str, seed: int = 0) -> models.Classifier:
 
 def kit(method: str, name: str, batch_size: int, precision: str, compiled: str) -> Training:
     """Return a training whose epochs have `TOGETHER` steps."""
-    runtime.use(runtime.Settings(compiled))
     spec = RunSpec(
         method=method,
         dataset="cifar10",
@@ -45,7 +59,8 @@ def kit(method: str, name: str, batch_size: int, precision: str, compiled: str) 
         epochs=1000,
     )
     teachers = [network(name, seed=1).on(device())] if method == "ARD" else []
-    return Training(spec, dataset(TOGETHER * batch_size), device(), teachers)
+    with runtime.using(runtime.Settings(compiled)):
+        return Training(spec, dataset(TOGETHER * batch_size), device(), teachers)
 
 
 def work(method: str, name: str, batch_size: int) -> float:
@@ -53,22 +68,29 @@ def work(method: str, name: str, batch_size: int) -> float:
     return 2 * models.cost(network(name), (3, 32, 32)).multiply_adds * batch_size * (2 * STEPS + WORK[method])
 
 
-def measured(given: argparse.Namespace) -> Iterator[list[object]]:
+def measured(
+    methods: Sequence[str],
+    networks: Sequence[str],
+    precisions: Sequence[str],
+    compiled: Sequence[str],
+    batch_size: int,
+    repetitions: int,
+) -> Iterator[list[object]]:
     """Yield a row a step, those of one network and method measured in turn."""
-    batch = images(given.batch_size)
+    batch = images(batch_size)
     x, y = data.to_float(batch.images.to(device())), batch.labels.to(device())
-    for name, method in itertools.product(given.networks, given.methods):
+    for name, method in itertools.product(networks, methods):
         candidates: dict[tuple[str, str, str], Callable[[], object]] = {}
-        for precision in dict.fromkeys(["float32", *given.precisions]):
+        for precision in dict.fromkeys(["float32", *precisions]):
             step = Step(method, network(name), network(name, seed=1), bfloat16=precision == "bfloat16")
             candidates["plain", precision, ""] = lambda step=step: [step(x, y) for _ in range(TOGETHER)]
-        for precision in given.precisions:
+        for precision in precisions:
             candidates["matrix products", precision, ""] = matrix_products(getattr(torch, precision))
-            for compiled in given.compile:
-                key = ("kit", precision, "compiled" if compiled == "on" else "")
-                candidates[key] = kit(method, name, given.batch_size, precision, compiled).run_epoch
-        taken = alternately(candidates, given.repetitions)
-        usual, flops = taken["plain", "float32", ""], TOGETHER * work(method, name, given.batch_size)
+            for mode in compiled:
+                key = ("kit", precision, "compiled" if mode == "on" else "")
+                candidates[key] = kit(method, name, batch_size, precision, mode).run_epoch
+        taken = alternately(candidates, repetitions)
+        usual, flops = taken["plain", "float32", ""], TOGETHER * work(method, name, batch_size)
         for key, spent in taken.items():
             if key[0] == "matrix products":
                 continue
@@ -77,17 +99,17 @@ def measured(given: argparse.Namespace) -> Iterator[list[object]]:
             yield [name, method, *key, spent / TOGETHER, usual / spent, share, "" if memory is None else memory]
 
 
-def main() -> None:
-    """Measure and print."""
-    given = arguments(
-        __doc__,
-        methods=(list(WORK), "whose steps", *WORK),
-        networks=(["resnet18/4"], "any of the kit's: resnet18, wrn-34-10, with /2 to /16 behind them"),
-        precisions=(["float32", "bfloat16"], "of the kit's step; bfloat16 adds a plain one", "float32", "bfloat16"),
-        compile=(["off"], "whether the kit's networks are compiled", "off", "on"),
-        batch_size=(128, "random images of CIFAR's size"),
-        repetitions=(3, "rounds that count, after one that does not"),
-    )
+def main(
+    methods: Annotated[list[Method], typer.Option(help="Whose steps; repeatable.")] = list(WORK),  # noqa: B006
+    networks: Annotated[list[str], typer.Option(help="Any of the kit's; repeatable.")] = ("resnet18/4",),
+    precisions: Annotated[
+        list[Precision], typer.Option(help="Of the kit's step; bfloat16 adds a plain one; repeatable.")
+    ] = ("float32", "bfloat16"),
+    compile: Annotated[list[Compile], typer.Option(help="Whether the kit's networks are compiled.")] = ("off",),
+    batch_size: BatchSize = 128,
+    repetitions: Repetitions = 3,
+) -> None:
+    """Measure one training step of the kit against the same step in plain PyTorch, and the machine's ceiling."""
     header = [
         "network",
         "method",
@@ -99,8 +121,8 @@ def main() -> None:
         "share of ceiling",
         "peak MiB beyond what is held",
     ]
-    table(header, measured(given))
+    table(header, measured(methods, networks, precisions, compile, batch_size, repetitions))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

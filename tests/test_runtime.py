@@ -8,8 +8,7 @@ from conftest import tiny_spec
 from torch import nn
 from torch._dynamo.utils import counters
 
-from rkdkit import attacks, evaluation, models, runs, runtime
-from rkdkit.store import Store
+from rkdkit import attacks, evaluation, models, runs, runtime, trainings
 from rkdkit.training import Training
 
 CPU = torch.device("cpu")
@@ -21,8 +20,6 @@ needs_a_compiler = pytest.mark.skipif(bool(runtime._lacking("cpu")), reason=runt
 def _settings_of_one_test(monkeypatch):
     monkeypatch.delenv("RKDKIT_COMPILE", raising=False)
     monkeypatch.delenv("RKDKIT_EVALUATION_BATCH", raising=False)
-    yield
-    runtime.use(None)
 
 
 def batch(n, seed=0, shape=(1, 8, 8)):
@@ -48,9 +45,8 @@ def test_settings_come_from_the_environment_unless_they_are_set(monkeypatch):
     monkeypatch.setenv("RKDKIT_COMPILE", "off")
     monkeypatch.setenv("RKDKIT_EVALUATION_BATCH", "512")
     assert runtime.current() == runtime.Settings("off", 512)
-    runtime.use(runtime.Settings("on"))
-    assert runtime.current() == runtime.Settings("on", None)
-    runtime.use(None)
+    with runtime.using(runtime.Settings("on")):
+        assert runtime.current() == runtime.Settings("on", None)
     assert runtime.current() == runtime.Settings("off", 512)
 
 
@@ -91,7 +87,7 @@ def test_auto_compiles_large_networks_that_have_much_to_do(monkeypatch, name, sh
     assert runtime.compiles(CPU, [network], shape, passes) is expected
     assert not runtime.compiles(torch.device("meta"), [network], shape, passes)
     assert not runtime.compiles(CPU, [nn.Linear(2, 2)], shape, passes), "a network from elsewhere"
-    runtime.use(runtime.Settings("off"))
+    monkeypatch.setenv("RKDKIT_COMPILE", "off")
     assert not runtime.compiles(CPU, [network], shape, passes)
 
 
@@ -105,7 +101,7 @@ def test_auto_compiles_no_small_network_beside_a_large_one(monkeypatch):
 @needs_a_compiler
 def test_a_gpu_that_triton_does_not_work_on_is_not_compiled_for(monkeypatch):
     monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
-    runtime.use(runtime.Settings("on"))
+    monkeypatch.setenv("RKDKIT_COMPILE", "on")
     network = models.build("resnet18/16", 10, [0.5], [0.5])
     assert runtime.compiles(CPU, [network], (1, 8, 8), 1)
     with pytest.raises(RuntimeError, match=r"Triton does not work on this GPU.*RKDKIT_COMPILE"):
@@ -117,7 +113,7 @@ def test_without_a_compiler_auto_does_not_compile_and_on_says_what_to_install(mo
     network = models.build("resnet18/16", 10, [0.5] * 3, [0.5] * 3)
     monkeypatch.setattr(runtime, "LEAST_NETWORK", 0)
     assert not runtime.compiles(CPU, [network], (3, 32, 32), 1e12)
-    runtime.use(runtime.Settings("on"))
+    monkeypatch.setenv("RKDKIT_COMPILE", "on")
     with pytest.raises(RuntimeError, match=r"no C\+\+ compiler no-such-compiler: install it.*RKDKIT_COMPILE"):
         runtime.compiles(CPU, [network], (3, 32, 32), 1)
 
@@ -188,11 +184,11 @@ def test_a_norm_in_train_mode_or_without_running_statistics_is_not_folded():
 
 @needs_a_compiler
 @pytest.mark.usefixtures("one_block")
-def test_a_compiled_training_does_what_a_plain_one_does(digits):
+def test_a_compiled_training_does_what_a_plain_one_does(monkeypatch, digits):
     spec = tiny_spec("PeerAiD", n_train=64, epochs=1)
     plain = Training(spec, digits, CPU)
     expected = plain.run_epoch().loss
-    runtime.use(runtime.Settings("on"))
+    monkeypatch.setenv("RKDKIT_COMPILE", "on")
     compiled = Training(spec, digits, CPU)
     assert (plain.compiled, compiled.compiled) == (False, True)
     assert compiled.run_epoch().loss == pytest.approx(expected, rel=1e-4)
@@ -207,7 +203,7 @@ def test_a_compiled_training_compiles_nothing_anew_from_step_to_step(digits, mon
     compiled = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda network, **_: compiled(network, backend="eager", dynamic=False))
     monkeypatch.setattr(runtime, "_lacking", lambda _: "")
-    runtime.use(runtime.Settings("on"))
+    monkeypatch.setenv("RKDKIT_COMPILE", "on")
     torch.compiler.reset()
     loop = Training(tiny_spec("PeerAiD", n_train=192, precision="bfloat16"), digits, CPU)
     graphs, before = [], counters["stats"]["unique_graphs"]
@@ -220,12 +216,13 @@ def test_a_compiled_training_compiles_nothing_anew_from_step_to_step(digits, mon
 
 @needs_a_compiler
 @pytest.mark.usefixtures("one_block")
-def test_a_compiled_run_resumes_to_the_same_bits_and_says_that_it_was_compiled(tmp_path):
-    runtime.use(runtime.Settings("on"))
+def test_a_compiled_run_resumes_to_the_same_bits_and_says_that_it_was_compiled(monkeypatch, tmp_path):
+    monkeypatch.setenv("RKDKIT_COMPILE", "on")
     spec = tiny_spec("PGD-AT", n_train=64, augmentation="crop-flip")
-    whole = runs.ensure(spec, Store(tmp_path / "whole"))
-    interrupted = Store(tmp_path / "interrupted")
-    kept, keep = [], runs._keep
+    monkeypatch.setenv("RKDKIT_STORE", str(tmp_path / "whole"))
+    whole = runs.ensure(spec).snapshot().digest()
+    monkeypatch.setenv("RKDKIT_STORE", str(tmp_path / "interrupted"))
+    kept, keep = [], trainings._keep
 
     def stop_after_an_epoch(*arguments):
         keep(*arguments)
@@ -233,12 +230,12 @@ def test_a_compiled_run_resumes_to_the_same_bits_and_says_that_it_was_compiled(t
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_keep", stop_after_an_epoch)
+        patch.setattr(trainings, "_keep", stop_after_an_epoch)
         with pytest.raises(KeyboardInterrupt):
-            runs.ensure(spec, interrupted)
-    resumed = runs.ensure(spec, interrupted)
+            runs.ensure(spec)
+    resumed = runs.ensure(spec)
     assert len(kept) == 1
-    assert resumed.snapshot().digest == whole.snapshot().digest
+    assert resumed.snapshot().digest() == whole
     assert [e["compiled"] for e in resumed.record["environments"]] == [True]
 
 
@@ -253,10 +250,10 @@ def test_a_compiled_run_resumes_to_the_same_bits_and_says_that_it_was_compiled(t
     ],
     ids=str,
 )
-def test_evaluation_compiled_in_batches_of_one_size_gives_the_same_answers(attack):
+def test_evaluation_compiled_in_batches_of_one_size_gives_the_same_answers(monkeypatch, attack):
     network, (x, y) = lived_in("resnet18/16").eval(), batch(21)
     plain = evaluation.logits([network], x, y, attack, batch_size=8)
-    runtime.use(runtime.Settings("on"))
+    monkeypatch.setenv("RKDKIT_COMPILE", "on")
     compiled = evaluation.logits([network], x, y, attack, batch_size=8)
     assert torch.allclose(plain, compiled, atol=1e-4)
     examples = torch.cat([adversarial for adversarial, _ in evaluation.perturbed(network, x, y, attack, batch_size=8)])
@@ -280,11 +277,11 @@ def test_a_batch_is_filled_up_to_one_size_or_not_compiled(monkeypatch, n):
 
 
 @pytest.mark.parametrize("restarts", [1, 2])
-def test_the_size_of_evaluations_batches_changes_no_noise(restarts):
+def test_the_size_of_evaluations_batches_changes_no_noise(monkeypatch, restarts):
     network, (x, y) = lived_in("resnet18/16").eval(), batch(40)
     attack = attacks.PGD(0.3, 0.1, 1, restarts=restarts)
     usual = evaluation.logits([network], x, y, attack)
-    runtime.use(runtime.Settings(evaluation_batch_size=16))
+    monkeypatch.setenv("RKDKIT_EVALUATION_BATCH", "16")
     sizes = [len(labels) for _, labels in evaluation.perturbed(network, x, y, attack)]
     assert sizes == ([16, 16, 8] if restarts == 1 else [40])
     assert torch.allclose(evaluation.logits([network], x, y, attack), usual, atol=1e-4)
