@@ -433,6 +433,25 @@ def test_the_work_of_a_step_is_what_was_counted_by_hand(method):
     assert line.work == epochs * steps * batch * 2 * A_STEP[method]
 
 
+@pytest.mark.usefixtures("store", "one_block")
+def test_the_work_of_measuring_is_what_was_counted_by_hand():
+    run, images = Run(tiny_spec("PeerAiD"), None), Images("digits", n=40)
+    student, peer, places = run.snapshot(), run.snapshot("peer"), tuple((offset,) for offset in (-1.0, 0.0, 1.0))
+    asked = asked_of(
+        CorrectPredictions(images=images, judges=(student, peer), attack=attacks.PGD(0.1, 0.05, 5)),
+        CorrectPredictions(images=images, judges=(student,)),
+        LossesAround(
+            images=images.first(8), snapshot=student, draws=(0,), places=places, attack=attacks.PGD(0.1, 0.05, 2)
+        ),
+    )
+    lines = planned(asked).measurements
+    assert [(line.name.partition(" on ")[0], line.amount, line.work) for line in lines] == [
+        ("PGD-5", "1 x 40 images", 40 * 2 * (5 * (FORWARD + TO_THE_IMAGE) + 2 * FORWARD)),
+        ("natural images", "1 x 40 images", 40 * 2 * FORWARD),
+        ("PGD-2", "3 x 8 images", 3 * 8 * 2 * (2 * (FORWARD + TO_THE_IMAGE) + FORWARD)),
+    ]
+
+
 class Clock:
     """A clock that stands still but for passes: a second an image forward, and two backward."""
 
