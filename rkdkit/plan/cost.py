@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
 
 from rkdkit import attacks, autoattack, data, evaluation, models
 from rkdkit.measurements import Measure
@@ -143,10 +144,13 @@ class Costs:
     Parameters
     ----------
     load : a dataset's name -> the dataset; shapes and classes alone count.
+    clock : tells the time in seconds.
     """
 
-    def __init__(self, load: Callable[[str], data.Dataset] = data.load) -> None:
-        self.load = load
+    def __init__(
+        self, load: Callable[[str], data.Dataset] = data.load, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.load, self.clock = load, clock
 
     def fresh(self, architecture: str, dataset: str) -> models.Classifier:
         """Return a network with fresh weights for a dataset's images and classes."""
@@ -218,20 +222,16 @@ class Costs:
 
     def count_step(self, kind: RunSpec) -> Step:
         """Return work and memory of a step, from one that is taken without computing anything."""
-        # a third of what the kit takes to import
         from torch._subclasses.fake_tensor import FakeTensorMode
-        from torch.utils.flop_counter import FlopCounterMode
 
-        dataset = self._noise(kind.dataset, _images_of(kind))
+        dataset = self.noise(kind.dataset, images_of(kind))
         assert dataset.channel_statistics  # looked at before anything is fake
-        memory, counter = Memory(), FlopCounterMode(display=False)
-        counter.mod_tracker = _NoModules()  # type: ignore[assignment]
-        with FakeTensorMode(allow_non_fake_inputs=True), counter, memory:
+        with FakeTensorMode(allow_non_fake_inputs=True), Work() as work, Memory() as memory:
             # a fake tensor cannot be moved, and need not be
             networks: Mapping[str, nn.Module] = fresh_networks(kind, dataset)
             teachers = [self.fresh(teacher.module, kind.dataset) for teacher in kind.teachers]
             take_steps(kind, dataset, torch.device("cpu"), networks, teachers, lambda: True)
-        return Step(counter.get_total_flops(), memory.peak)
+        return Step(work.get_total_flops(), memory.peak)
 
     def time_step(self, kind: RunSpec, device: torch.device) -> Step:
         """Return work, memory and time of a step, from steps that are taken on noise for `SECONDS`.
@@ -249,12 +249,12 @@ class Costs:
 
         def enough() -> bool:
             _wait(device)
-            moments.append(time.perf_counter())
+            moments.append(self.clock())
             return len(moments) > 1 and moments[-1] - moments[0] > SECONDS
 
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        dataset = self._noise(fewer.dataset, _images_of(fewer))
+        dataset = self.noise(fewer.dataset, images_of(fewer))
         networks = {role: network.on(device) for role, network in fresh_networks(fewer, dataset).items()}
         teachers = [self.fresh(teacher.module, fewer.dataset).on(device) for teacher in fewer.teachers]
         take_steps(fewer, dataset, device, networks, teachers, enough)
@@ -277,27 +277,42 @@ class Costs:
         if device.type != "cuda":
             affordable = int(LARGEST / ((1 + 2 * steps) * self.forward(architecture, dataset)))
             n = max(min(n, affordable), min(n, FEWEST))
-        noise = self._noise(dataset, n).train
+        noise = self.noise(dataset, n).train
         network = self.fresh(architecture, dataset).on(device).eval()
 
         def seconds(attack: attacks.Attack | None) -> float:
-            moments = [time.perf_counter()]
+            moments = [self.clock()]
             while len(moments) < 3 or moments[-1] - moments[1] < SECONDS / 2:
                 evaluation.correct_predictions([network], noise.images, noise.labels, attack)
                 _wait(device)
-                moments.append(time.perf_counter())
+                moments.append(self.clock())
             return statistics.median(b - a for a, b in itertools.pairwise(moments[1:])) / n
 
         forward = seconds(None)
         return forward, max(seconds(attacks.PGD(0.1, 0.02, steps)) - forward, forward) / steps
 
-    def _noise(self, name: str, n: int) -> data.Dataset:
+    def noise(self, name: str, n: int) -> data.Dataset:
         """Return random images of a dataset's shape and classes."""
         like = self.load(name)
         draw = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (n, *like.train.images.shape[1:]), dtype=torch.uint8, generator=draw)
         split = data.Split(images, torch.arange(n) % len(like.classes))
         return data.Dataset(name, split, split, like.classes, "noise")
+
+
+class Work(FlopCounterMode):
+    """Counts the FLOP of convolutions and linear layers, whatever module they are in."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        # hooks that tell the modules apart fail where an attack asks for the gradient of a network's very input
+        self.mod_tracker = _NoModules()  # type: ignore[assignment]
+
+
+class _NoModules(contextlib.nullcontext[None]):
+    """What :class:`Work` looks up where it is."""
+
+    parents = frozenset({"Global"})
 
 
 class Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -335,15 +350,6 @@ class Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now -= size
 
 
-class _NoModules(contextlib.nullcontext[None]):
-    """Stands for `FlopCounterMode.mod_tracker`, which says in which module a FLOP is, and does not bear attacks.
-
-    Its hooks on a network's input fail where that is a leaf of `torch.autograd.grad`, as adversarial examples are.
-    """
-
-    parents = frozenset({"Global"})
-
-
 class _EnoughError(Exception):
     pass
 
@@ -375,7 +381,7 @@ def take_steps(
         loop.run_epoch(after_step)
 
 
-def _images_of(kind: RunSpec) -> int:
+def images_of(kind: RunSpec) -> int:
     """Return how many images an epoch of some batches has."""
     return kind.batch_size * max(2, min(64, 2**16 // kind.batch_size))
 

@@ -1,6 +1,7 @@
 """From what was asked for to a plan: each kind of step counted and timed once, a line for each training."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from rkdkit import data, executors, runtime
 from rkdkit.plan.ask import Planner
@@ -12,7 +13,13 @@ from rkdkit.provenance import environment
 from rkdkit.spec import RunSpec
 
 
-def count(planner: Planner, notes: Sequence[str] = (), *, calibrated: bool = True) -> Plan:
+def count(
+    planner: Planner,
+    notes: Sequence[str] = (),
+    *,
+    calibrated: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Plan:
     """Count what was asked for, and time a step of each kind on this machine.
 
     Parameters
@@ -20,8 +27,9 @@ def count(planner: Planner, notes: Sequence[str] = (), *, calibrated: bool = Tru
     planner : what one or several notebooks asked for.
     notes : for the plan, as :func:`ask.ask` returns them.
     calibrated : whether to time anything; without, there is work and memory alone.
+    clock : tells the time in seconds.
     """
-    device, costs = planner.context.device, Costs(planner.context.load)
+    device, costs = planner.context.device, Costs(planner.context.load, clock)
     with executors.using(planner):
         examples = [each for task in planner.measurements for each in examples_of(task)]
     specs = {task.spec: finished for task, finished in planner.trainings.items()}
