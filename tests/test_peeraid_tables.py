@@ -316,3 +316,20 @@ def test_tables_4_and_5s_claims_compare_with_all_that_were_trained():
     checked = tab4.check_claims(made_up({**behind, **ahead}), two)
     assert [claim.verdict for claim in checked] == [claims.HOLDS, claims.FAILS, claims.FAILS, claims.FAILS]
     assert checked[2].text.endswith("compared with RSLAD.")
+
+
+@pytest.mark.usefixtures("nothing")
+@pytest.mark.parametrize(
+    ("name", "datasets", "n_test"),
+    [
+        ("tab3_weight_averaging", ("digits", "digits", "cifar10", "tiny_imagenet"), (128, None, 1000, None)),
+        ("tab5_transfer_attacks", ("digits", "digits", "cifar10", "cifar100"), (128, None, 1000, None)),
+        ("tab6_gradient_obfuscation", ("digits", "digits", "cifar10", "cifar10"), (16, 256, 800, None)),
+    ],
+)
+def test_the_data_of_each_table_at_each_profile(name, datasets, n_test):
+    scales = [exhibits.setup(name, profile).profile for profile in ("smoke", "quick", "small", "paper")]
+    assert tuple(scale.dataset for scale in scales) == datasets
+    assert tuple(scale.n_test for scale in scales) == n_test
+    robust = "PGD-AT" if name == "tab6_gradient_obfuscation" else "TRADES"
+    assert {scale.teacher_method for scale in scales} == {robust}
