@@ -83,7 +83,7 @@ def in_full(name: str, papers: Mapping[str, str]) -> str:
     """
     short = [full for full in papers if full.partition("_")[0] == name]
     wanted = _numbered(name)
-    if not short and len(wanted) == 1:
+    if not short and wanted:
         short = [full for full, paper in papers.items() if wanted <= _numbered(paper)]
     return short[0] if len(short) == 1 else name
 

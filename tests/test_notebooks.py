@@ -91,6 +91,7 @@ def test_from_the_notebooks_folder_it_finds_the_same_store_and_trains_nothing(sm
     assert (smoke / "fig1_peer_vs_teacher.csv").read_bytes() == before
     assert "to train: 0" in (checkout / "out.ipynb").read_text()
     assert "to train: 2" not in (checkout / "out.ipynb").read_text()
+    assert '"name": "stderr"' not in (checkout / "out.ipynb").read_text(), "JupyterLab shows that as an error"
     assert not (checkout / "notebooks" / "store").exists()
 
 

@@ -116,6 +116,8 @@ def test_what_rests_on_a_choice_that_is_not_made_yet_is_not_certain(store):
         [CorrectPredictions(images=teacher.images, judges=(Snapshot(smoke.spec("PGD-AT")),), attack=teacher.attack)]
     )
     assert asked.certain(teacher), "it was asked for in earnest, too"
+    asked_for("fig1_peer_vs_teacher", asked, profile="smoke")
+    assert asked.certain(teacher), "whatever was asked for later"
     assert not store.root.exists()
 
 
@@ -680,7 +682,10 @@ def test_a_name_short_for_two_notebooks_is_none():
         ("PeerAiD Figure 5", "fig5_tsne"),
         ("RKD figure 12", "fig12_trajectories"),
         ("PeerAiD Table 5", "tab4_teacher_architecture"),
-        ("PeerAiD Tables 4 and 5", "PeerAiD Tables 4 and 5"),
+        ("PeerAiD, Tables 4 and 5", "tab4_teacher_architecture"),
+        ("PeerAiD, Figure 2; ARD, Figure 1", "fig2_method_overview"),
+        ("PeerAiD Tables 5 and 6", "PeerAiD Tables 5 and 6"),
+        ("PeerAiD Tables 5 and 9", "PeerAiD Tables 5 and 9"),
         ("RKD Figure 18", "RKD Figure 18"),
         ("Figure 1", "Figure 1"),
         ("fig7", "fig7"),
