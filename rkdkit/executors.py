@@ -110,13 +110,10 @@ class Here(Executor):
         context = self.context
         found = {task: task.find(context) for task in tasks}
         missing = [task for task, answer in found.items() if answer is None]
-        if missing:
-            # what they need is done first, and shows its own progress
-            self._answers(list(dict.fromkeys(task for each in missing for task in each.inputs())), "")
-            for task in track(missing, desc=what, unit="task") if what else missing:
-                task.do(context)
-                found[task] = task.find(context)
-        return {task: Answer(answer) for task, answer in found.items()}
+        # a bar in which nothing is to be done would only flicker
+        for task in track(missing, desc=what, unit="task") if what and missing else missing:
+            _find_or_do(task, context, found)
+        return {task: Answer(found[task]) for task in tasks}
 
     def networks_for(self, what: str) -> Context:
         """As :meth:`Executor.networks_for`."""
@@ -125,6 +122,17 @@ class Here(Executor):
 
     def before_drawing(self) -> None:
         """Everything is there to be drawn."""
+
+
+def _find_or_do(task: Task, context: Context, found: dict[Task, Any]) -> None:
+    """Put a task's answer into `found`; do it first where it is not in the store, and before that what it needs."""
+    if found.get(task) is None:
+        found[task] = task.find(context)
+    if found[task] is None:
+        for needed in task.inputs():
+            _find_or_do(needed, context, found)
+        task.do(context)
+        found[task] = task.find(context)
 
 
 _CURRENT: ContextVar[Executor] = ContextVar("executor", default=Here())  # noqa: B039 - one for the process is meant

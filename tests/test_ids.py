@@ -145,18 +145,18 @@ def test_a_new_field_of_a_row_or_its_parts_changes_no_id_until_it_is_used(name, 
 
 
 @pytest.mark.usefixtures("one_block")
-def test_a_run_that_was_stored_before_a_field_was_added_is_found_and_not_trained_again(store, monkeypatch):
-    run = runs.ensure(tiny_spec("ARD", epochs=1), store)
+def test_a_run_that_was_stored_before_a_field_was_added_is_found_and_not_trained_again(monkeypatch):
+    run = runs.ensure(tiny_spec("ARD", epochs=1))
 
     def trained_again(*_):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(training.Training, "run_epoch", trained_again)
     teachers = tuple(later(LaterTeacher, teacher) for teacher in run.spec.teachers)
-    found = runs.ensure(later(LaterRunSpec, run.spec, teachers=teachers), store)
+    found = runs.ensure(later(LaterRunSpec, run.spec, teachers=teachers))
     assert found.record == run.record
     with pytest.raises(AssertionError, match="trained again"):
-        runs.ensure(later(LaterRunSpec, run.spec, label_noise=0.1), store)
+        runs.ensure(later(LaterRunSpec, run.spec, label_noise=0.1))
 
 
 def test_what_identifies_a_value():
