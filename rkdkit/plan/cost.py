@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import statistics
 import time
@@ -151,6 +150,7 @@ class Costs:
         self, load: Callable[[str], data.Dataset] = data.load, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.load, self.clock = load, clock
+        self._known: dict[tuple[str, str], models.Cost] = {}
 
     def fresh(self, architecture: str, dataset: str) -> models.Classifier:
         """Return a network with fresh weights for a dataset's images and classes."""
@@ -160,8 +160,10 @@ class Costs:
 
     def of(self, architecture: str, dataset: str) -> models.Cost:
         """Return a network's parameters and the multiply-adds of an image."""
-        loaded = self.load(dataset)
-        return _cost(architecture, len(loaded.classes), tuple(loaded.train.images.shape[1:]))
+        if (architecture, dataset) not in self._known:
+            shape = self.load(dataset).train.images.shape[1:]
+            self._known[architecture, dataset] = models.cost(self.fresh(architecture, dataset), shape)
+        return self._known[architecture, dataset]
 
     def forward(self, architecture: str, dataset: str) -> float:
         """Return the FLOP of an image's forward pass."""
@@ -395,9 +397,3 @@ def _network_of(teacher: Teacher) -> str:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-@functools.cache
-def _cost(architecture: str, classes: int, shape: tuple[int, ...]) -> models.Cost:
-    """Return what a network costs, which is looked up often."""
-    return models.cost(models.build(architecture, classes, (0.5,) * shape[0], (0.25,) * shape[0]), shape)
