@@ -1,10 +1,10 @@
 """A paper's sentence made checkable: two measured quantities, a direction, an interval, a verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rkdkit.statistics import CONFIDENCE, Estimate
+from rkdkit.statistics import CONFIDENCE, Estimate, Measure
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
 
@@ -54,6 +54,17 @@ class Claim:
         """Return text, verdict, both quantities and all intervals as plain JSON values."""
         return {**asdict(self), "verdict": self.verdict}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Claim":
+        """Return the claim that :meth:`to_json` wrote."""
+
+        def estimate(fields: Mapping[str, Any]) -> Estimate:
+            return Measure(**fields) if "unit" in fields else Estimate(**fields)
+
+        higher, lower = (Quantity(q["name"], estimate(q["estimate"])) for q in (values["higher"], values["lower"]))
+        difference = estimate(values["difference"])
+        return cls(values["text"], values["source"], higher, lower, difference, values["confidence"])
+
 
 def report(claims: Sequence[Claim]) -> str:
     """Return the claims with their verdicts and what was measured, as text to read."""
@@ -61,9 +72,16 @@ def report(claims: Sequence[Claim]) -> str:
         f"{claim.verdict.upper()}: {claim.text}\n"
         f"  {claim.higher.name}: {claim.higher.estimate}\n"
         f"  {claim.lower.name}: {claim.lower.estimate}\n"
-        f"  difference: {claim.difference}, a {100 * claim.confidence:.4g} % interval ({claim.source})"
+        f"  difference: {_difference(claim.difference)}, a {100 * claim.confidence:.4g} % interval ({claim.source})"
         for claim in claims
     )
+
+
+def _difference(estimate: Estimate) -> str:
+    """Return a difference in words: of accuracies it is in points, not in per cent."""
+    if isinstance(estimate, Measure):
+        return str(estimate)
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}] points"
 
 
 def below(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quantity, Estimate]:

@@ -52,7 +52,10 @@ class Measure(Estimate):
     unit: str = ""
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{' ' * bool(self.unit)}{self.unit}"
+        value, low, high = (
+            f"{round(number, 3) + 0.0:.3f}" for number in (self.value, self.low, self.high)
+        )  # no "-0.000"
+        return f"{value} [{low}, {high}]{' ' * bool(self.unit)}{self.unit}"
 
 
 @dataclass(frozen=True)

@@ -352,10 +352,10 @@ def test_what_exhibits_ask_of_snapshots_is_answered_alike_on_a_gpu():
 
 
 @pytest.mark.usefixtures("one_block", "gpu")
-def test_a_run_is_trained_kept_and_measured_on_a_gpu(store, monkeypatch):
+def test_a_run_is_trained_kept_and_measured_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a pretended GPU")
     spec = tiny_spec("PeerAiD", n_train=16, batch_size=8, n_val=8)
-    run = runs.ensure(spec, store)
+    run = runs.ensure(spec)
     assert [environment["device"] for environment in run.record["environments"]] == ["a pretended GPU"]
     assert runs.select(run, "val", attacks.FGSM(0.1)).load().head.weight.is_cuda
 

@@ -24,7 +24,7 @@ from rkdkit.exhibits.fig5_tsne import Embedding
 from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images
-from rkdkit.statistics import Estimate
+from rkdkit.statistics import Estimate, Measure
 from rkdkit.tasks import Answer
 from rkdkit.trainings import Train
 
@@ -168,15 +168,27 @@ def test_networks_and_teachers_are_those_of_the_runs_and_measurements_each_once(
 def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     assert "rkdkit figures fig1_peer_vs_teacher" in figures.committed("fig1_peer_vs_teacher")
-    higher, lower = (Quantity(name, Estimate(v, v, v, 9)) for name, v in (("the peer", 0.75), ("the teacher", 0.5)))
-    claim = Claim("The peer is ahead.", "a paper", higher, lower, Estimate(0.25, 0.125, 0.5, 9)).to_json()
-    made = {"profile": "quick", "dataset": "digits", "seeds": [0, 1], "claims": [claim]}
+    higher, lower = (Quantity(name, Estimate(v, v - 0.1, v + 0.2, 9)) for name, v in (("peer", 0.75), ("rival", 0.5)))
+    accuracy = Claim("The peer is ahead.", "a paper", higher, lower, Estimate(0.25, 0.125, 0.5, 9))
+    sharp, flat = (
+        Quantity(name, Measure(v, v - 0.1, v, 9, unit="nats")) for name, v in (("sharp", 2.5), ("flat", 1.0))
+    )
+    rise = Claim("It is flatter.", "a paper", flat, sharp, Measure(-1.5, -2.0, -0.0001, 9, unit="nats"), 0.99)
+    made = {"profile": "quick", "dataset": "digits", "seeds": [0, 1], "claims": [accuracy.to_json(), rise.to_json()]}
     (tmp_path / "figures" / "quick").mkdir(parents=True)
     (tmp_path / "figures" / "quick" / "fig1_peer_vs_teacher.json").write_text(json.dumps(made))
     assert figures.committed("fig1_peer_vs_teacher").splitlines() == [
         "In the committed picture (quick profile, digits, seeds 0, 1):",
+        "",
         "HOLDS: The peer is ahead.",
-        "  the peer: 0.75; the teacher: 0.5; difference 0.25 [0.125, 0.5]",
+        "  peer: 75.0 % [65.0, 95.0]",
+        "  rival: 50.0 % [40.0, 70.0]",
+        "  difference: 25.0 [12.5, 50.0] points, a 95 % interval (a paper)",
+        "",
+        "DOES NOT HOLD: It is flatter.",
+        "  flat: 1.000 [0.900, 1.000] nats",
+        "  sharp: 2.500 [2.400, 2.500] nats",
+        "  difference: -1.500 [-2.000, 0.000] nats, a 99 % interval (a paper)",
     ]
 
 

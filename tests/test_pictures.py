@@ -24,14 +24,16 @@ from artists import (
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Annotation
-from rkdkit.analysis.overview import overview
-from rkdkit.analysis.peer_tutoring import BY_PEER, BY_TEACHER
-from rkdkit.analysis.sample_difficulty import Ranking
 
 from rkdkit import data, figures, methods
-from rkdkit.analysis.embedding import EXAMPLES, Embedding, Scores
-from rkdkit.analysis.gradients import MEASURES, SemanticGradients
-from rkdkit.analysis.landscape import Landscape
+from rkdkit.analysis.curves import BY_PEER, BY_TEACHER
+from rkdkit.analysis.embedding import EXAMPLES, Scores
+from rkdkit.analysis.gradients import MEASURES
+from rkdkit.exhibits.fig2_method_overview import overview
+from rkdkit.exhibits.fig4_loss_landscape import Landscape
+from rkdkit.exhibits.fig5_tsne import Embedding
+from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
+from rkdkit.exhibits.fig13_sample_difficulty import Ranking
 
 COLOUR = {role: to_rgb(colour) for role, colour in figures.COLOURS.items()}
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from rkdkit import executors, paths
 from rkdkit.autoattack import AutoAttack
-from rkdkit.claims import Claim
+from rkdkit.claims import Claim, report
 from rkdkit.measurements import Measure
 from rkdkit.progress import say
 from rkdkit.provenance import environment
@@ -90,15 +90,9 @@ def committed(name: str) -> str:
         return f"{file} is not there: make it with `rkdkit figures {name}`."
     made = json.loads(file.read_text(encoding="utf-8"))
     seeds = made["seeds"]
-    found = [
-        f"{claim['verdict'].upper()}: {claim['text']}\n"
-        f"  {claim['higher']['name']}: {claim['higher']['estimate']['value']:.3g}; "
-        f"{claim['lower']['name']}: {claim['lower']['estimate']['value']:.3g}; difference "
-        + "{value:.3g} [{low:.3g}, {high:.3g}]".format(**claim["difference"])
-        for claim in made["claims"]
-    ]
-    scale = f"{made['profile']} profile, {made['dataset']}, {'seed' if len(seeds) == 1 else 'seeds'}"
-    return "\n".join([f"In the committed picture ({scale} {', '.join(map(str, seeds))}):", *found])
+    named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    found = report([Claim.from_json(claim) for claim in made["claims"]])
+    return f"In the committed picture ({made['profile']} profile, {made['dataset']}, {named}):\n\n{found}"
 
 
 def _runs(setup: Setup) -> list[Run]:
