@@ -175,7 +175,7 @@ def test_averages_come_from_the_same_training_and_start_where_the_rate_drops():
     digests = [run.snapshot("student", 2).digest() for run in (plain, trained.runs["PGD-AT"][0])]
     assert digests[0] is not None
     assert digests[0] == digests[1], "averaging leaves the training as it is"
-    with pytest.raises(ValueError, match="No weights are averaged, and here they are to be compared"):
+    with pytest.raises(ValueError, match="No weights are averaged, but this exhibit compares averages"):
         comparisons.train(asked.changed(swa_start=None), ["PGD-AT"], averages=True)
 
 
