@@ -116,7 +116,7 @@ def test_transferred_examples_are_the_surrogates_and_the_same_for_all_methods():
     )
     assert set(measured.table().metric) == set(measured.metrics)
     assert measured.num_classes == 10
-    with pytest.raises(ValueError, match="equally many seeds"):
+    with pytest.raises(ValueError, match="the same number of seeds"):
         tab5.measure(methods, {"none": []}, asked.images, by)
 
 
