@@ -93,7 +93,7 @@ def test_three_classes_are_drawn_by_seed_and_named_ones_are_taken(digits):
         ({"classes": ["3", "3"]}, ValueError, "Two to 6 different classes"),
         ({"classes": "38"}, ValueError, "Two to 6 different classes"),
         ({"classes": list("0123456")}, ValueError, "Two to 6 different classes"),
-        ({"classes": 38}, ValueError, "different class names are needed, not 38"),
+        ({"classes": 38}, ValueError, "different classes are needed, not 38"),
         ({"n": 20}, ValueError, r"There are \d test images of class '\d' among the first 20"),
         ({"n": 60, "perplexity": 40}, ValueError, "A perplexity of 40 needs more than 40 images"),
         ({"perplexity": 0.5}, ValueError, "perplexity must be at least 1"),

@@ -92,7 +92,7 @@ def select(
     for name in named:
         checks.one_of(f"class of {images.dataset}", name, known)
     if not 2 <= len(named) <= MOST or len(set(named)) < len(named):
-        raise ValueError(f"Two to {MOST} different class names are needed, not {classes!r}.")
+        raise ValueError(f"Two to {MOST} different classes are needed, not {classes!r}.")
     chosen = replace(images, classes=tuple(named))
     labels = chosen.split().labels
     for name in named:

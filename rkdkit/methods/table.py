@@ -1,8 +1,8 @@
-"""The table of training methods: what the attack maximises, what the update minimises, and who guides.
+"""The table of training methods: what the attack maximises, what the update minimises, and which networks guide.
 
-A row is data, not code, so the same row trains a network, prints its formula and draws its overview. To add a method of
-your own, add a row: ``METHODS["mine"] = Method(...)``; ``docs/methods.md`` shows one. `grammar` says what a row is made
-of, `notation` how its points and weights are written.
+A row is data, not code, so the same row trains a network, prints its formula and draws its overview. To add your own
+method, add a row: ``METHODS["mine"] = Method(...)``; ``docs/methods.md`` shows an example. `grammar` defines the parts
+of a row, `notation` how its points and weights are written.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from typing import Any
 from rkdkit.methods.grammar import Maximised, Method, Term, with_label_mixing
 
 RKD_TEACHER = {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9, "attack_steps": 7}
-"""How RKD trains every fixed teacher, whatever its method (its appendix A); fields of a profile."""
+"""How RKD trains every fixed teacher, with any method (RKD appendix A); fields of a profile."""
 
 _ON_LABELS = Maximised("CE", "y", "S(x~)")
 _RKD_STUDENT = {"epochs": 100, "batch_size": 256, "lr": 0.21, "schedule": "onecycle", "attack_steps": 7}
@@ -174,7 +174,7 @@ METHODS: dict[str, Method] = {
         differences="The attack's gradient passes through teacher and student. The released CIFAR-10 code takes an "
         "element-wise mean: kl_reduction 'mean'.",
     ),
-    # the networks are called A and B there; here A is the student and B its peer
+    # the paper calls the networks A and B; here A is the student and B its peer
     "CAT": Method(
         title="CAT",
         source="Liu et al. 2023, with TRADES (the student) and ALP (the peer)",
@@ -197,7 +197,8 @@ METHODS: dict[str, Method] = {
         "each other is. Where the learning rate drops is not known here: 100 and 150 of 200 epochs.",
     ),
     # The released code takes the KL's element-wise mean, and its weights are tuned for that. The student's soft label
-    # is a constant nowhere: neither eq. 3 nor the code detaches it in the peer's loss, nor S(x) in eq. 4.
+    # is never a constant: neither eq. 3 nor the code detaches it in the peer's loss, and neither eq. 4 nor the code
+    # detaches S(x).
     "PeerAiD": Method(
         title="PeerAiD",
         source="Jung et al. 2024, eq. 2 to 5; weights of the released recipes",
