@@ -172,7 +172,7 @@ def logits(
         answers.append(torch.stack(of_batch))
     found = torch.cat(answers, dim=1).cpu()
     if not found.isfinite().all():
-        raise ValueError("A network returned NaN or infinite logits: it cannot be evaluated.")
+        raise ValueError("A network returned NaN or infinite logits, so it cannot be evaluated.")
     return found
 
 

@@ -436,7 +436,7 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
     ("make", "message"),
     [
         (lambda: methods.Term("JS", "T(x)", "S(x)"), "Unknown divergence 'JS'"),
-        (lambda: methods.Term("KL", "y", "S(x)"), r"labels y are a target of the cross entropy \(CE\) alone"),
+        (lambda: methods.Term("KL", "y", "S(x)"), r"labels y are a target of the cross entropy \(CE\) only"),
         (lambda: methods.Term("KL", "Q(x)", "S(x)"), "Unknown network of a row 'Q'"),
         (lambda: methods.Term("KL", "T[x]", "S(x)"), "is no point such as"),
         (lambda: methods.Term("KL", "S(x)", "T(x)"), "nothing is trained at its output"),

@@ -287,8 +287,7 @@ class Method:
         return self.free or bool(self.maximises)
 
     def definition(self) -> dict[str, object]:
-        """Return everything that decides what the row computes, as plain JSON values; part of the identity of its
-        runs."""
+        """Return what decides the row's computation, as plain JSON values; part of the identity of its runs."""
         return {
             **identifying_fields(self, _METHOD_FIELDS, _METHOD_REMARKS),
             "maximises": [attack.definition() for attack in self.maximises],
