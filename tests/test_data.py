@@ -356,7 +356,7 @@ IMAGE, LABEL = np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int64)
         ({"image": IMAGE, "label": LABEL + 10}, r"'label' must lie in 0..9, but their values go from 10 to 10"),
         ({"image": IMAGE, "label": LABEL - 1}, r"must lie in 0..9"),
         ({"image": IMAGE, "label": np.full(3, 2**64 - 1, np.uint64)}, r"must lie in 0..9"),
-        ({"image": IMAGE, "label": LABEL[:2]}, r"'label' must be int64 of shape \(3,\), one an image"),
+        ({"image": IMAGE, "label": LABEL[:2]}, r"'label' must be int64 of shape \(3,\), one per image"),
         ({"image": IMAGE, "label": np.array(["a", "b", "c"], object)}, r"cannot be read .*Object arrays"),
     ],
 )
