@@ -63,7 +63,7 @@ def ensure(spec: RunSpec) -> Run:
     ValueError
         If a teacher's module was not given, or a teacher does not fit the data.
     DivergedError
-        If the loss becomes NaN or infinite.
+        If the loss or a weight becomes NaN or infinite.
     """
     (run,) = gather([Train(spec)])
     trained: Run = run

@@ -138,7 +138,7 @@ class Train(Task):
         ValueError
             If a teacher's module was not given, or a teacher does not fit the data.
         DivergedError
-            If the loss becomes NaN or infinite.
+            If the loss or a weight becomes NaN or infinite.
         """
         dataset, extra = self._data(context)
         dataset.split_validation(self.spec.n_train, self.spec.n_val)  # sizes that do not fit are refused first
@@ -188,8 +188,8 @@ def _teacher(teacher: Teacher, context: Context) -> tuple[str, nn.Module]:
     module = context.modules.get((teacher.module, teacher.digest))
     if module is None:
         raise ValueError(
-            f"The teacher {teacher.module!r} is a module from elsewhere, which this process was not given: call "
-            f"runs.foreign_teacher(module, {teacher.module!r}) before; its weights must have digest {teacher.digest}."
+            f"The teacher {teacher.module!r} is a foreign module, which this process was not given: call "
+            f"runs.foreign_teacher(module, {teacher.module!r}) first; its weights must have digest {teacher.digest}."
         )
     return teacher.digest, copy.deepcopy(module).to(context.device)
 

@@ -464,7 +464,7 @@ def test_any_module_can_teach():
     assert tiny_spec("RSLAD", teachers=(runs.foreign_teacher(module, "mine"),), epochs=1).id != spec.id
     with executors.using(executors.Here()):  # as in a process of its own
         assert runs.ensure(spec).record["finished"] == 1, "a finished run needs its teacher no more"
-        with pytest.raises(ValueError, match=r"'mine' is a module from elsewhere, .* call runs.foreign_teacher"):
+        with pytest.raises(ValueError, match=r"'mine' is a foreign module, .* call runs.foreign_teacher"):
             runs.ensure(tiny_spec("AKD", teachers=spec.teachers))
 
 
