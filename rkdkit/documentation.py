@@ -12,10 +12,10 @@ Written by `rkdkit methods` from the table in [`rkdkit/methods/table.py`](../rkd
 S is the student, P a peer trained beside it, T a fixed teacher or the weighted average of several (T_rob and T_nat if a
 method needs one of each kind). x is a natural image in [0, 1], x~ the current iterate of the attack, x\\* the finished
 adversarial example, y the label. KL(p, q) = sum p (log p - log q) is the divergence of q from p; `; tau` means that both
-are taken at temperature tau. S, P and T stand for softmax probabilities. Losses are averaged over the batch. Teachers
-are always constants (no gradient passes through them); other constants are marked `const`. The attacked network is in
-eval mode while x\\* is made and in train mode for the update. Attacks start uniformly in the ball, or at 0.001 N(0, 1)
-from the image (gaussian).
+are taken at temperature tau. S, P and T stand for softmax probabilities. Losses are averaged over the batch. In the
+update, teachers are always constants (without a gradient); other constants are marked `const`. The attacked network is
+in eval mode while x\\* is made and in train mode for the update. Attacks start uniformly in the ball, or at
+0.001 N(0, 1) from the image (gaussian).
 
 | method | x\\* maximises (start) | the update minimises |
 |---|---|---|

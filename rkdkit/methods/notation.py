@@ -3,7 +3,7 @@
 Points are written as the papers write them. ``S(x)`` is the student's logits at the natural images, ``S(x*)`` at the
 finished adversarial examples, ``S(x~)`` at the current iterate of the attack. ``T`` is a fixed teacher, or the weighted
 average of several; ``P`` is a peer trained beside the student; ``y`` is the labels. ``P(x*).detach`` is P(x*) without a
-gradient. Teachers never have a gradient.
+gradient. In an update, teachers are always constants.
 """
 
 import re
