@@ -156,7 +156,7 @@ def check(images: Images, n: float) -> int:
     Raises
     ------
     ValueError
-        If n is no whole number, or a class has fewer than 2 n images, or fewer than six.
+        If n is not a whole number, or a class has fewer than 2 n images, or fewer than six.
     """
     checks.number("n_images", n, 1)
     if n != int(n):

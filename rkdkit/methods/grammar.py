@@ -78,11 +78,11 @@ class Term:
         _refuse(
             labels and self.divergence != "CE", f"{self}: the labels y are a target of the cross entropy (CE) only."
         )
-        _refuse(output.fixed or output.constant, f"{self}: nothing is trained at its output.")
-        _refuse(any(p.place == "x~" for p in self.asked), f"{self}: x~ is only known to the attack.")
-        _refuse(bool(self.tau) and self.divergence != "KL", f"{self}: only a KL has a temperature.")
+        _refuse(output.fixed or output.constant, f"{self}: its output must be of a trained network, without .detach.")
+        _refuse(any(p.place == "x~" for p in self.asked), f"{self}: only an attack can use x~.")
+        _refuse(bool(self.tau) and self.divergence != "KL", f"{self}: only a KL can have a temperature.")
         mixed = bool(self.mixing) and (target is None or not target.fixed)
-        _refuse(mixed, f"{self}: only a fixed teacher's answers are mixed with the labels.")
+        _refuse(mixed, f"{self}: only a fixed teacher's outputs can be mixed with the labels.")
         _ = self.factors  # parsed now, so that a bad weight is refused here
 
     def __str__(self) -> str:
@@ -164,11 +164,17 @@ class Maximised:
         checks.one_of("attack start", self.start, attacks.STARTS)
         target, attacked = self.target_point, [Point(slot, "x~") for slot in sorted(TRAINED)]
         labels = target is None
-        _refuse(labels != (self.divergence == "CE"), f"{self}: an attack takes CE with y, or KL with a point.")
+        _refuse(
+            labels != (self.divergence == "CE"),
+            f"{self}: an attack maximises CE with target y, or KL with a point as target.",
+        )
         misplaced = target is not None and (target.place not in ("x", "x~") or target.constant)
         _refuse(misplaced, f"{self}: the target must be at x or x~.")
-        _refuse(self.output_point not in attacked, f"{self}: an attack is on {' or '.join(map(str, attacked))}.")
-        _refuse(not self.makes.startswith("x*"), f"{self}: the name of what it makes starts with x*.")
+        _refuse(
+            self.output_point not in attacked,
+            f"{self}: the output of an attack must be {' or '.join(map(str, attacked))}.",
+        )
+        _refuse(not self.makes.startswith("x*"), f"{self}: the name of its examples must start with x*.")
 
     def __str__(self) -> str:
         return f"{self.divergence}({self.target}, {self.output})"
@@ -247,22 +253,24 @@ class Method:
         lacking = sorted(asked - set(self.settings))
         _refuse(bool(lacking), f"The row {self.title} has no default for its setting {', '.join(lacking)}.")
         idle = sorted(set(self.settings) - asked)
-        _refuse(bool(idle), f"The row {self.title} makes no use of its setting {', '.join(idle)}.")
+        _refuse(bool(idle), f"The row {self.title} does not use its setting {', '.join(idle)}.")
         self.resolve(self.settings)
         names = [attack.makes for attack in self.maximises]
-        _refuse(len(set(names)) < len(names), f"Two attacks of the row {self.title} make examples of one name.")
+        _refuse(len(set(names)) < len(names), f"Two attacks of the row {self.title} make examples with the same name.")
         _refuse("student" not in self.roles, f"The row {self.title} does not train the student (S).")
         _refuse(self.free and bool(self.maximises), f"The row {self.title} is free, so it has no attack of its own.")
         made = {"x", "x*"} if self.free else {"x", *(maximised.makes for maximised in self.maximises)}
         for point in sorted(self._asked, key=str):
             role = TRAINED.get(point.network)
-            _refuse(role not in (None, *self.roles), f"The row {self.title} looks at {point} and trains no {role}.")
+            _refuse(
+                role not in (None, *self.roles), f"The row {self.title} uses {point}, but does not train the {role}."
+            )
         unmade = {str(point) for term in self.minimises for point in term.asked if point.place not in made}
         _refuse(
-            bool(unmade), f"The row {self.title} looks at {', '.join(sorted(unmade))}, which no attack of it makes."
+            bool(unmade), f"The row {self.title} uses {', '.join(sorted(unmade))}, which none of its attacks makes."
         )
         moved = any(term.output_point == Point("S", "x*") for term in self.minimises)
-        _refuse(self.free and not moved, f"The row {self.title} is free, but its loss does not look at S(x*).")
+        _refuse(self.free and not moved, f"The row {self.title} is free, but its loss does not use S(x*).")
 
     @cached_property
     def roles(self) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Point:
         """
         match = _POINT.fullmatch(text)
         if match is None:
-            raise ValueError(f"{of}: {text!r} is no point such as 'S(x*)' or 'P(x*).detach'.")
+            raise ValueError(f"{of}: {text!r} is not a point such as 'S(x*)' or 'P(x*).detach'.")
         return cls(checks.one_of("network of a row", match[1], [*TRAINED, *GUIDES]), match[2], match[3] is not None)
 
     @property
@@ -121,7 +121,7 @@ class Product:
         factors = []
         for factor in split_factors(text):
             if not _FACTOR.fullmatch(factor):
-                raise ValueError(f"{of}: {factor!r} is no number, setting or remainder 1-a-b.")
+                raise ValueError(f"{of}: {factor!r} is not a number, setting or remainder 1-a-b.")
             first, *subtracted = factor.split("-")
             factors.append(Factor(float(first) if first[0].isdigit() else first, tuple(subtracted)))
         return cls(tuple(factors))

@@ -51,7 +51,7 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, dataset: str, network: str)
     theirs : as :func:`reported`, in per cent; each method and metric at most once per dataset and network.
     dataset, network : the dataset and network of our numbers. If the paper's table does not have this dataset or
         network, the numbers of the table's first one are used; the columns paper_dataset and paper_network name it. For
-        a selection of classes, there are no paper's numbers.
+        a selection of classes, the paper has no numbers.
 
     Returns
     -------
