@@ -258,7 +258,7 @@ def _tiny_imagenet(root: Path) -> Dataset:
     test = image_files.annotated(table, folder / "val" / "images", classes)
     for part, files, published in zip(("train", "val"), (train, test), TINY_IMAGENET_SIZES, strict=True):
         if len(files) != published:
-            raise ValueError(f"{folder / part} has {len(files):,} images, not {published:,}. Unpack the zip anew.")
+            raise ValueError(f"{folder / part} has {len(files):,} images, not {published:,}. Unpack the zip again.")
     source = "Tiny ImageNet as published; its validation images are the test set"
     return Dataset("tiny_imagenet", _read(train, (3, 64, 64), True), _read(test, (3, 64, 64), True), classes, source)
 

@@ -85,7 +85,7 @@ def annotated(table: Path, images: Path, classes: Sequence[str]) -> list[Labelle
     for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         name, *columns = line.split("\t")
         if not columns or columns[0] not in label_of:
-            raise ValueError(f"Line {number} of {table} names no image and class, but says {line!r}. Unpack it anew.")
+            raise ValueError(f"Line {number} of {table} names no image and class, but says {line!r}. Unpack it again.")
         files.append((images / name, label_of[columns[0]]))
     return files
 
@@ -177,7 +177,7 @@ def published_cifar(name: str, root: Path) -> list[tuple[Tensor, Tensor]]:
         except RuntimeError as error:
             raise ValueError(
                 f"A file in {root / reader.base_folder} is missing or does not match its published checksum. "
-                "Delete that folder and download it anew."
+                "Delete that folder and download it again."
             ) from error
         images = torch.from_numpy(published.data).permute(0, 3, 1, 2).contiguous()
         splits.append((images, torch.tensor(published.targets)))
@@ -207,7 +207,7 @@ def read_archive(path: Path, shape: Shape, num_classes: int) -> tuple[Tensor, Te
     if not path.is_file():
         raise DataNotFoundError(f"{path} is not there. It should be an .npz archive of the arrays 'image' and 'label'.")
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no .npz archive, or is damaged. Replace it, or save it with numpy.savez.")
+        raise ValueError(f"{path} is not an .npz archive, or is damaged. Replace it, or save it with numpy.savez.")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("image", "label") if name in archive}

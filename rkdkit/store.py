@@ -61,7 +61,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise StoreError(
             f"Could not write {path} ({len(content) / 2**20:.1f} MiB): {error.strerror or error}. Whatever was "
             "finished before is intact. Free some space or make the folder writable (RKDKIT_STORE names another "
-            "for trained runs), then give the same command again: it continues where it stopped."
+            "for trained runs), then repeat the command: it continues where it stopped."
         ) from error
 
 
@@ -112,7 +112,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._remedy = f"Delete the folder {path} and give the same command again: that run is trained anew."
+        self._remedy = f"Delete the folder {path} and repeat the command: that run is then trained again."
 
     def read_record(self) -> dict[str, Any] | None:
         """Return the run's record; None: there is none.
@@ -159,7 +159,7 @@ class RunFolder:
         try:
             return safetensors.torch.load(content)
         except SafetensorError as error:
-            raise DamagedFileError(f"{path} is no safetensors file ({error}). {self._remedy}") from error
+            raise DamagedFileError(f"{path} is not a safetensors file ({error}). {self._remedy}") from error
 
     def tidy(self, keep: set[str]) -> None:
         """Delete temporary files of a killed process, and states that are not in `keep`; the caller holds the lock."""
@@ -231,7 +231,7 @@ class Store:
             If it cannot be read.
         """
         path = self._answer_path(question)
-        stored = read_json(path, f"Delete {path} and give the same command again: it is measured anew.")
+        stored = read_json(path, f"Delete {path} and repeat the command: it is then measured again.")
         return None if stored is None else stored["answer"]
 
     def write_answer(self, question: dict[str, Any], answer: Any, environment: dict[str, Any]) -> None:

@@ -170,12 +170,12 @@ class Train(Task):
             raise StoreError(
                 f"{folder.path} was trained on other data than are found now: {record['data']['source']} then "
                 f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
-                "another folder for the data found now, or delete that folder to train anew."
+                "another folder for the data found now, or delete that folder to train again."
             )
         if record["data"]["extra"] != (extra.digest if extra else None):
             raise StoreError(
                 f"{folder.path} was trained with other extra images than {self.spec.extra} holds now. Delete that "
-                "folder to train anew."
+                "folder to train again."
             )
         return record
 
@@ -221,7 +221,7 @@ def _train(
         folder.write_record(record)
     elif record["guided_by"] != guided_by:
         raise StoreError(
-            f"{folder.path} was begun with other teachers than are found now. Delete that folder to train anew."
+            f"{folder.path} was begun with other teachers than are found now. Delete that folder to train again."
         )
     here = {**environment(context.device), "compiled": loop.compiled}
     if here not in record["environments"]:

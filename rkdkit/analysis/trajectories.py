@@ -95,8 +95,8 @@ def train(
     UnknownNameError
         If a method is not known.
     ValueError
-        If the dataset does not have two classes, `mixing` is empty, a share is out of its range or given twice, or the
-        snapshot nearest to `early_stop` is the teacher's last.
+        If the dataset does not have two classes, `mixing` is empty, a weight in it is out of its range or given twice,
+        `early_stop` is out of its range, or the snapshot nearest to `early_stop` is the teacher's last.
     """
     _check_asked(setup, mixing)
     ranking = [setup.profile.spec(NATURAL, seed + 1000, student=setup.profile.teacher_network) for seed in setup.seeds]
@@ -133,11 +133,11 @@ def _check_asked(setup: Setup, mixing: Sequence[float]) -> None:
     if not isinstance(mixing, Sequence) or not mixing:
         raise ValueError(f"mixing must list at least one weight of the teacher's outputs, as in [0.3], not {mixing!r}.")
     for alpha in mixing:
-        checks.number("A share in mixing", alpha, 0, 1)
+        checks.number("A weight in mixing", alpha, 0, 1)
     if not 0 < min(mixing) <= max(mixing) < 1 or len(set(mixing)) < len(mixing):
         raise ValueError(
-            f"mixing must list different shares above 0 and below 1, not {mixing!r}: at 0 there is no teacher, and the "
-            "student that learns from the teacher alone is always there."
+            f"mixing must list different weights above 0 and below 1, not {mixing!r}: 0 means no teacher, and the "
+            "student with weight 1 is always trained."
         )
 
 
