@@ -1,4 +1,4 @@
-"""PeerAiD, Figure 2, and ARD, Figure 1: what every method maximises and minimises, and what the gradients update."""
+"""PeerAiD, Figure 2, and ARD, Figure 1: what every method maximises and minimises, and where the gradients go."""
 
 from collections.abc import Iterator, Mapping
 

@@ -21,7 +21,7 @@ EXHIBIT = Exhibit(
 )
 
 STUDENT = "student"
-"""The network with whose maps the other networks' maps are compared."""
+"""The network that the other networks' maps are compared with."""
 
 
 @dataclass(frozen=True)
