@@ -174,8 +174,8 @@ def test_a_teacher_is_part_of_the_run():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "either a run or a module"),
-        ({"run": tiny_spec(), "module": "mine"}, "either a run or a module"),
+        ({}, "either a run or a foreign module"),
+        ({"run": tiny_spec(), "module": "mine"}, "either a run or a foreign module"),
         ({"run": tiny_spec(epochs=3), "epoch": 4}, "epoch of teacher .* of 3 epochs must be between 1 and 3, not 4"),
         (
             {"run": tiny_spec(epochs=3, snapshot_every=2), "epoch": 1},

@@ -334,8 +334,8 @@ def test_trainings_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("shares", "early_stop", "message"),
     [
-        ([], 0.25, r"mixing must list one share .* not \[\]"),
-        (0.3, 0.25, r"mixing must list one share .* not 0\.3"),
+        ([], 0.25, r"mixing must list at least one weight .* not \[\]"),
+        (0.3, 0.25, r"mixing must list at least one weight .* not 0\.3"),
         ("0.3", 0.25, "A weight in mixing must be a number, not '0'"),
         ([1.5], 0.25, r"A weight in mixing must be between 0 and 1, not 1\.5"),
         ([True], 0.25, "A weight in mixing must be a number, not True"),
