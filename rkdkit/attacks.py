@@ -18,18 +18,18 @@ from rkdkit import checks
 STARTS = ("none", "uniform", "gaussian")
 
 ITERATES = ("last", "any")
-"""Which iterate of :class:`PGD` decides."""
+"""The possible values of :class:`PGD`'s `iterate`."""
 
 Objective = Callable[[Tensor], Tensor]
-"""Logits (N, C) -> the scalar to maximise, summed over the batch so that images do not influence one another."""
+"""Logits (N, C) -> the scalar to maximise, summed over the batch so that images do not influence each other."""
 
 
 @contextmanager
 def eval_without_gradients(network: nn.Module) -> Iterator[nn.Module]:
-    """Hold a context in which a network is in eval mode and its parameters ask for no gradient.
+    """Keep a network in eval mode, without gradients of its parameters, within a ``with`` block.
 
-    Batch-norm statistics are fixed and nothing but the input has a gradient, so a backward pass
-    computes the input's gradient and nothing else. Afterwards every module and parameter is as it was.
+    Batch-norm statistics are fixed, and a backward pass computes only the gradient of the input. Afterwards every
+    module's mode and every parameter's `requires_grad` are restored.
     """
     modes = [(module, module.training) for module in network.modules()]
     wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -47,14 +47,14 @@ def eval_without_gradients(network: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def folded_for_inference(network: nn.Module) -> Iterator[nn.Module]:
-    """As :func:`eval_without_gradients`, for many passes: batch norms are folded into convolutions once for all.
+    """As :func:`eval_without_gradients`, for many passes: batch norms are folded into convolutions once.
 
-    Any part of it that has a context ``folded``, as the kit's networks do, is in that context meanwhile.
+    Every submodule that has a context manager ``folded``, as the kit's networks do, is inside that context.
     """
     with eval_without_gradients(network), ExitStack() as held:
         for module in list(network.modules()):
             folded: Callable[[], AbstractContextManager[object]] | None = getattr(module, "folded", None)
-            if callable(folded):  # a network from elsewhere may call a mere flag so
+            if callable(folded):  # in a foreign network, `folded` may be a plain flag
                 held.enter_context(folded())
         yield network
 
@@ -84,12 +84,12 @@ OBJECTIVES = {"CE": cross_entropy_objective, "margin": margin_objective}
 
 @dataclass(frozen=True)
 class Attack(ABC):
-    """What every attack can do.
+    """The interface of all attacks.
 
     Attributes
     ----------
-    eps : radius of the l_inf ball, in [0, 1] pixel units (8/255 is the field's value for CIFAR). From 1 on, infinity
-        included, the ball is the whole box [0, 1], and `eps` is kept as 1.
+    eps : radius of the l_inf ball, in [0, 1] pixel units (8/255 is the usual value for CIFAR). A value of 1 or more,
+        infinity included, means the whole box [0, 1]; `eps` is then stored as 1.
 
     Raises
     ------
@@ -113,10 +113,10 @@ class Attack(ABC):
 
         Parameters
         ----------
-        network : (N, C, H, W) -> (N, classes) logits; held in eval mode meanwhile.
+        network : (N, C, H, W) -> (N, classes) logits; it is in eval mode during the attack.
         images : (N, C, H, W) floating point in [0, 1].
         labels : (N,) int64, the true classes.
-        generator : a CPU generator for what is drawn, if anything.
+        generator : a CPU generator for the attack's random numbers, if it needs any.
 
         Returns
         -------
@@ -129,7 +129,7 @@ class Attack(ABC):
         Parameters
         ----------
         network, images, labels : as :meth:`examples`.
-        seed : decides what the attack draws.
+        seed : the seed of the attack's random numbers.
 
         Returns
         -------
@@ -138,17 +138,17 @@ class Attack(ABC):
         Raises
         ------
         ValueError
-            If images are no floating point in [0, 1], or labels do not fit.
+            If images are not floating point in [0, 1], or labels do not fit.
         """
         check_batch(network, images, labels)
         return self.examples(network, images, labels, torch.Generator().manual_seed(seed))
 
     def parameters(self) -> dict[str, float | int | str]:
-        """Return all that decides what the attack does, as plain JSON values."""
+        """Return everything that decides what the attack does, as plain JSON values."""
         return asdict(self)
 
     def identity(self) -> dict[str, float | int | str]:
-        """Return its name and :meth:`parameters`: what a kept answer is known by."""
+        """Return its name and :meth:`parameters`: the attack's part of the key of a stored answer."""
         return {"name": type(self).__name__, **self.parameters()}
 
     def _ball(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,16 +156,16 @@ class Attack(ABC):
 
 
 def check_batch(network: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Refuse what an attack cannot start from.
+    """Refuse images and labels that an attack cannot use.
 
     Raises
     ------
     ValueError
-        If images are no (N, C, H, W) floating point in [0, 1], or labels are not one class of the network an image.
+        If images are not (N, C, H, W) floating point in [0, 1], or labels are not one class of the network per image.
     """
     checks.images(images)
     if not images.is_floating_point():
-        raise ValueError("images must be floating point in [0, 1]; data.to_float turns uint8 images into that.")
+        raise ValueError("images must be floating point in [0, 1]; data.to_float converts uint8 images.")
     checks.labels(labels, len(images), getattr(network, "num_classes", torch.iinfo(torch.int64).max))
 
 
@@ -175,22 +175,24 @@ class PGD(Attack):
 
     Attributes
     ----------
-    step_size : length of a step, in pixel units as `eps`.
-    steps : how many gradient steps; 20 makes PGD-20.
+    step_size : length of a step, in the same pixel units as `eps`.
+    steps : the number of gradient steps; 20 gives PGD-20.
     start : "uniform" in the ball (Madry et al.), "gaussian": 0.001 N(0, 1) (TRADES), "none": the image itself.
-    restarts : how often it is tried anew on the images that are still classified correctly.
-    loss : what :meth:`examples` maximises: "CE", the cross entropy, or "margin", the best wrong logit above the true
+    restarts : the number of starts; each one after the first attacks only the images that are still classified
+        correctly.
+    loss : what :meth:`examples` maximises: "CE", the cross entropy, or "margin", the best wrong logit minus the true
         one (Carlini & Wagner 2017).
-    iterate : which iterate :meth:`examples` returns: the "last", as the papers do, or the first that is misclassified
-        if there is "any", the start included, and else the last. By "any" an image is robust only if no iterate fools
-        the network, and one that is settled leaves the batch. Other networks are asked about the same examples.
+    iterate : which iterate :meth:`examples` returns. "last": the last one, as in the papers. "any": the first
+        misclassified iterate, the start included, or the last one if there is none. With "any", an image counts as
+        robust only if no iterate fools the network, and misclassified images are dropped from later steps. Other
+        networks are evaluated on the same examples.
 
     Raises
     ------
     ValueError
         If `eps` is negative or NaN, `step_size` is negative or not finite, `steps` is below 0 or `restarts` below 1.
     UnknownNameError
-        If `start`, `loss` or `iterate` is another.
+        If `start`, `loss` or `iterate` is not a known name.
     """
 
     step_size: float
@@ -215,16 +217,16 @@ class PGD(Attack):
         return name if self.restarts == 1 else f"{name} x {self.restarts}"
 
     def parameters(self) -> dict[str, float | int | str]:
-        """As :meth:`Attack.parameters`; that the last iterate decides goes without saying."""
+        """As :meth:`Attack.parameters`; `iterate` is left out if it is "last"."""
         return {name: value for name, value in super().parameters().items() if (name, value) != ("iterate", "last")}
 
     def perturb(self, network: nn.Module, images: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
-        """Return the last iterate of one start, for any objective; inputs are not checked.
+        """Return the last iterate from one start, for any objective; inputs are not checked.
 
         Parameters
         ----------
         network, images, generator : as :meth:`examples`.
-        objective : logits -> the sum over the batch of what is maximised.
+        objective : logits -> the scalar to maximise, summed over the batch.
 
         Returns
         -------
@@ -235,7 +237,7 @@ class PGD(Attack):
         return _ascended(network, x, low, high, objective, self.steps, self.step_size)
 
     def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return, for each image, the first restart's example that is misclassified, else the last one's.
+        """Return, for each image, the example of the first misclassified start, or of the last start if there is none.
 
         Parameters, returns: as :meth:`Attack.examples`.
         """
@@ -249,7 +251,7 @@ class PGD(Attack):
         return x
 
     def _tried(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the iterate that decides of one start."""
+        """Return the iterate that `iterate` selects, from one start."""
         objective = OBJECTIVES[self.loss]
         if self.iterate == "last":
             return self.perturb(network, images, objective(labels), generator)
@@ -261,7 +263,7 @@ class PGD(Attack):
                 now = x[left].requires_grad_(True)
                 logits = network(now)
                 (gradient,) = torch.autograd.grad(objective(labels[left])(logits), now)
-                # the one place where a GPU is waited for, after all that it has to do is asked of it
+                # the only wait for a GPU, after all of the step's work has been submitted to it
                 right = (logits.argmax(1) == labels[left]).nonzero().squeeze(1)
                 if len(right) == 0:
                     break
@@ -273,7 +275,7 @@ class PGD(Attack):
     def _start(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.start == "none":
             return images.clone()
-        # pinned, or its copy to a GPU would wait for what the GPU is at
+        # pinned memory, so that the copy does not wait for the GPU's current work
         noise = torch.empty(images.shape, dtype=images.dtype, pin_memory=images.is_cuda)
         if self.start == "uniform":
             noise.uniform_(-self.eps, self.eps, generator=generator)
@@ -303,13 +305,13 @@ class FFGSM(Attack):
 
 @dataclass(frozen=True)
 class MIFGSM(Attack):
-    """Signed steps along a momentum of gradients, each divided by its l_1 norm, from the image (Dong et al. 2018).
+    """Signed steps along a momentum of l_1-normalised gradients, from the image (Dong et al. 2018).
 
     Attributes
     ----------
-    step_size : length of a step, in pixel units as `eps`; Dong et al. take eps / steps.
-    steps : how many gradient steps.
-    decay : the factor of the momentum at each step, Dong et al.'s mu.
+    step_size : length of a step, in the same pixel units as `eps`; Dong et al. use eps / steps.
+    steps : the number of gradient steps.
+    decay : the factor that the momentum is multiplied by at each step, Dong et al.'s mu.
 
     Raises
     ------
@@ -331,7 +333,7 @@ class MIFGSM(Attack):
         return f"MI-FGSM-{self.steps}"
 
     def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """As :meth:`Attack.examples`; nothing is drawn."""
+        """As :meth:`Attack.examples`; the generator is not used."""
         del generator
         low, high = self._ball(images)
         momentum = torch.zeros_like(images)
@@ -349,14 +351,14 @@ class MIFGSM(Attack):
 class DeepFool(Attack):
     """Steps to the nearest boundary of the linearised network, in l_inf (Moosavi-Dezfooli et al. 2016).
 
-    It looks for the smallest perturbation that is misclassified, up to `steps` steps an image; what it found is then
-    brought into the `eps` ball, so that the accuracy on it is an accuracy at `eps`.
+    It searches for the smallest perturbation that is misclassified, with at most `steps` steps per image. The
+    perturbation found is then clipped to the `eps` ball, so that the accuracy is an accuracy at `eps`.
 
     Attributes
     ----------
-    steps : at most how many steps an image.
-    candidates : how many classes with the highest logits are looked at, the true one among them.
-    overshoot : by how much more of itself the perturbation is taken, to get past the boundary.
+    steps : the largest number of steps per image.
+    candidates : the number of classes considered, those with the highest logits, the top class included.
+    overshoot : the perturbation is multiplied by 1 + overshoot, to get past the boundary.
 
     Raises
     ------
@@ -375,7 +377,7 @@ class DeepFool(Attack):
         checks.number("overshoot", self.overshoot, 0)
 
     def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """As :meth:`Attack.examples`; nothing is drawn, and an image that is misclassified is left as it is."""
+        """As :meth:`Attack.examples`; the generator is not used, and misclassified images are returned unchanged."""
         del generator
         found, moved = images.clone(), torch.zeros_like(images)
         left = torch.arange(len(images), device=images.device)
@@ -386,7 +388,7 @@ class DeepFool(Attack):
             for _ in range(self.steps):
                 x = found[left].requires_grad_(True)
                 logits = network(x)
-                # a GPU is waited for here alone
+                # the only wait for a GPU
                 right = (logits.argmax(1) == labels[left]).nonzero().squeeze(1)
                 if len(right) == 0:
                     break
@@ -420,5 +422,5 @@ def _to_nearest_boundary(x: Tensor, logits: Tensor, labels: Tensor, rivals: Tens
     gradients = torch.stack([torch.autograd.grad(gap.sum(), x, retain_graph=True)[0] for gap in gaps.unbind(1)])
     distances, nearest = (gaps.detach().abs() / (gradients.abs().sum((2, 3, 4)).T + 1e-8)).min(1)
     gradient = gradients[nearest, torch.arange(len(x), device=x.device)]
-    # the authors' code adds 1e-4, too: on the boundary itself a step would have no length
+    # the authors' code also adds 1e-4: on the boundary itself, a step would have length 0
     return (distances + 1e-4).view(-1, 1, 1, 1) * gradient.sign()

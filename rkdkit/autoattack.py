@@ -1,8 +1,8 @@
-"""AutoAttack and its Square attack (Croce & Hein 2020; Andriushchenko et al. 2020), by the authors' own package.
+"""AutoAttack and its Square attack (Croce & Hein 2020; Andriushchenko et al. 2020), run by the authors' own package.
 
-Their numbers differ between implementations, so the package and its version are among an attack's parameters. The
-package's parts and settings are used as they are; the loop around them is here, so that what was found is kept batch
-by batch, and the package's global seeding stays inside.
+Results differ between implementations, so the package and its version are among an attack's parameters. The package's
+parts and settings are used unchanged. The loop around them is in this module, so that progress is stored batch by batch
+and the package's global seeding has no effect outside.
 """
 
 import logging
@@ -23,17 +23,17 @@ from rkdkit.determinism import exact_arithmetic
 FOOLED = -1
 
 Stage = Callable[[Tensor, Tensor], Tensor]
-"""Images (n, C, H, W) and labels (n,) -> images, those that were fooled changed."""
+"""Images (n, C, H, W) and labels (n,) -> images; an image is changed if an adversarial example was found."""
 
 
 @dataclass(frozen=True)
 class Packaged(Attack):
-    """What the package's attacks have in common: stages in turn, each on the images that withstood those before.
+    """The base of the package's attacks: stages run in turn, each on the images that withstood all stages before.
 
     Attributes
     ----------
-    seed : of all that is drawn; the `generator` of :meth:`examples` and the seed of a call are not made use of.
-    batch_size : images at once; it decides which random numbers an image gets.
+    seed : the seed of all random numbers; the `generator` of :meth:`examples` and the seed of a call are not used.
+    batch_size : images per batch; it decides which random numbers an image gets.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class Packaged(Attack):
         checks.number("batch_size", self.batch_size, 1)
 
     def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return adversarial examples where some were found, and else the images themselves.
+        """Return adversarial examples; images for which none was found are returned unchanged.
 
         Parameters, returns: as :meth:`Attack.examples`, but float32 only.
 
@@ -72,16 +72,16 @@ class Packaged(Attack):
         progress: Sequence[int] | None = None,
         on_progress: Callable[[list[int]], None] | None = None,
     ) -> Tensor:
-        """Say which images withstand the attack. Killed and taken up again, it says the same.
+        """Return which images withstand the attack; the result is the same if it is killed and resumed.
 
         Parameters
         ----------
         network : (N, C, H, W) -> (N, classes) logits.
-        images : (N, C, H, W) float32 in [0, 1]; batches of it are taken to the network's device.
+        images : (N, C, H, W) float32 in [0, 1]; batches of it are moved to the network's device.
         labels : (N,) int64, the true classes.
-        progress : what `on_progress` was handed last, to go on from there; None: from the beginning.
-        on_progress : called after each batch with how many stages each image has withstood, its natural self the
-            first, or -1 if it was fooled: plain integers, to be kept for `progress`.
+        progress : the last argument of `on_progress`, to resume from there; None: start from the beginning.
+        on_progress : called after each batch with one integer per image: the number of stages it has withstood, where
+            the first stage is the natural image, or -1 if the network misclassified it. Store this list for `progress`.
 
         Returns
         -------
@@ -90,8 +90,8 @@ class Packaged(Attack):
         Raises
         ------
         ValueError
-            If images are no float32 in [0, 1], labels or progress do not fit, the network has too few classes, or it
-            answers NaN or infinite logits.
+            If images are not float32 in [0, 1], labels or progress do not fit, the network has too few classes, or it
+            returns NaN or infinite logits.
         """
         check_batch(network, images, labels)
         withstood = torch.tensor([0] * len(images) if progress is None else progress, dtype=torch.int64)
@@ -102,34 +102,33 @@ class Packaged(Attack):
         return withstood != FOOLED
 
     def parameters(self) -> dict[str, float | int | str]:
-        """Return all that decides what the attack does, as plain JSON values."""
+        """Return everything that decides what the attack does, as plain JSON values."""
         return {**super().parameters(), "implementation": f"pyautoattack {version('pyautoattack')}"}
 
     @abstractmethod
     def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
-        """Return what is run, in this order, from the package's parts for one network."""
+        """Return the stages in their order, made from the package's parts for one network."""
 
     def _run(
         self, network: nn.Module, images: Tensor, labels: Tensor, withstood: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Attack batch by batch, noting it in `withstood`; yield who was fooled (indices), and by what (images).
+        """Attack batch by batch and update `withstood`; yield the fooled images' indices and adversarial examples.
 
-        The images that wait for a stage are those that withstood as many as come before it, so batches are the same
-        for one who comes back later.
+        The images of a stage are those that withstood all stages before it, so a resumed attack has the same batches.
         """
         if images.dtype != torch.float32:
-            raise ValueError(f"{self} works on float32 images alone, not on {images.dtype}: use images.float().")
+            raise ValueError(f"{self} works on float32 images only, not on {images.dtype}: use images.float().")
         device = next((p.device for p in network.parameters()), images.device)
         num_classes = _logits(network, images[:1].to(device)).shape[1]
         package = pyautoattack.AutoAttack(network, eps=self.eps, seed=self.seed, device=device)
         stages = [_natural, *self._stages(package, num_classes)]
         if len(withstood) != len(images) or not ((withstood >= FOOLED) & (withstood <= len(stages))).all():
-            raise ValueError("progress is not of these images and this attack: start without it.")
+            raise ValueError("progress does not belong to these images and this attack: start without it.")
         for done, stage in enumerate(stages):
             waiting = (withstood == done).nonzero().squeeze(1)
             for start in range(0, len(waiting), self.batch_size):
                 batch = waiting[start : start + self.batch_size]
-                # the package's views want the usual memory format
+                # the package uses views that need contiguous memory
                 x, y = images[batch].to(device).contiguous(), labels[batch].to(device)
                 with eval_without_gradients(network), torch.no_grad(), _own_generators():
                     adversarial = stage(x, y)
@@ -142,7 +141,7 @@ class Packaged(Attack):
 class AutoAttack(Packaged):
     """The standard version: APGD on the cross entropy, targeted APGD and FAB, Square (Croce & Hein 2020).
 
-    The targeted attacks try the 9 classes with the highest logits, or as many as there are beside the true one.
+    The targeted attacks try the 9 wrong classes with the highest logits, or all wrong classes if there are fewer.
     """
 
     def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
@@ -160,8 +159,8 @@ class Square(Packaged):
 
     Attributes
     ----------
-    queries : how often it may ask the network about an image. The sizes of its squares follow the same schedule
-        whatever their number.
+    queries : the largest number of queries of the network per image. The schedule of the squares' sizes does not depend
+        on it.
 
     Raises
     ------
@@ -182,7 +181,7 @@ class Square(Packaged):
 
 
 def check_classes(num_classes: int) -> None:
-    """Refuse a number of classes that AutoAttack's targeted loss cannot work on.
+    """Refuse a number of classes that is too small for AutoAttack's targeted loss.
 
     Raises
     ------
@@ -191,12 +190,12 @@ def check_classes(num_classes: int) -> None:
     """
     if num_classes < 4:
         raise ValueError(
-            f"AutoAttack's targeted loss needs at least 4 classes, and here are {num_classes}. "
+            f"AutoAttack's targeted loss needs at least 4 classes, and there are {num_classes}. "
             "Use Square, or PGD with restarts and loss='margin'."
         )
 
 
-_silent = logging.Logger("pyautoattack")  # of nobody's tree: its warnings of zero gradients are printed otherwise
+_silent = logging.Logger("pyautoattack")  # outside the logging tree, to silence warnings of zero gradients
 _silent.disabled = True
 
 
@@ -209,11 +208,11 @@ def _logits(network: nn.Module, x: Tensor) -> Tensor:
     with eval_without_gradients(network), torch.no_grad():
         logits: Tensor = network(x)
     if not logits.isfinite().all():
-        raise ValueError("The network answered NaN or infinite logits: it cannot be judged.")
+        raise ValueError("The network returned NaN or infinite logits, so it cannot be evaluated.")
     return logits
 
 
 def _own_generators() -> AbstractContextManager[None]:
-    """Return a context after which torch's global generators, which the package seeds, are as they were."""
+    """Return a context that restores torch's global generators, which the package seeds."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     return torch.random.fork_rng(devices)

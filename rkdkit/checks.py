@@ -1,4 +1,4 @@
-"""Refusing bad input by name, before any work starts."""
+"""Refuse bad input with a message that names it, before any work starts."""
 
 import difflib
 import math
@@ -16,11 +16,11 @@ class UnknownNameError(ValueError):
 
 
 def one_of(kind: str, name: object, known: Iterable[str]) -> str:
-    """Return `name` when it is known; otherwise refuse it and list the known names, close matches first.
+    """Return `name` if it is known; otherwise refuse it and list the known names, close matches first.
 
     Parameters
     ----------
-    kind : what the name is of, for the message: "dataset", "method", ...
+    kind : the kind of thing that is named, for the message: "dataset", "method", ...
     name : the name to look up.
     known : every accepted name.
 
@@ -35,7 +35,7 @@ def one_of(kind: str, name: object, known: Iterable[str]) -> str:
     lower = {n.lower(): n for n in names}
     wanted = str(name).lower()
     near = difflib.get_close_matches(wanted, lower, n=max(len(lower), 1), cutoff=0.5)
-    # of equally close names the first known comes first
+    # equally close names keep the order of `known`
     near.sort(key=lambda n: (-difflib.SequenceMatcher(None, n, wanted).ratio(), list(lower).index(n)))
     close = [lower[n] for n in near[:3]]
     ordered = close + [n for n in names if n not in close]
@@ -44,12 +44,12 @@ def one_of(kind: str, name: object, known: Iterable[str]) -> str:
 
 
 def number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
-    """Refuse what is no finite number or lies outside [low, high].
+    """Refuse a value that is not a finite number or lies outside [low, high].
 
     Raises
     ------
     ValueError
-        If `value` is no number, NaN, infinite, below `low` or above `high`.
+        If `value` is not a number, is NaN or infinite, or is below `low` or above `high`.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number, not {value!r}.")
@@ -59,12 +59,12 @@ def number(name: str, value: float, low: float = -math.inf, high: float = math.i
 
 
 def radius(eps: float) -> None:
-    """Refuse an l_inf radius that is not in [0, 1], as pixels are.
+    """Refuse an l_inf radius that is not in [0, 1], the range of pixels.
 
     Raises
     ------
     ValueError
-        If it is no number, or outside [0, 1].
+        If it is not a number, or is outside [0, 1].
     """
     if isinstance(eps, int | float) and eps > 1:
         raise ValueError(f"eps must be between 0 and 1, as pixels are, not {eps:g}: write 8/255 for 8 of 255.")
@@ -72,10 +72,10 @@ def radius(eps: float) -> None:
 
 
 def coerce_fields(instance: object) -> None:
-    """Give every number and text field of a dataclass its own type, so that equal values are equal as JSON, too.
+    """Convert every number and text field of a dataclass to the field's type, so that equal values give equal JSON.
 
-    A whole float becomes an int where an int is wanted, a list a tuple; "none" stands for None where a number or None
-    is wanted, since a command line cannot say None.
+    A whole float becomes an int in an int field, and a list becomes a tuple. "none" means None in a field for a number
+    or None, because a command line cannot pass None.
 
     Raises
     ------
@@ -112,12 +112,12 @@ def images(x: Tensor, name: str = "images") -> None:
     Parameters
     ----------
     x : (N, C, H, W); uint8, or floating point in [0, 1].
-    name : what to call it in the message.
+    name : its name in the message.
 
     Raises
     ------
     ValueError
-        If the shape or dtype is another, or a value is NaN or outside [0, 1].
+        If the shape or dtype is wrong, or a value is NaN or outside [0, 1].
     """
     if x.ndim != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), not {tuple(x.shape)}.")
@@ -143,17 +143,17 @@ def labels(y: Tensor, n: int, num_classes: int, name: str = "labels") -> None:
     Parameters
     ----------
     y : (N,) int64 in [0, num_classes).
-    n : how many images there are.
-    num_classes : how many classes there are.
-    name : what to call it in the message.
+    n : the number of images.
+    num_classes : the number of classes.
+    name : its name in the message.
 
     Raises
     ------
     ValueError
-        If the shape or dtype is another, or a label is out of range.
+        If the shape or dtype is wrong, or a label is out of range.
     """
     if y.shape != (n,) or y.dtype != torch.int64:
-        raise ValueError(f"{name} must be int64 of shape ({n},), one an image, not {y.dtype} of {tuple(y.shape)}.")
+        raise ValueError(f"{name} must be int64 of shape ({n},), one per image, not {y.dtype} of {tuple(y.shape)}.")
     if n == 0:
         return
     low, high = (int(v) for v in torch.aminmax(y))

@@ -1,4 +1,4 @@
-"""A paper's sentence made checkable: two measured quantities, a direction, an interval, a verdict."""
+"""A sentence of a paper that can be checked: two measured quantities, a direction, an interval, a verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +15,8 @@ class Quantity:
 
     Attributes
     ----------
-    name : what it is, in words.
-    estimate : its value and 95 % interval; an interval of width 0 for a constant.
+    name : a description in words.
+    estimate : its value and 95 % interval; for a constant, the interval has width 0.
     """
 
     name: str
@@ -25,15 +25,15 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Claim:
-    """The first quantity is said to be above the second.
+    """The claim that one quantity is above another.
 
     Attributes
     ----------
     text : the claim in one sentence.
-    source : the paper, and where in it.
-    higher, lower : the two quantities.
-    difference : higher - lower with its interval, paired where both come from the same images.
-    confidence : of that interval; above 0.95 where one of several was picked.
+    source : the paper, and the place in it.
+    higher, lower : the quantity claimed to be higher, and the one claimed to be lower.
+    difference : higher - lower with its interval; a paired difference if both are measured on the same images.
+    confidence : the confidence of that interval; above 0.95 if the comparison was picked out of several.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """`HOLDS` or `FAILS` where the whole interval of the difference is on one side of 0, else `OPEN`."""
+        """`HOLDS` if the whole interval of the difference is above 0, `FAILS` if it is below 0, otherwise `OPEN`."""
         if self.difference.low > 0:
             return HOLDS
         return FAILS if self.difference.high < 0 else OPEN
@@ -67,7 +67,7 @@ class Claim:
 
 
 def report(claims: Sequence[Claim]) -> str:
-    """Return the claims with their verdicts and what was measured, as text to read."""
+    """Return the claims with their verdicts and measured quantities, as text."""
     return "\n\n".join(
         f"{claim.verdict.upper()}: {claim.text}\n"
         f"  {claim.higher.name}: {claim.higher.estimate}\n"
@@ -85,13 +85,13 @@ def _difference(estimate: Estimate) -> str:
 
 
 def below(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quantity, Estimate]:
-    """Return what a claim takes where a quantity is said to be below a number: higher, lower and their difference.
+    """Return `higher`, `lower` and `difference` of a claim that a quantity is below a number.
 
     Parameters
     ----------
     limit : the number.
-    name : what to call it: "guessing".
-    quantity : what is below it.
+    name : the name of the number, such as "guessing".
+    quantity : the quantity claimed to be below it.
     """
     own = quantity.estimate
     return (
@@ -102,5 +102,5 @@ def below(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quanti
 
 
 def below_guessing(quantity: Quantity, num_classes: int) -> tuple[Quantity, Quantity, Estimate]:
-    """Return what a claim takes where a quantity is said to be below guessing: higher, lower and their difference."""
+    """Return `higher`, `lower` and `difference` of a claim that a quantity is below guessing."""
     return below(1 / num_classes, "guessing", quantity)

@@ -1,4 +1,4 @@
-"""Training the methods that an exhibit compares, each with the teachers its row asks for."""
+"""Train the methods that an exhibit compares, each with the teachers that its row needs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,18 @@ from rkdkit.spec import AVERAGED, RunSpec, Teacher
 from rkdkit.trainings import Run
 
 NATURAL = "Natural"
-"""The method of natural teachers."""
+"""The method that trains natural teachers."""
 
 
 @dataclass(frozen=True)
 class Students:
-    """Trained networks, and which snapshot of each stands for it.
+    """The trained runs of several methods, and the snapshot that represents each run.
 
     Attributes
     ----------
-    runs : one a seed, by method.
-    chosen : one a seed, by method: the epoch that `select_on` names, of the averaged weights where the method's papers
-        report those.
-    teachers : the fixed teachers that guided them, one a seed, by their slot in the methods' rows.
+    runs : the runs by method, one per seed.
+    chosen : the snapshots by method, one per seed, as :func:`choose` chooses them.
+    teachers : the snapshots of the fixed teachers by teacher slot, one per seed.
     """
 
     runs: dict[str, list[Run]]
@@ -31,16 +30,16 @@ class Students:
 
 
 def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None, *, averages: bool = False) -> Students:
-    """Train methods at an exhibit's scale, or find them trained.
+    """Train methods at an exhibit's scale; runs that are in the store are used again.
 
-    The fixed teachers are chosen at the epoch that `select_on` names; where a row asks for a natural teacher, it is a
-    naturally trained network of the same architecture.
+    The epoch of each fixed teacher is chosen as `select_on` says. The natural teacher (slot "T_nat") is a naturally
+    trained network of the robust teacher's architecture.
 
     Parameters
     ----------
-    setup : what a notebook was asked for.
+    setup : the notebook's parameters.
     names : rows of `methods.METHODS`.
-    teacher_method : how their fixed teacher is trained; None: as the profile says.
+    teacher_method : the method that trains the fixed robust teacher; None: the profile's.
     averages : whether every run must average its weights.
 
     Raises
@@ -48,14 +47,14 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
     UnknownNameError
         If a method is not known.
     ValueError
-        If a run would have no averages, and is to have some.
+        If `averages` is set and a run would not average its weights.
     """
     rows = {name: methods.get(name) for name in names}
     slots = sorted({slot for row in rows.values() for slot in row.guides})
     scale = setup.profile
     for name in rows:  # a specification that does not fit is refused before any training
         if scale.spec(name, teachers=Teacher.placeholders(name)).swa_start is None and averages:
-            raise ValueError("No weights are averaged, and here they are to be compared: set swa_start to an epoch.")
+            raise ValueError("No weights are averaged, but this exhibit compares averages: set swa_start to an epoch.")
     robust = teacher_method or scale.teacher_method
     guide_specs = [setup.teacher_specs(NATURAL if slot == "T_nat" else robust) for slot in slots]
     guide_runs = dict(zip(slots, runs.ensure_all(*guide_specs) if slots else (), strict=True))
@@ -72,14 +71,16 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
 
 
 def choose(setup: Setup, trained: Sequence[Run], role: str = "") -> list[Snapshot]:
-    """Return the snapshots that stand for runs: the most robust, or most accurate where one trains without an attack.
+    """Return the snapshot that represents each run, at the epoch that `select_on` chooses.
+
+    The choice is by robust accuracy, or by natural accuracy if the method trains without an attack.
 
     Parameters
     ----------
-    setup : says on which images to choose (`select_on`) and by which attack.
-    trained : runs; all their snapshots are asked about together.
-    role : which network; "": the averaged weights where there are some and the method's papers report those (SWA), or
-        they were asked for (`ema_decay`).
+    setup : gives the images (`select_on`) and the attack that the choice uses.
+    trained : the runs; all their snapshots are evaluated in one gather.
+    role : which network; "": the averaged weights if the run has them and either the method's papers report them (SWA)
+        or `ema_decay` is set, otherwise the student.
 
     Raises
     ------
@@ -98,21 +99,21 @@ def choose(setup: Setup, trained: Sequence[Run], role: str = "") -> list[Snapsho
 
 
 def choose_by_name(setup: Setup, trained: Mapping[str, Sequence[Run]], role: str = "") -> dict[str, list[Snapshot]]:
-    """As :func:`choose`, of runs by name, one a seed."""
+    """As :func:`choose`, for the runs under each name, one per seed."""
     chosen = iter(choose(setup, [run for of_seeds in trained.values() for run in of_seeds], role))
     return {name: [next(chosen) for _ in of_seeds] for name, of_seeds in trained.items()}
 
 
 def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: float = 1.0) -> list[RunSpec]:
-    """Return RKD's students of a fixed teacher, one run a seed: AKD, or AKD+ where labels are mixed in.
+    """Return the runs of RKD's students of a fixed teacher, one per seed: AKD, or AKD+ if labels are mixed in.
 
     Parameters
     ----------
-    setup : what a notebook was asked for.
-    teacher_method : how the teacher is trained, at the profile's scale.
-    mixing : the share of the teacher's answers, RKD's alpha, in [0, 1]; the labels have the rest.
-    stopped : after what share of its epochs the teacher's training is stopped, above 0 and at most 1: the snapshot
-        nearest to it.
+    setup : the notebook's parameters.
+    teacher_method : the method that trains the teacher, at the profile's scale.
+    mixing : the weight of the teacher's outputs, RKD's alpha, in [0, 1]; the labels have the rest.
+    stopped : the share of its epochs after which the teacher is taken, above 0 and at most 1; the nearest snapshot is
+        taken.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Datasets as tensors: the whole set in memory as uint8, no loader processes.
+"""Datasets as tensors: the whole dataset is in memory as uint8, without loader processes.
 
-``load("digits")`` needs nothing; the other datasets are read from the data folder. A name may go on with some of the
-classes, ``load("cifar10:airplane,automobile")``, and ``load("folder:NAME")`` reads a folder of one's own. The class
-docstring of :class:`Dataset` says what comes back.
+``load("digits")`` needs no files; the other datasets are read from the data folder.
+``load("cifar10:airplane,automobile")`` selects some of the classes, and ``load("folder:NAME")`` reads your own folder
+of images. The result is a :class:`Dataset`.
 """
 
 import sys
@@ -45,15 +45,16 @@ __all__ += [
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a dataset before it is loaded.
+    """The properties of a dataset that are known before it is loaded.
 
     Attributes
     ----------
-    read : reads it, given the data folder.
-    eps : the l_inf radius its papers use (digits: what a prototype showed to be telling), in [0, 1] pixel units.
-    augmentation : what its papers train with, one of `AUGMENTATIONS`.
-    classes : the class names in the order of the labels; () where only the files tell.
-    published : images to train on, to test on, classes, and (C, H, W); None where only the files tell.
+    read : a function from the data folder to the dataset.
+    eps : the l_inf radius that the papers use (for the digits, a radius at which a prototype showed clear effects), in
+        [0, 1] pixel units.
+    augmentation : the augmentation that the papers train with, one of `AUGMENTATIONS`.
+    classes : the class names in the order of the labels; () if only the files say them.
+    published : the numbers of training images, test images and classes, and (C, H, W); None if only the files say them.
     """
 
     read: Callable[[Path], Dataset]
@@ -64,28 +65,29 @@ class Source:
 
 
 def source_of(name: str) -> Source:
-    """Return what is known of a dataset before it is loaded; nothing is read.
+    """Return the properties of a dataset that are known before it is loaded; no file is read.
 
     Parameters
     ----------
-    name : as :func:`load` takes it; some classes of a dataset have the whole one's source.
+    name : as in :func:`load`; a selection of classes has the source of the whole dataset.
 
     Raises
     ------
     UnknownNameError
-        If there is no such dataset, or the classes asked for are malformed or known not to be in it.
+        If there is no such dataset, or the selected classes are malformed or known not to be in it.
     """
     return _parse(name)[1]
 
 
 def load(name: str, root: Path | str | None = None) -> Dataset:
-    """Load a dataset; a second call gives the same object.
+    """Load a dataset; a second call returns the same object.
 
     Parameters
     ----------
     name : "digits" (embedded: scikit-learn's 1,797 8x8 grey images, 1,300 / 497), "cifar10", "cifar100",
-        "tiny_imagenet", or "folder:NAME" for one's own images in ``NAME/{train,test}/<class>/*``. After a further
-        colon, two or more of its classes, "cifar10:airplane,automobile": only these, labelled 0, 1, ... as listed.
+        "tiny_imagenet", or "folder:NAME" for your own images in ``NAME/{train,test}/<class>/*``. A list of at least two
+        classes after another colon, as in "cifar10:airplane,automobile", selects these classes, labelled 0, 1, ... in
+        the listed order.
     root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
 
     Raises
@@ -93,7 +95,7 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
     UnknownNameError
         If there is no such dataset or class.
     DataNotFoundError
-        If its files are not there; the message says where they were looked for and how to get them.
+        If its files are not found; the message says where they were expected and how to get them.
     ValueError
         If a file is damaged.
     """
@@ -101,14 +103,14 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
 
 
 BLANK = "not here: blank images in their published number"
-"""The source of data that are not there, see :func:`load_or_blank`."""
+"""The source of blank datasets, see :func:`load_or_blank`."""
 
 
 def load_or_blank(name: str) -> Dataset:
-    """As :func:`load`, but blank images where published data are not there.
+    """As :func:`load`, but return blank images if the files of a published dataset are not found.
 
-    Their number, shape and classes are the published ones, their source is `BLANK`: enough to say what a training
-    would cost, and of no use for one.
+    The number, shape and classes of the images are the published ones, and their source is `BLANK`. This is enough to
+    estimate the cost of a training, but not to train.
     """
     try:
         return load(name)
@@ -125,7 +127,7 @@ def _blank(name: str) -> Dataset:
         return _only(classes, _blank(whole), name)
     assert source.published is not None
     n_train, n_test, n_classes, shape = source.published
-    # one image in memory, however many there are
+    # one image in memory for any number of images
     train, test = (
         Split(torch.zeros(1, *shape, dtype=torch.uint8).expand(n, *shape), torch.arange(n) % n_classes)
         for n in (n_train, n_test)
@@ -140,7 +142,7 @@ def load_extra(name: str, dataset: Dataset, root: Path | str | None = None) -> S
     ----------
     name : an ``.npz`` archive in the data folder that holds `image`, (N, H, W, C) uint8 (C is 1 for grey images), and
         `label`, (N,) of any integer type, by the labels of `dataset`.
-    dataset : whose image shape and classes they must have.
+    dataset : the images must have its image shape and classes.
     root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
 
     Raises
@@ -164,7 +166,7 @@ def _data_folder(root: Path | str | None) -> Path:
 
 
 def _parse(name: str) -> tuple[str, Source, tuple[str, ...]]:
-    """Return a name's whole dataset, its source, and the classes asked for; () asks for all."""
+    """Return the name of the whole dataset, its source, and the selected classes; (): all classes."""
     whole, colon, listed = str(name).partition(":")
     if whole == "folder":
         folder, colon, listed = listed.partition(":")
@@ -256,7 +258,7 @@ def _tiny_imagenet(root: Path) -> Dataset:
     test = image_files.annotated(table, folder / "val" / "images", classes)
     for part, files, published in zip(("train", "val"), (train, test), TINY_IMAGENET_SIZES, strict=True):
         if len(files) != published:
-            raise ValueError(f"{folder / part} has {len(files):,} images, not {published:,}. Unpack the zip anew.")
+            raise ValueError(f"{folder / part} has {len(files):,} images, not {published:,}. Unpack the zip again.")
     source = "Tiny ImageNet as published; its validation images are the test set"
     return Dataset("tiny_imagenet", _read(train, (3, 64, 64), True), _read(test, (3, 64, 64), True), classes, source)
 
@@ -274,7 +276,7 @@ def _own_folder(folder: str, root: Path) -> Dataset:
 
 
 def _image_folder(name: str, folder: Path, classes: tuple[str, ...], shape: image_files.Shape | None = None) -> Dataset:
-    """Read ``train/<class>/*`` and ``test/<class>/*``; without a `shape` all must be like the first."""
+    """Read ``train/<class>/*`` and ``test/<class>/*``; without a `shape`, all must have the shape of the first."""
     train, test = (image_files.in_class_folders(folder / part, classes) for part in ("train", "test"))
     suffixes = {path.suffix.lower() for path, _ in train + test}
     source = f"{name} from a folder of {' and '.join(sorted(suffixes))} files"
@@ -285,7 +287,7 @@ def _image_folder(name: str, folder: Path, classes: tuple[str, ...], shape: imag
 
 
 def _read(files: list[image_files.LabelledFile], shape: image_files.Shape, grey_as_colour: bool) -> Split:
-    # the files come class by class; shuffled, the first n test images are a sample of all classes
+    # the files are listed class by class; after shuffling, the first n test images are a sample of all classes
     order = fixed_permutation(len(files)).tolist()
     images = image_files.read([files[i][0] for i in order], shape, grey_as_colour)
     return Split(images, torch.tensor([files[i][1] for i in order]))
@@ -326,4 +328,4 @@ SOURCES: dict[str, Source] = {
         _tiny_imagenet, 8 / 255, "crop-flip", published=(*TINY_IMAGENET_SIZES, 200, (3, 64, 64))
     ),
 }  # fmt: skip
-"""The datasets with a name of their own; :func:`source_of` also knows "folder:NAME" and some classes of any."""
+"""The datasets by name; :func:`source_of` also accepts "folder:NAME" and selections of classes."""

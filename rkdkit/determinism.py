@@ -1,4 +1,4 @@
-"""What makes a run repeatable: randomness that belongs to (seed, epoch, purpose), and exact arithmetic."""
+"""Repeatable runs: random numbers that depend on (seed, epoch, purpose) only, and exact arithmetic."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 
 
 def derived_seed(*key: int | str) -> int:
-    """Return a seed in [0, 2**63) that depends on `key` alone, alike on every platform."""
+    """Return a seed in [0, 2**63) that depends only on `key` and is the same on every platform."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -19,29 +19,29 @@ def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
     Parameters
     ----------
     seed : the run's seed.
-    epoch : the epoch it serves, counted from 1; 0 for what happens before the first.
-    purpose : what is drawn from it: "order", "augmentation", "attack", ...
+    epoch : the epoch it is used in, counted from 1; 0: before the first epoch.
+    purpose : what the random numbers are used for: "order", "augmentation", "attack", ...
     """
     return torch.Generator().manual_seed(derived_seed(seed, epoch, purpose))
 
 
 _NEWER_SETTINGS = (
-    "torch's fp32_precision was set (torch.backends.fp32_precision, or one below it), which does not go with the kit's "
-    "own settings. Leave it alone, in a fresh process: the kit computes in plain float32 by itself."
+    "torch's fp32_precision was set (torch.backends.fp32_precision, or one below it), which conflicts with the kit's "
+    "own settings. Start a new process and do not set it: the kit computes in plain float32 without it."
 )
 
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """Hold a context in which a GPU's convolutions are deterministic, and float32 is neither TF32 nor autocast to less.
+    """Within a ``with`` block, make a GPU's convolutions deterministic, and use neither TF32 nor autocast for float32.
 
-    Whatever the caller chose comes back afterwards.
+    Afterwards the caller's settings are restored.
 
     Raises
     ------
     RuntimeError
-        If the caller set `fp32_precision`, torch's newer settings, to what does not go with the older ones, which this
-        function and torch.compile use.
+        If the caller set `fp32_precision`, one of torch's newer settings, to a value that conflicts with the older
+        settings, which this function and torch.compile use.
     """
     try:
         chosen, _ = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32

@@ -1,4 +1,4 @@
-"""The page `docs/methods.md`, written from the table of methods so that the two cannot differ."""
+"""The page `docs/methods.md`, printed from the table of methods so that the two cannot differ."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,13 @@ _HEAD = """\
 
 Written by `rkdkit methods` from the table in [`rkdkit/methods/table.py`](../rkdkit/methods/table.py); do not edit it by hand.
 
-S is the student, P a peer trained beside it, T a fixed teacher or several of them averaged by their weights (T_rob and
-T_nat where a method needs one of each kind); x is a natural image in [0, 1], x~ the point being attacked, x\\* the
-finished adversarial example, y the label. KL(p, q) = sum p (log p - log q) is the divergence of q from p, with `; tau`
-of both at temperature tau. All networks answer with softmax probabilities. Losses are averaged over the batch.
-Teachers are always constants; what else is a constant is written `const`. The attacked network is in eval mode while
-x\\* is made and in train mode for the update. Attacks start uniformly in the ball or at 0.001 N(0, 1) (gaussian).
+S is the student, P a peer trained beside it, T a fixed teacher or the weighted average of several (T_rob and T_nat if a
+method needs one of each kind). x is a natural image in [0, 1], x~ the current iterate of the attack, x\\* the finished
+adversarial example, y the label. KL(p, q) = sum p (log p - log q) is the divergence of q from p; `; tau` means that both
+are taken at temperature tau. S, P and T stand for softmax probabilities. Losses are averaged over the batch. In the
+update, teachers are always constants (without a gradient); other constants are marked `const`. The attacked network is
+in eval mode while x\\* is made and in train mode for the update. Attacks start uniformly in the ball, or at
+0.001 N(0, 1) from the image (gaussian).
 
 | method | x\\* maximises (start) | the update minimises |
 |---|---|---|
@@ -27,19 +28,21 @@ _TAIL = """\
 | | papers | released codes | here |
 |---|---|---|---|
 | choosing the epoch | best PGD-10 accuracy, not said on which images | on the test images | on held-out images; `select_on` is "val", "test" or "last" |
-| averaged weights (SWA) | AKD2 and PeerAiD | from the first drop of the learning rate on, once an epoch | the same, or from `swa_start` on, kept by every run beside its other weights; reported where the papers do; batch-norm statistics re-estimated by one pass over the training images. `ema_decay` is an exponential moving average instead |
+| averaged weights (SWA) | AKD2 and PeerAiD | from the first drop of the learning rate on, once per epoch | the same, or from `swa_start` on; every run keeps them beside its other weights, and they are reported if the papers report them; batch-norm statistics are re-estimated by one pass over the training images. `ema_decay` is an exponential moving average instead |
 | teachers | PeerAiD: TRADES of the same network; RKD: early-stopped | | any run at any of its epochs, an ensemble of them, or any `torch.nn.Module` |
-| last batch of an epoch | not said | smaller than the others | the few images left over sit that epoch out |
+| last batch of an epoch | not said | smaller than the others | the few images left over are not used in that epoch |
 
-Where a method names no settings of its own paper, the `paper` profile trains it as PeerAiD does: 300 epochs, batches of
-128, lr 0.1 times 0.1 at epochs 214, 259 and 284, weight decay 2e-4, SGD with momentum 0.9, PGD-10. Methods that replay
-each batch m times are trained for 1/m of their epochs. The settings above are defaults: `RunSpec.settings` and a
-profile's `settings` change them. Milestones are epochs at whose start the rate drops, counted from 0 as PyTorch does;
-what is known here of ARD, RSLAD and CAT does not say from where they count.
+If no training settings of a method's own paper are listed, the `paper` profile trains it as PeerAiD does: 300 epochs,
+batches of 128, lr 0.1, multiplied by 0.1 at epochs 214, 259 and 284, weight decay 2e-4, SGD with momentum 0.9, PGD-10.
+Methods that replay each batch m times are trained for 1/m of their epochs. The settings above are defaults:
+`RunSpec.settings` and a profile's `settings` change them. Milestones are the epochs at whose start the learning rate
+drops, counted from 0 as PyTorch does; the sources used here for ARD, RSLAD and CAT do not say whether they count from 0
+or 1.
 
 ## A method of your own
 
-A method is a row. This one attacks as RSLAD does and learns from the teacher's answers on the student's examples:
+A method is a row of the table. This one attacks as RSLAD does and learns from the teacher's outputs on the student's
+adversarial examples:
 
 ```python
 from rkdkit import methods, profiles, runs
@@ -57,16 +60,18 @@ teacher = runs.ensure(scale.spec("TRADES")).snapshot(epoch=2).as_teacher()
 run = runs.ensure(scale.spec("Mine", teachers=(teacher,)))
 ```
 
-Points are S, P (which the row must train) or a teacher, at x or at what an attack of the row makes; divergences are CE,
-KL and MSE (of logits); a weight is a product of settings, numbers and remainders such as `1-a1-a2`; `.detach` makes a
-point a constant. The docstrings of `Term`, `Maximised` and `Method` in [`rkdkit/methods/grammar.py`](../rkdkit/methods/grammar.py) say
-all of it, and a row that would not do what it prints is refused. It is trained, resumed, measured and drawn like the others; change the row and it is another run.
+Points are S, P (which the row must train) or a teacher, at x or at the examples of an attack of the row. Divergences are
+CE, KL and MSE (of logits). A weight is a product of settings, numbers and remainders such as `1-a1-a2`. `.detach` makes
+a point a constant. The docstrings of `Term`, `Maximised` and `Method` in
+[`rkdkit/methods/grammar.py`](../rkdkit/methods/grammar.py) define all of this, and a row that would not do what it prints
+is refused. Your method is trained, resumed, measured and drawn like the others. If you change the row, its runs get
+other ids and are trained again.
 `methods.with_label_mixing(row, source)` makes the "+" form of any row with a teacher.
 """
 
 
 def methods_page() -> str:
-    """Return `docs/methods.md`: every method with formula, source, settings and where paper and code differ."""
+    """Return `docs/methods.md`: every method with formula, source, settings, and the differences of paper and code."""
     rows = [
         f"| [{name}](#{_anchor(name)}) | {_cell(_attack(row))} | {_cell(_update(row))} |"
         for name, row in methods.METHODS.items()

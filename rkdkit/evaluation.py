@@ -1,4 +1,4 @@
-"""Accuracy under attack. Always float32: a final model's robustness is not measured in less."""
+"""Accuracy under attack, always in float32: the robustness of a final model is not measured in lower precision."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,16 +12,16 @@ from rkdkit import attacks, autoattack, checks, data, losses, runtime, statistic
 from rkdkit.determinism import exact_arithmetic, generator
 
 BATCH_SIZE = 256
-"""Images at once, unless `runtime` says otherwise."""
+"""The number of images per batch, unless `runtime` sets another."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Which test images a network gets right, naturally and under attacks.
+    """Which test images a network classifies correctly, without and under attacks.
 
     Attributes
     ----------
-    correct : by metric ("clean", "pgd-20", ...): (N,) bool; a costly attack may have been tried on the first images
+    correct : by metric ("clean", "pgd-20", ...): (N,) bool; for a costly attack, N may be smaller: the first images
         only.
     """
 
@@ -33,7 +33,7 @@ class Evaluation:
         Raises
         ------
         UnknownNameError
-            If that was not measured.
+            If the metric was not measured.
         """
         return statistics.proportion(self.correct[checks.one_of("metric", metric, self.correct)])
 
@@ -44,21 +44,21 @@ class Evaluation:
 def standard_attacks(
     eps: float, step_size: float | None = None, steps: int = 20, iterate: str = "last"
 ) -> dict[str, attacks.Attack | None]:
-    """Return what PeerAiD's Table 1 measures, by the metrics' names in `papers`: clean, fgsm, pgd-20, autoattack.
+    """Return the attacks of PeerAiD's Table 1, by the metrics' names in `papers`: clean, fgsm, pgd-20, autoattack.
 
     Parameters
     ----------
     eps : radius of the l_inf ball, in [0, 1] pixel units.
-    step_size : of PGD; None: eps / 4, as 2/255 is of 8/255.
-    steps : of PGD.
-    iterate : of PGD, "last" or "any"; by "any" its metric is "pgd-20 (any iterate)".
+    step_size : PGD's step size; None: eps / 4, such as 2/255 for 8/255.
+    steps : PGD's number of steps.
+    iterate : PGD's iterate, "last" or "any"; with "any", the metric is "pgd-20 (any iterate)".
 
     Raises
     ------
     ValueError
         If `eps` is not between 0 and 1.
     UnknownNameError
-        If `iterate` is another.
+        If `iterate` is neither of these.
     """
     checks.radius(eps)
     pgd = attacks.PGD(eps, eps / 4 if step_size is None else step_size, steps, iterate=iterate)
@@ -73,7 +73,7 @@ def evaluate(
     *,
     seed: int = 0,
 ) -> Evaluation:
-    """Measure one network by several attacks; `runs.evaluate` does so for snapshots and keeps the answers.
+    """Measure one network under several attacks; `runs.evaluate` does this for snapshots and stores the answers.
 
     Parameters
     ----------
@@ -98,18 +98,19 @@ def correct_predictions(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Say which images each of several networks classifies correctly, all on the same adversarial examples.
+    """Return which images each of several networks classifies correctly, all on the same adversarial examples.
 
     Parameters
     ----------
     judges : networks on one device, (N, C, H, W) -> (N, classes) logits.
     images : (N, C, H, W) uint8, or floating point in [0, 1].
     labels : (N,) int64.
-    attack : makes the adversarial examples by the cross entropy; None: natural images.
-    attacked : the network it attacks (x*_S is made with the student attacked); None: the first judge.
-    seed : of the attack's start.
-    batch_size : images at once; it changes the speed, and which noise an image gets at a restart. None: what `runtime`
-        says, if the attack has no restarts, and else 256.
+    attack : makes the adversarial examples, with the cross entropy as its loss unless the attack has another; None:
+        natural images.
+    attacked : the network attacked (for x*_S, the student); None: the first judge.
+    seed : the seed of the attack's start.
+    batch_size : images per batch; it changes the speed, and the noise that an image gets at a restart. None:
+        `runtime`'s batch size for attacks without restarts, otherwise 256.
 
     Returns
     -------
@@ -118,11 +119,11 @@ def correct_predictions(
     Raises
     ------
     ValueError
-        If images are NaN or outside [0, 1], labels do not fit, or a network answers NaN or infinite logits.
+        If images are NaN or outside [0, 1], labels do not fit, or a network returns NaN or infinite logits.
     """
     attacked = judges[0] if attacked is None else attacked
     if isinstance(attack, autoattack.Packaged) and list(judges) == [attacked]:
-        # its batches are its own: it is handed all images at once, and judges as it goes
+        # it makes its own batches, so it gets all images at once, and it evaluates the network itself
         _check(attacked, images, labels)
         with prepared(attacked, attack, images) as network:
             return attack.correct(network, _as_float(images), labels)[None]
@@ -141,7 +142,7 @@ def logits(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Return what each of several networks answers, all on the same adversarial examples.
+    """Return the logits of each of several networks, all on the same adversarial examples.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def logits(
         answers.append(torch.stack(of_batch))
     found = torch.cat(answers, dim=1).cpu()
     if not found.isfinite().all():
-        raise ValueError("A network answered NaN or infinite logits: it cannot be judged.")
+        raise ValueError("A network returned NaN or infinite logits, so it cannot be evaluated.")
     return found
 
 
@@ -185,7 +186,7 @@ def perturbed(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images that networks are judged on, a batch after the other, on the attacked network's device.
+    """Yield the images that networks are evaluated on, batch by batch, on the attacked network's device.
 
     Parameters
     ----------
@@ -210,16 +211,16 @@ def perturbed(
 
 @contextmanager
 def prepared(network: nn.Module, attack: autoattack.Packaged, images: Tensor) -> Iterator[nn.Module]:
-    """Make a network fast for the many passes of a costly attack; it is as it was afterwards.
+    """Make a network fast for the many passes of a costly attack; afterwards it is restored.
 
     Parameters
     ----------
-    network : what is attacked.
-    attack, images : by what, and how many.
+    network : the network attacked.
+    attack, images : the attack and all images it will be run on.
 
     Yields
     ------
-    What to hand to the attack in its place.
+    The network to give to the attack instead.
     """
     with exact_arithmetic(), attacks.folded_for_inference(network):
         yield _compiled(network, attack, images, attack.batch_size)
@@ -235,14 +236,14 @@ def _compiled(network: nn.Module, attack: attacks.Attack | None, images: Tensor,
 
 
 def _passes(attack: attacks.Attack) -> int:
-    """Return about how often an attack passes an image through the network."""
+    """Return approximately how many times an attack passes an image through the network."""
     if isinstance(attack, autoattack.AutoAttack):
         return 2000
     return math.prod(int(getattr(attack, name, 1)) for name in ("steps", "restarts", "queries"))
 
 
 def _batch_size(attack: attacks.Attack | None) -> int:
-    # noise is drawn image by image, so that batches do not change it, but restarts draw batch by batch
+    # the first start's noise does not depend on the batches, but the noise of restarts does
     drawn_by_batch = getattr(attack, "restarts", 1) > 1
     return BATCH_SIZE if drawn_by_batch else runtime.current().evaluation_batch_size or BATCH_SIZE
 
@@ -264,7 +265,7 @@ QUANTITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross entropy": losses.cross_entropy,
     "entropy": lambda answers, _: losses.soft_cross_entropy(answers, answers),
 }
-"""What :func:`per_image` measures, from logits (N, classes) and labels (N,), in nats."""
+"""The quantities that :func:`per_image` measures, from logits (N, classes) and labels (N,), in nats."""
 
 
 def per_image(
@@ -276,12 +277,12 @@ def per_image(
     *,
     seed: int = 0,
 ) -> Tensor:
-    """Measure something of a network's answer to each image; `runs.per_image` does so for snapshots.
+    """Measure a quantity of a network's output for each image; `runs.per_image` does this for snapshots.
 
     Parameters
     ----------
-    quantity : "cross entropy" with the label, of which exp(-.) is the probability of the correct class; or "entropy"
-        of the answer, between 0 (certain) and ln(classes) (guessing).
+    quantity : "cross entropy" with the label, which is -ln of the probability of the correct class; or "entropy" of the
+        predicted probabilities, between 0 (certain) and ln(classes) (uniform).
     network, images, labels, attack, seed : as :func:`correct_predictions`; the network itself is attacked.
 
     Returns
@@ -291,7 +292,7 @@ def per_image(
     Raises
     ------
     UnknownNameError
-        If `quantity` is another.
+        If `quantity` is neither of these.
     ValueError
         As :func:`correct_predictions`.
     """
@@ -302,7 +303,7 @@ def per_image(
 def accuracy(
     network: nn.Module, images: Tensor, labels: Tensor, attack: attacks.Attack | None = None, *, seed: int = 0
 ) -> statistics.Estimate:
-    """Clean or robust accuracy of one network, with its Wilson interval.
+    """Return the clean or robust accuracy of one network, with its Wilson interval.
 
     Parameters
     ----------

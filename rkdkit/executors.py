@@ -1,6 +1,6 @@
 """Executors decide what happens to tasks whose answers are not in the store: :class:`Here` does them in this process.
 
-`plan.ask.Planner` only notes them. One context variable holds the executor; nothing else about tasks is ambient.
+`plan.ask.Planner` only records them. One context variable holds the current executor; tasks have no other global state.
 """
 
 from abc import ABC, abstractmethod
@@ -19,19 +19,19 @@ from rkdkit.tasks import Answer, Context, Task
 
 @dataclass
 class Asked:
-    """What an exhibit asked for, in order: it is what the exhibit rests on.
+    """The tasks that an exhibit requested, in order: the results that it rests on.
 
     Attributes
     ----------
     tasks : each once.
-    deciding : those of them that only decided which epoch stands for a run.
+    deciding : the tasks that were used only to choose the epoch of a run.
     """
 
     tasks: dict[Task, None] = field(default_factory=dict)
     deciding: set[Task] = field(default_factory=set)
 
     def note(self, tasks: Iterable[Task], deciding: bool) -> None:
-        """Add tasks; one that was asked for in earnest, too, does not only decide."""
+        """Add tasks; a task that is also requested for its own result is not kept in `deciding`."""
         for task in tasks:
             if deciding and task not in self.tasks:
                 self.deciding.add(task)
@@ -41,16 +41,16 @@ class Asked:
 
 
 class Executor(ABC):
-    """Answers tasks: from the store where it can, and otherwise as its kind does.
+    """Answers tasks: from the store if the answer is there, otherwise in its subclass's way.
 
     Parameters
     ----------
-    store : where answers are; None: the default one, looked up anew at each call.
-    device : on what tasks are done; None: the GPU if there is one, else the CPU.
+    store : where answers are stored; None: the default store, looked up again at each call.
+    device : the device that tasks run on; None: the GPU if there is one, else the CPU.
 
     Attributes
     ----------
-    asked : what was asked for since `listen` was called last.
+    asked : the tasks requested since the last call of `listen`.
     modules : as `tasks.Context`.
     """
 
@@ -63,11 +63,11 @@ class Executor(ABC):
 
     @property
     def context(self) -> Context:
-        """What its tasks are found and done with."""
+        """The context in which its tasks are looked up and done."""
         return Context(**self._given, modules=self.modules)
 
     def listen(self) -> Asked:
-        """Return an empty list of what is asked for; all that is asked for from now on is added to it."""
+        """Start a new list of requested tasks and return it; all later requests are added to it."""
         self.asked = Asked()
         return self.asked
 
@@ -76,9 +76,9 @@ class Executor(ABC):
 
         Parameters
         ----------
-        tasks : those that are independent go into one call, so that they can be done side by side.
-        what : what is going on, for the progress bar; "": the tasks show their own progress.
-        deciding : whether the answers only decide which epoch stands for a run.
+        tasks : put tasks that do not depend on each other into one call, so that they can be done in parallel.
+        what : a description for the progress bar; "": the tasks show their own progress.
+        deciding : whether the answers are used only to choose the epoch of a run.
 
         Raises
         ------
@@ -92,19 +92,19 @@ class Executor(ABC):
 
     @abstractmethod
     def _answers(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
-        """Return the answers to different tasks."""
+        """Return the answers to tasks, all of which are different."""
 
     @abstractmethod
     def networks_for(self, what: str) -> Context:
-        """Return the context to read networks with, for something that is no task; `what` says which network."""
+        """Return the context for reading a network outside of a task; `what` describes the network."""
 
     @abstractmethod
     def before_drawing(self) -> None:
-        """Stop whoever is about to draw or save an exhibit, where there are no answers to draw."""
+        """Stop the caller before it draws or saves an exhibit, if there are no answers to draw."""
 
 
 class Here(Executor):
-    """Does what is not in the store in this process, one task after the other."""
+    """Does the tasks that are not in the store in this process, one after the other."""
 
     def _answers(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
         context = self.context
@@ -121,7 +121,7 @@ class Here(Executor):
         return self.context
 
     def before_drawing(self) -> None:
-        """Everything is there to be drawn."""
+        """Do nothing: all answers can be drawn."""
 
 
 def _find_or_do(task: Task, context: Context, found: dict[Task, Any]) -> None:
@@ -145,7 +145,7 @@ def current() -> Executor:
 
 @contextmanager
 def using(executor: Executor) -> Iterator[Executor]:
-    """Hold a context in which another executor answers tasks."""
+    """Let another executor answer tasks within a ``with`` block."""
     token = _CURRENT.set(executor)
     try:
         yield executor

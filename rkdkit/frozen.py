@@ -7,11 +7,11 @@ _Value = TypeVar("_Value")
 
 
 class FrozenMapping(Mapping[str, _Value]):
-    """A mapping that nobody changes; it is hashable where its values are, and can be pickled.
+    """A mapping that cannot be changed; it is hashable if its values are, and can be pickled.
 
     Parameters
     ----------
-    values : its keys and values, copied; a value that is itself a mapping is frozen, too.
+    values : its keys and values, which are copied; a value that is a mapping also becomes a `FrozenMapping`.
     """
 
     __slots__ = ("_values",)

@@ -1,4 +1,4 @@
-"""Which fields of a dataclass its identity is made of, so that what is stored today is found by later code, too."""
+"""Which fields of a dataclass are part of its identity, so that later code finds what is stored today."""
 
 import dataclasses
 from collections.abc import Collection
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 def identifying_fields(
     instance: "DataclassInstance", always: Collection[str], never: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the fields that tell a value from others, by name, in the order in which the class has them.
+    """Return the fields that identify a value, by name, in the order of the class.
 
-    A field that is added to the class later is left out while it has its default, so that it changes the identity of
-    nothing that does not use it. Fields that are computed, or not compared, are no part of an identity.
+    A field that is added to the class later is left out while it has its default, so that it does not change the
+    identity of values that do not use it. Fields that are computed, or not compared, are not part of an identity.
 
     Parameters
     ----------
-    instance : of a dataclass.
-    always : the fields that are written even where they have their default. The list is closed: a name that is added
-        to it gives everything that is stored another identity.
-    never : the fields that decide nothing, such as a title.
+    instance : an instance of a dataclass.
+    always : the fields that are included even if they have their default. Do not add a name to this list: everything
+        that is stored would get another identity.
+    never : the fields that have no effect, such as a title.
     """
     return {
         field.name: getattr(instance, field.name)
@@ -34,4 +34,4 @@ def identifying_fields(
 def _default(field: "dataclasses.Field[Any]") -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
-    return field.default  # MISSING, which equals nothing, where there is none
+    return field.default  # if there is no default, MISSING, which no value equals

@@ -1,4 +1,4 @@
-"""Files of images as uint8 tensors: image folders, CIFAR's and Tiny ImageNet's published files, .npz archives."""
+"""Read images as uint8 tensors from image folders, CIFAR's and Tiny ImageNet's published files, and .npz archives."""
 
 import zipfile
 import zlib
@@ -14,23 +14,23 @@ from rkdkit.progress import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MANY = 5_000
-"""From how many files on a progress bar is shown."""
+"""A progress bar is shown for this many files or more."""
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
 LabelledFile = tuple[Path, int]
 
-# what numpy and zipfile raise over damaged archives; MemoryError where a damaged header asks for a huge array
+# errors of numpy and zipfile for damaged archives; MemoryError if a damaged header asks for a huge array
 _ARCHIVE_ERRORS = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 class DataNotFoundError(FileNotFoundError):
-    """The files of a dataset are not where they were looked for."""
+    """The files of a dataset were not found."""
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """Return the names of the folders in `folder`, sorted; hidden ones, as JupyterLab leaves them, are no classes."""
+    """Return the sorted names of the folders in `folder`; hidden folders, such as JupyterLab's, are not classes."""
     if not folder.is_dir():
         return ()
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."))
@@ -41,14 +41,14 @@ def in_class_folders(folder: Path, classes: Sequence[str], inside: str = "") -> 
 
     Parameters
     ----------
-    folder : what holds one folder for each of `classes` and no other.
+    folder : holds one folder for each of `classes` and no other.
     classes : the names of the classes, in the order of the labels.
     inside : a folder within each class's folder that holds its images.
 
     Raises
     ------
     DataNotFoundError
-        If the folders are others, or one holds no image file.
+        If a class's folder is missing, there are other folders, or a folder holds no image file.
     """
     found = set(class_names(folder))
     if found != set(classes):
@@ -71,21 +71,21 @@ def annotated(table: Path, images: Path, classes: Sequence[str]) -> list[Labelle
 
     Parameters
     ----------
-    table : the file: a line for an image, with its file name, its class and a box, separated by tabs.
+    table : the file: one line per image, with its file name, its class and a box, separated by tabs.
     images : the folder that holds the images.
     classes : the names of the classes, in the order of the labels.
 
     Raises
     ------
     ValueError
-        If a line names no image of a known class.
+        If a line does not name an image and a known class.
     """
     label_of = {name: label for label, name in enumerate(classes)}
     files = []
     for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         name, *columns = line.split("\t")
         if not columns or columns[0] not in label_of:
-            raise ValueError(f"Line {number} of {table} names no image and class, but says {line!r}. Unpack it anew.")
+            raise ValueError(f"Line {number} of {table} names no image and class, but says {line!r}. Unpack it again.")
         files.append((images / name, label_of[columns[0]]))
     return files
 
@@ -96,20 +96,20 @@ def shape_of(path: Path) -> Shape:
     Raises
     ------
     ValueError
-        If the file cannot be read; it is named.
+        If the file cannot be read; the message names it.
     """
     channels, height, width = _read_image(path).shape
     return channels, height, width
 
 
 def read(paths: Sequence[Path], shape: Shape, grey_as_colour: bool) -> Tensor:
-    """Read image files into one tensor, with a progress bar where they are many.
+    """Read image files into one tensor, with a progress bar for many files.
 
     Parameters
     ----------
     paths : the N files.
     shape : (C, H, W) of every image.
-    grey_as_colour : whether a grey image among coloured ones gets three equal channels; otherwise it is refused.
+    grey_as_colour : True: a grey image among colour images gets three equal channels; False: it is refused.
 
     Returns
     -------
@@ -118,9 +118,9 @@ def read(paths: Sequence[Path], shape: Shape, grey_as_colour: bool) -> Tensor:
     Raises
     ------
     ValueError
-        If a file cannot be read or is of another shape; it is named.
+        If a file cannot be read or has another shape; the message names it.
     """
-    images = np.empty((len(paths), *shape), np.uint8)  # filled in place: a large set is never there twice
+    images = np.empty((len(paths), *shape), np.uint8)  # filled in place: a large set is in memory only once
     fitting = (shape, (1, *shape[1:])) if grey_as_colour else (shape,)
     for i, path in enumerate(track(paths, desc="reading images", unit=" images") if len(paths) >= MANY else paths):
         pixels = _read_image(path)
@@ -142,7 +142,7 @@ def _read_image(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             grey = image.mode in ("1", "L")
             if image.mode.startswith(("I", "F")):
-                raise ValueError("it has more than 8 bits a channel")
+                raise ValueError("it has more than 8 bits per channel")
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"The image file {path} cannot be read ({error}). Replace it or delete it.") from error
@@ -154,8 +154,8 @@ def published_cifar(name: str, root: Path) -> list[tuple[Tensor, Tensor]]:
 
     Parameters
     ----------
-    name : torchvision's class for them: "CIFAR10" or "CIFAR100".
-    root : the folder that holds theirs.
+    name : the name of torchvision's class: "CIFAR10" or "CIFAR100".
+    root : the folder that contains the folder of the published files.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def published_cifar(name: str, root: Path) -> list[tuple[Tensor, Tensor]]:
     Raises
     ------
     ValueError
-        If a file is missing or is not the published one.
+        If a file is missing or does not match its published checksum.
     """
     from torchvision import datasets
 
@@ -172,12 +172,12 @@ def published_cifar(name: str, root: Path) -> list[tuple[Tensor, Tensor]]:
     splits = []
     for train in (True, False):
         try:
-            # torchvision compares every file's checksum with the published one before it unpickles any
+            # torchvision compares every file's checksum with the published one before it unpickles a file
             published = reader(str(root), train=train, download=False)
         except RuntimeError as error:
             raise ValueError(
                 f"A file in {root / reader.base_folder} is missing or does not match its published checksum. "
-                "Delete that folder and download it anew."
+                "Delete that folder and download it again."
             ) from error
         images = torch.from_numpy(published.data).permute(0, 3, 1, 2).contiguous()
         splits.append((images, torch.tensor(published.targets)))
@@ -191,7 +191,7 @@ def read_archive(path: Path, shape: Shape, num_classes: int) -> tuple[Tensor, Te
     ----------
     path : the archive.
     shape : (C, H, W) of every image.
-    num_classes : every label must be below it.
+    num_classes : every label must be below this number.
 
     Returns
     -------
@@ -202,12 +202,12 @@ def read_archive(path: Path, shape: Shape, num_classes: int) -> tuple[Tensor, Te
     DataNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or its arrays are others; the message says in what.
+        If it is damaged, or its arrays do not have this form; the message says how they differ.
     """
     if not path.is_file():
         raise DataNotFoundError(f"{path} is not there. It should be an .npz archive of the arrays 'image' and 'label'.")
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no .npz archive, or is damaged. Replace it, or save it with numpy.savez.")
+        raise ValueError(f"{path} is not an .npz archive, or is damaged. Replace it, or save it with numpy.savez.")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("image", "label") if name in archive}

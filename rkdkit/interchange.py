@@ -1,6 +1,6 @@
-"""Weights from elsewhere, and networks for elsewhere: PyTorch state dicts and safetensors in, safetensors and .pt2 out.
+"""Read foreign weights (PyTorch state dicts, safetensors) and export networks (safetensors, .pt2).
 
-Nothing in a file is executed: torch's restricted reader takes tensors and plain containers only.
+Nothing in a file is executed: torch's restricted reader accepts only tensors and plain containers.
 """
 
 import copy
@@ -22,18 +22,18 @@ from rkdkit.store import write_atomically
 
 
 class StateDictError(ValueError):
-    """A file's weights are not those of the network asked for; the message says how they differ."""
+    """A file's weights do not fit the requested network; the message says how they differ."""
 
 
 SHOWN = 5
 """How many names of each kind an error lists."""
 
-# where files keep the state dict, and what wrappers put before its names: DataParallel, an attribute of a larger
-# module, torch.compile, nn.Sequential(normalisation, network)
+# the keys under which files hold the state dict, and the prefixes that wrappers add to names: DataParallel, an
+# attribute of a larger module, torch.compile, nn.Sequential(normalisation, network)
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
 _WRAPPERS = ("module.", "model.", "net.", "_orig_mod.", "0.", "1.")
 
-# a block's place in kuangliu's and torchvision's ResNets, TRADES's and DeepMind's WideResNets, kuangliu's MobileNetV2
+# a block's index in kuangliu's and torchvision's ResNets, TRADES's and DeepMind's WideResNets, kuangliu's MobileNetV2
 _BLOCK = re.compile(r"(?:layer(\d+)|block(\d+)\.layer|layer\.(\d+)\.block|layers)\.(\d+)\.")
 
 _HEAD = {r"^(linear|fc|logits)\.": "head."}
@@ -42,7 +42,7 @@ _RENAMINGS = {
     "resnet18": _RESNET,
     "resnet34": _RESNET,
     "preact-resnet18": _HEAD | {r"^conv1\.": "stem.", r"^bn\.": "norm.", r"\.shortcut\.0\.": ".shortcut."},
-    # a WideResNet's weights do not say which of the two it is, but its names do
+    # the two WideResNets have weights of the same shapes, but different names
     "wrn-34-10": _HEAD | {r"^conv1\.": "stem.", r"^bn1\.": "norm.", r"\.convShortcut\.": ".shortcut."},
     "wrn-28-10-silu": _HEAD
     | {r"^init_conv\.": "stem.", r"^batchnorm\.": "norm.", r"\.batchnorm_0\.": ".bn1.", r"\.batchnorm_1\.": ".bn2."}
@@ -58,22 +58,22 @@ def load_state_dict(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> models.Classifier:
-    """Make a network of weights trained elsewhere, or of a snapshot of the kit.
+    """Make a network from foreign weights, or from a snapshot of the kit.
 
-    Understood are the kit's own names and those of kuangliu's and torchvision's ResNets (with the CIFAR stem), Rice's
-    PreAct ResNet, TRADES's WideResNet, DeepMind's with SiLU and kuangliu's MobileNetV2, as they are or wrapped
-    (`module.`, `model.`, "state_dict", ...). Every tensor finds its place, or nothing is loaded; only TRADES's
-    `sub_block1`, which takes no part in its network's output, is left out, and batch norm's count of batches, which
-    decides nothing here, may be missing.
+    The names may be the kit's own, or those of kuangliu's and torchvision's ResNets (with the CIFAR stem), Rice's
+    PreAct ResNet, TRADES's WideResNet, DeepMind's WideResNet with SiLU, and kuangliu's MobileNetV2, with or without
+    wrappers (`module.`, `model.`, "state_dict", ...). Either every tensor is assigned or nothing is loaded, with two
+    exceptions: TRADES's `sub_block1`, which does not affect its network's output, is ignored, and batch norm's count of
+    batches, which has no effect here, may be missing.
 
     Parameters
     ----------
-    path : a file of torch.save, or a .safetensors.
-    architecture : as `models.build` takes it.
-    num_classes : how many logits there must be; None: as many as the file's last layer has.
-    mean, std : what the network's images were normalised by, in [0, 1] pixel units, one number a channel. Where the
-        file holds its own, these are used, and others contradict it. None and none in the file: 0 and 1, for networks
-        that took images in [0, 1].
+    path : a file written by torch.save, or a .safetensors file.
+    architecture : a name for `models.build`.
+    num_classes : the required number of logits; None: the number in the file's last layer.
+    mean, std : the normalisation of the network's images, in [0, 1] pixel units, one number per channel. If the file
+        holds its own, these are used, and different arguments are refused. If they are neither given nor in the file: 0
+        and 1, for networks that take images in [0, 1].
 
     Returns
     -------
@@ -82,16 +82,16 @@ def load_state_dict(
     Raises
     ------
     StateDictError
-        If the file cannot be read, holds more than weights, or not this network's; it says which are missing, which
-        are unknown and which have another shape.
+        If the file cannot be read, holds other things than weights, or holds weights of another network; the message
+        says which are missing, which are unknown and which have another shape.
     UnknownNameError, ValueError
-        As `models.parse`; if `mean` or `std` is not a finite number, `std` above 0, for each channel.
+        As `models.parse`; also if a channel's `mean` or `std` is not a finite number, or its `std` is not above 0.
     """
     path = Path(path)
     renamings = _RENAMINGS[models.parse(architecture)[0]]
     tensors = _read(path)
     held = {name: tensors.pop(name) for name in list(tensors) if name.rpartition(".")[2] in ("mean", "std")}
-    # TRADES's network builds a second first stage, which it never calls
+    # TRADES's network builds its first stage twice, and never calls the second one
     tensors = {name: t for name, t in _unwrapped(tensors).items() if not name.startswith("sub_block1.")}
     places = _places(tensors, renamings)
     found = {place: tensors[name] for place, name in places.items()}
@@ -111,20 +111,20 @@ def load_state_dict(
 
 
 def export(network: models.Classifier, path: Path | str, example_shape: Sequence[int] | None = None) -> None:
-    """Write a network for use elsewhere; the file appears whole or not at all.
+    """Write a network for use outside the kit; the file appears whole or not at all.
 
     Parameters
     ----------
-    network : of any device and mode; it stays as it is.
-    path : its suffix decides. `.safetensors`: the weights, with the architecture and the number of classes as metadata;
-        :func:`load_state_dict` reads it. `.pt2`: the whole network in eval mode on the CPU, by torch.export, for any
-        number of images; `torch.export.load(path).module()` is the network, without the kit.
-    example_shape : (C, H, W) of the images that a `.pt2` is to take; a `.safetensors` needs none.
+    network : on any device and in any mode; it is not changed.
+    path : its suffix decides the format. `.safetensors`: the weights, with the architecture and the number of classes
+        as metadata; :func:`load_state_dict` reads it. `.pt2`: the whole network in eval mode on the CPU, by
+        torch.export, for any number of images; `torch.export.load(path).module()` is the network, without the kit.
+    example_shape : (C, H, W) of the images for a `.pt2`; not needed for a `.safetensors`.
 
     Raises
     ------
     UnknownNameError, ValueError
-        If the suffix is another; if a `.pt2` has no `example_shape`.
+        If the suffix is neither of these, or a `.pt2` has no `example_shape`.
     StoreError
         If the file cannot be written.
     """
@@ -135,7 +135,7 @@ def export(network: models.Classifier, path: Path | str, example_shape: Sequence
         described = {"architecture": network.architecture, "num_classes": str(network.num_classes)}
         write_atomically(path, safetensors.torch.save(weights, described))
     elif example_shape is None:
-        raise ValueError("A .pt2 takes images of one size: say which by example_shape=(C, H, W).")
+        raise ValueError("A .pt2 takes images of one size: give it as example_shape=(C, H, W).")
     else:
         write_atomically(path, _program(network, example_shape))
 
@@ -143,16 +143,16 @@ def export(network: models.Classifier, path: Path | str, example_shape: Sequence
 def digest_of_module(module: nn.Module) -> str:
     """Return the first 16 hex digits of the SHA-256 of a module's class, structure and weights.
 
-    Of the weights, names, dtypes, shapes and bytes decide, not the device, the memory layout or the order. What is
-    neither printed with the module nor in its state dict does not count.
+    The digest depends on the weights' names, dtypes, shapes and bytes, not on their device, memory layout or order.
+    Properties that are neither printed with the module nor in its state dict do not change it.
 
     Raises
     ------
     ValueError
-        If the module has no weights to be known by.
+        If the module has no weights, so that no digest identifies it.
     """
     if not module.state_dict():
-        raise ValueError(f"{type(module).__name__} has no weights: nothing tells it from another of its class.")
+        raise ValueError(f"{type(module).__name__} has no weights, so it cannot be told from others of its class.")
     sha = hashlib.sha256(f"{type(module).__module__}.{type(module).__qualname__}\n{module!r}\n".encode())
     for name, tensor in sorted(module.state_dict().items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -161,12 +161,12 @@ def digest_of_module(module: nn.Module) -> str:
 
 
 def _program(network: models.Classifier, shape: Sequence[int]) -> bytes:
-    # contiguous, since torch.export.save warns of channels-last weights
+    # contiguous, because torch.export.save warns of channels-last weights
     frozen = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).eval()
-    # two images, since torch.export takes a batch of one for a constant
+    # two images, because torch.export treats a batch of one as a constant
     images = torch.zeros(2, *shape)
     program = torch.export.export(frozen, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    for node in program.graph.nodes:  # where on this machine the code lies is nobody else's business
+    for node in program.graph.nodes:  # removes paths of this machine
         node.meta.pop("stack_trace", None)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
@@ -174,7 +174,7 @@ def _program(network: models.Classifier, shape: Sequence[int]) -> bytes:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by their names there."""
+    """Return the tensors of a file by their names in it."""
     content: Any
     try:
         if path.suffix == ".safetensors":
@@ -183,9 +183,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise StateDictError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # readers of another format's bytes may raise anything
+    except Exception as error:  # a reader may raise any error for bytes of another format
         raise StateDictError(
-            f"{path} is damaged, or holds other things than tensors; nothing in it was executed. Where it was made, "
+            f"{path} is damaged, or holds other things than tensors; nothing in it was executed. At its origin, "
             "save the network's state_dict() alone, with torch.save or safetensors."
         ) from error
     for key in _NESTED_UNDER:
@@ -195,14 +195,14 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise StateDictError(f"{path} holds a {type(content).__name__}, not a network's state_dict().")
     if strange := [name for name, value in content.items() if not isinstance(name, str) or not _is_plain(value)]:
         raise StateDictError(
-            f"{path} is no state_dict(): {_listed('entries that are no plain tensors', strange)}. Where it was made, "
+            f"{path} is not a state_dict(): {_listed('entries that are not plain tensors', strange)}. At its origin, "
             "save the network's state_dict() alone."
         )
     return dict(content)
 
 
 def _is_plain(value: object) -> bool:
-    # not sparse, not quantised, not without content: those cannot be copied into a network's weights
+    # sparse, quantised or meta tensors cannot be copied into a network's weights
     return (
         isinstance(value, Tensor)
         and value.layout is torch.strided
@@ -219,8 +219,8 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _places(names: Iterable[str], renamings: dict[str, str]) -> dict[str, str]:
-    """Return the file's names by the kit's; of two for one place, the first."""
-    # a stage and the block in it, where the stages are numbered; the kit counts blocks through
+    """Return the file's names by the kit's names; if two names are for the same place, the first is used."""
+    # (stage, block), where the file numbers stages; the kit numbers all blocks consecutively
     blocks = {n: (int(m[1] or m[2] or m[3] or 0), int(m[4])) for n in names if (m := _BLOCK.match(n))}
     order = sorted(set(blocks.values()))
     places: dict[str, str] = {}
@@ -233,7 +233,7 @@ def _places(names: Iterable[str], renamings: dict[str, str]) -> dict[str, str]:
 
 
 def _extent(tensors: dict[str, Tensor], names: Iterable[str], dimension: int, default: int) -> int:
-    """Return the size, at least 1, of the first of `names` that is there."""
+    """Return the size, at least 1, of the first of `names` that is in `tensors`."""
     sizes = (tensors[name].shape[dimension] for name in names if name in tensors and tensors[name].ndim > dimension)
     return max(1, next(sizes, default))
 
@@ -245,7 +245,7 @@ def _normalisation(
     std: Sequence[float] | None,
     channels: int,
 ) -> tuple[list[float], list[float]]:
-    """Return the mean and std of each channel: the file's own, or those given, or 0 and 1."""
+    """Return the mean and std of each channel: the file's own, or the arguments, or 0 and 1."""
     in_file = {name.rpartition(".")[2]: tensor.flatten().tolist() for name, tensor in held.items()}
     chosen = []
     for name, given, neutral, low in (("mean", mean, 0.0, -math.inf), ("std", std, 1.0, 1e-6)):
@@ -261,7 +261,7 @@ def _normalisation(
 
 
 def _differences(own: dict[str, Tensor], tensors: dict[str, Tensor], places: dict[str, str]) -> list[str]:
-    """Return what a file lacks, has too much or has otherwise, in words; empty if nothing."""
+    """Return which weights are missing, unknown or of another shape, in words; empty: all fit."""
     kept_anyway = ("mean", "std", "num_batches_tracked")
     missing = [place for place in own if place not in places and place.rpartition(".")[2] not in kept_anyway]
     fitting = {name: own[place] for place, name in places.items() if place in own}
@@ -276,7 +276,7 @@ def _differences(own: dict[str, Tensor], tensors: dict[str, Tensor], places: dic
 
 
 def _kind(tensor: Tensor) -> str:
-    # any floating point is converted; whole numbers for weights would be quantised ones, whose scale is elsewhere
+    # all floating-point types are converted; integer weights would be quantised, without their scale
     return f"{'floating point' if tensor.is_floating_point() else 'not floating point'} {tuple(tensor.shape)}"
 
 

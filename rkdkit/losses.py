@@ -1,6 +1,6 @@
-"""The terms that training losses are made of, each one value an image.
+"""The terms of training losses, each with one value per image.
 
-All take logits, not probabilities, and are computed in float32 at least, whatever the networks' precision.
+All functions take logits, not probabilities, and compute in float32 or float64, whatever the networks' precision.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ KL_REDUCTIONS = ("batchmean", "mean")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy H(y, softmax(logits)) of each image.
+    """Return the cross entropy H(y, softmax(logits)) of each image.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def soft_cross_entropy(target_logits: Tensor, logits: Tensor) -> Tensor:
-    """Cross entropy H(p, q) of p = softmax(target_logits) and q = softmax(logits) of each image (RKD eq. 4).
+    """Return the cross entropy H(p, q) of p = softmax(target_logits) and q = softmax(logits), per image (RKD eq. 4).
 
     Parameters
     ----------
@@ -44,18 +44,18 @@ def soft_cross_entropy(target_logits: Tensor, logits: Tensor) -> Tensor:
 
 
 def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduction: str = "batchmean") -> Tensor:
-    """KL(p || q) of p = softmax(target_logits / tau) and q = softmax(logits / tau) of each image.
+    """Return KL(p || q) of p = softmax(target_logits / tau) and q = softmax(logits / tau), per image.
 
-    Gradients flow into both arguments: detach the target where it is to be a constant. The factor tau^2 that
-    distillation puts before it (Hinton et al. 2015) is not included.
+    Gradients flow into both arguments: detach the target if it must be a constant. The factor tau^2 of distillation
+    (Hinton et al. 2015) is not included.
 
     Parameters
     ----------
     target_logits : (N, C) floating point.
     logits : (N, C) floating point.
     tau : temperature, above 0.
-    reduction : "batchmean": the sum over classes, as the papers write it; "mean": their mean, as the element-wise mean
-        of PeerAiD's and ARD's released codes comes to, hence 1/C of it.
+    reduction : "batchmean": the sum over classes, as in the papers; "mean": the mean over classes, 1/C of the sum,
+        which corresponds to the element-wise mean of PeerAiD's and ARD's released codes.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduc
     Raises
     ------
     UnknownNameError
-        If `reduction` is another.
+        If `reduction` is neither of these.
     """
     checks.one_of("KL reduction", reduction, KL_REDUCTIONS)
     log_p = F.log_softmax(_precise(target_logits) / tau, dim=1)
@@ -74,7 +74,7 @@ def kl_divergence(target_logits: Tensor, logits: Tensor, tau: float = 1.0, reduc
 
 
 def squared_error(target_logits: Tensor, logits: Tensor) -> Tensor:
-    """Mean squared difference of two networks' logits of each image (Adversarial Logit Pairing, Kannan et al. 2018).
+    """Return the mean squared difference of two networks' logits, per image (Kannan et al. 2018, logit pairing).
 
     Parameters
     ----------
@@ -94,17 +94,17 @@ def mixture(
     labels: Tensor | None = None,
     share: float = 1.0,
 ) -> Tensor:
-    """Logits whose softmax at `tau` is share * sum_i weights_i softmax(logits_i / tau) + (1 - share) y.
+    """Return logits whose softmax at `tau` is share * sum_i weights_i softmax(logits_i / tau) + (1 - share) y.
 
-    The target of label mixing and of ensembles of teachers (RKD eq. 5 to 7 and section 3.6).
+    This is the target of label mixing and of ensembles of teachers (RKD eq. 5 to 7 and section 3.6).
 
     Parameters
     ----------
-    logits : one (N, C) floating point tensor a teacher.
-    weights : one a teacher, summing to 1.
+    logits : one (N, C) floating point tensor per teacher.
+    weights : one per teacher, summing to 1.
     tau : temperature, above 0.
-    labels : (N,) int64; only needed where `share` is below 1.
-    share : what the teachers' answers count for, in [0, 1]; the labels count for the rest.
+    labels : (N,) int64; only needed if `share` is below 1.
+    share : the weight of the teachers' probabilities, in [0, 1]; the labels have the rest.
 
     Returns
     -------
@@ -116,10 +116,10 @@ def mixture(
     mixed = torch.stack(answers).sum(0)
     if share < 1:
         assert labels is not None
-        # not F.one_hot, which looks at the labels first: a GPU would be waited for
+        # not F.one_hot, which reads the labels first and so waits for a GPU
         one_hot = torch.zeros_like(mixed).scatter(1, labels.unsqueeze(1), 1.0)
         mixed = share * mixed + (1 - share) * one_hot
-    # a probability of 0 has no logarithm; the smallest number stands for it and comes back as 0 within rounding
+    # log(0) is infinite; the smallest number is used instead, which becomes 0 again within rounding
     return tau * mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log()
 
 

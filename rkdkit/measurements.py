@@ -1,6 +1,6 @@
-"""Measurements as tasks: questions about snapshots and images, each measured once and kept.
+"""Measurements as tasks: questions about snapshots and images. Each is measured once and its answer is stored.
 
-A new kind of measurement is a subclass of :class:`Measure`, in the module that makes use of it.
+A new kind of measurement is a subclass of :class:`Measure`, in the module that uses it.
 """
 
 from abc import abstractmethod
@@ -21,7 +21,7 @@ from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
 
 EVALUATION_ENGINE = 1
-"""Raised whenever the same question would get another answer from the same network, beyond rounding."""
+"""A version number: raised whenever the same question about the same network gets another answer, beyond rounding."""
 
 Digest = Callable[[Snapshot], str]
 Load = Callable[[Snapshot], nn.Module]
@@ -29,13 +29,13 @@ Load = Callable[[Snapshot], nn.Module]
 
 @dataclass(frozen=True)
 class Pass:
-    """One part of a measurement's work, for whoever counts it: a network answers to images.
+    """One part of a measurement's work, as the plan counts it: a network classifies images.
 
     Attributes
     ----------
-    judge : the network that answers.
-    attack, attacked : what makes the images, and on whom; None: the images are natural.
-    times : how often.
+    judge : the network that classifies the images.
+    attack, attacked : the attack that makes the images, and the network attacked; `attack` None: natural images.
+    times : how many times.
     """
 
     judge: Snapshot
@@ -50,7 +50,7 @@ class Measure(Task):
 
     Attributes
     ----------
-    images : what the snapshots are asked about.
+    images : the images that the snapshots are evaluated on.
     """
 
     images: Images
@@ -58,7 +58,7 @@ class Measure(Task):
     @property
     @abstractmethod
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """The snapshots it is about."""
+        """The snapshots that are evaluated or attacked."""
 
     @abstractmethod
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Measure(Task):
 
     @abstractmethod
     def measured(self, load: Load, split: data.Split) -> Any:
-        """Measure it and return the answer, plain JSON values.
+        """Measure it and return the answer as plain JSON values.
 
         Parameters
         ----------
@@ -82,11 +82,11 @@ class Measure(Task):
 
     @abstractmethod
     def value(self, answer: Any, split: data.Split) -> Any:
-        """Return an answer as it is worked with, from what :meth:`measured` returned."""
+        """Convert an answer of :meth:`measured`, as it is stored, to the value that callers get."""
 
     @abstractmethod
     def passes(self) -> Sequence[Pass]:
-        """Return the work it takes."""
+        """Return the measurement's work, as the plan counts it."""
 
     @property
     def name(self) -> str:
@@ -113,19 +113,19 @@ class Measure(Task):
         return [Train(spec) for spec in self.specs]
 
     def find(self, context: Context) -> Any:
-        """Return the answer that is in the store, if it is there.
+        """Return the answer from the store; None: it is not there.
 
         Raises
         ------
         DamagedFileError
-            If the answer or a run's record is not as it was written.
+            If the stored answer or a run's record is damaged.
         """
         question = self.asked(context)
         answer = None if question is None else context.store.read_answer(question)
         return None if answer is None else self.value(answer, self.images.split(context.load))
 
     def do(self, context: Context) -> None:
-        """Measure it and keep the answer."""
+        """Measure it and store the answer."""
         question = self.asked(context)
         assert question is not None, "its snapshots are trained by now"
         answer = self.measured(lambda snapshot: snapshot.read(context), self.images.split(context.load))
@@ -143,12 +143,12 @@ class Measure(Task):
 class CorrectPredictions(Measure):
     """Which images each of several snapshots classifies correctly, all on the same adversarial examples.
 
-    Its answer is (len(judges), N) bool; each judge's is kept by itself.
+    The answer is (len(judges), N) bool; each judge's row is stored separately.
 
     Attributes
     ----------
-    judges : the snapshots that answer.
-    attack : makes the adversarial examples by the cross entropy; None: natural images.
+    judges : the snapshots that classify the images.
+    attack : makes the adversarial examples, with the cross entropy as its loss; None: natural images.
     attacked : the snapshot attacked; None: the first judge.
     """
 
@@ -157,7 +157,7 @@ class CorrectPredictions(Measure):
     attacked: Snapshot | None = None
 
     def __post_init__(self) -> None:
-        # one question is asked in one way
+        # the same question has only one form, so that equal questions compare equal
         if self.attack is None or self.attacked == self.judges[0]:
             object.__setattr__(self, "attacked", None)
 
@@ -173,15 +173,15 @@ class CorrectPredictions(Measure):
 
     @property
     def parts(self) -> list["CorrectPredictions"]:
-        """The same question of each judge by itself."""
+        """The same question for each judge separately."""
         return [replace(self, judges=(judge,), attacked=self.target) for judge in self.judges]
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.question`, of the first judge."""
+        """As :meth:`Measure.question`, for the first judge."""
         return question_of("correct predictions", self.judges[0], split, self.attack, self.target, digest)
 
     def find(self, context: Context) -> Tensor | None:
-        """As :meth:`Measure.find`, of all judges."""
+        """As :meth:`Measure.find`, for all judges."""
         if len(self.judges) == 1:
             found: Tensor | None = super().find(context)
             return found
@@ -189,13 +189,13 @@ class CorrectPredictions(Measure):
         return None if any(row is None for row in rows) else torch.cat([row for row in rows if row is not None])
 
     def do(self, context: Context) -> None:
-        """Ask those judges whose answers are not in the store."""
+        """Evaluate the judges whose answers are not in the store."""
         missing = [part for part in self.parts if part.find(context) is None]
         split = self.images.split(context.load)
         needed = dict.fromkeys(snapshot for part in missing for snapshot in (self.target, *part.judges))
         networks = {snapshot: snapshot.read(context) for snapshot in needed}
         if isinstance(self.attack, autoattack.Packaged):
-            # AutoAttack and Square judge the network they attack batch by batch, and go on where they were stopped
+            # AutoAttack and Square evaluate the attacked network batch by batch, and continue where they were stopped
             for part in [part for part in missing if part.judges == (self.target,)]:
                 part.keep(part._withstanding(self.attack, networks[self.target], split, context), context)
             missing = [part for part in missing if part.judges != (self.target,)]
@@ -207,7 +207,7 @@ class CorrectPredictions(Measure):
                 part.keep(correct, context)
 
     def keep(self, correct: Tensor, context: Context) -> None:
-        """Put the first judge's answer into the store."""
+        """Store the first judge's answer."""
         question = self.asked(context)
         assert question is not None
         context.store.write_answer(question, _packed(correct), environment(context.device))
@@ -216,7 +216,7 @@ class CorrectPredictions(Measure):
     def _withstanding(
         self, attack: autoattack.Packaged, network: nn.Module, split: data.Split, context: Context
     ) -> Tensor:
-        """Return which images withstand a costly attack, keeping in the store how far it got."""
+        """Return which images withstand a costly attack; its progress is stored, so that it can be resumed."""
         question = self.asked(context)
         assert question is not None
         unfinished = _unfinished(question)
@@ -234,7 +234,7 @@ class CorrectPredictions(Measure):
                 return attack.correct(prepared, images, split.labels, context.store.read_answer(unfinished), keep)
 
     def measured(self, load: Load, split: data.Split) -> str:
-        """As :meth:`Measure.measured`, of the first judge."""
+        """As :meth:`Measure.measured`, for the first judge."""
         judge, attacked = load(self.judges[0]), load(self.target)
         return _packed(evaluation.correct_predictions([judge], split.images, split.labels, self.attack, attacked)[0])
 
@@ -244,7 +244,7 @@ class CorrectPredictions(Measure):
         return torch.from_numpy(bits).bool()[None]
 
     def placeholder(self) -> Tensor:
-        """Return that nothing is correct."""
+        """Return False for every judge and image."""
         return torch.zeros(len(self.judges), len(self.images), dtype=torch.bool)
 
     def passes(self) -> list[Pass]:
@@ -254,12 +254,12 @@ class CorrectPredictions(Measure):
 
 @dataclass(frozen=True, kw_only=True)
 class PerImage(Measure):
-    """Something of a snapshot's answer to each image, under an attack on itself; its answer is (N,) float32, in nats.
+    """A quantity of a snapshot's output for each image, under an attack on itself; the answer is (N,) float32, in nats.
 
     Attributes
     ----------
     quantity : one of `evaluation.QUANTITIES`.
-    snapshot : who answers, and is attacked.
+    snapshot : the network that is attacked and classifies the images.
     attack : None: natural images.
 
     Raises
@@ -311,11 +311,11 @@ def question_of(
     attacked: Snapshot,
     digest: Digest,
 ) -> dict[str, Any]:
-    """Return the question what a judge answers to images, as plain JSON values.
+    """Return a question about a judge's output on images, as plain JSON values: its key in the store.
 
     Parameters
     ----------
-    what : is asked.
+    what : the name of the question.
     judge, split, attack, attacked : as :class:`CorrectPredictions`.
     digest : a snapshot -> the digest of its weights.
     """
@@ -331,7 +331,7 @@ def question_of(
 
 
 def floats_to_text(values: Tensor, dtype: str = "<f4") -> str:
-    """Return numbers as hexadecimal text that gives them back bit for bit: "<f4" float32, "<f8" float64."""
+    """Return numbers as hexadecimal text from which the same bits can be read: "<f4" float32, "<f8" float64."""
     return values.detach().cpu().numpy().astype(dtype).tobytes().hex()
 
 
@@ -349,7 +349,7 @@ def _unfinished(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a field of a measurement as plain JSON values, made of specifications alone."""
+    """Return a field of a measurement as plain JSON values that depend on specifications only."""
     match value:
         case Snapshot():
             return [value.spec.id, value.role, value.epoch]

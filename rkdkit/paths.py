@@ -1,4 +1,4 @@
-"""Where the project, its data and its store of runs lie."""
+"""The folders of the project, its data and its store of runs."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ _MARK = 'name = "rkdkit"'
 
 
 def project_root() -> Path:
-    """Return the checkout that the working directory lies in, else the one this package lies in, else the cwd.
+    """Return the checkout around the working directory, else the one around this package, else the working directory.
 
     So a notebook finds the same folders from the repository's root, from ``notebooks/`` and from elsewhere.
     """
@@ -20,10 +20,10 @@ def project_root() -> Path:
 
 
 def data_folder() -> Path:
-    """Return where datasets are looked for: $RKDKIT_DATA, or ``data/`` in the project's root."""
+    """Return the folder of datasets: $RKDKIT_DATA, or ``data/`` in the project's root."""
     return Path(os.environ.get("RKDKIT_DATA") or project_root() / "data")
 
 
 def store_folder() -> Path:
-    """Return where trained runs are kept: $RKDKIT_STORE, or ``store/`` in the project's root."""
+    """Return the folder of trained runs: $RKDKIT_STORE, or ``store/`` in the project's root."""
     return Path(os.environ.get("RKDKIT_STORE") or project_root() / "store")

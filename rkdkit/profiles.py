@@ -1,4 +1,4 @@
-"""The same exhibit at four scales."""
+"""The four scales at which an exhibit can be made."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,28 +11,28 @@ from rkdkit.spec import RunSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """How large an exhibit is made. Any field can be set by its name in a notebook's parameters.
+    """The scale of an exhibit. Any field can be set by its name in a notebook's parameters.
 
     Attributes
     ----------
-    name : of the profile.
-    dataset : as `data.load` takes it; decides `eps` and `augmentation` where they are None.
-    student : the network, as `models.build` takes it.
-    peer, teacher : the guides' networks; None: as the student's.
-    teacher_method : how a fixed teacher is trained.
-    select_on : how the epoch of a teacher, or of a network that is compared, is chosen: "val", "test" or "last".
+    name : the profile's name.
+    dataset : a name for `data.load`; it gives `eps` and `augmentation` if they are None.
+    student : the student's network, a name for `models.build`.
+    peer, teacher : the guides' networks; None: the student's.
+    teacher_method : the method that trains a fixed teacher.
+    select_on : how the epoch of a teacher, or of a network in a comparison, is chosen: "val", "test" or "last".
     n_train, n_val, n_test : images to train on, held out, and tested on; None: all.
-    n_autoattack : images AutoAttack is tried on, the first so many of the test images; None: all of them.
-    recipes : whether each method is trained as its own paper does, where it says how: `methods.Method.recipe`.
-    fixed : the fields that a recipe does not change, since a notebook set them itself.
+    n_autoattack : AutoAttack is run on the first `n_autoattack` test images; None: on all of them.
+    recipes : whether each method is trained as in its own paper, if the paper says how: `methods.Method.recipe`.
+    fixed : the fields that a recipe does not change, because the notebook set them.
     epochs, batch_size, lr, schedule, milestones, gamma, weight_decay, precision, snapshot_every : as `RunSpec`.
     swa_start : as `RunSpec`; below 1, a share of the epochs; None: no weights are averaged. Unless a notebook sets it,
         a "multistep" run averages from its first milestone on (PeerAiD section 4.5).
     eps : l_inf radius in [0, 1] pixel units; None: the dataset's.
-    step_size : None: eps / 4, as 2/255 is of 8/255.
-    attack_steps : steps of the attack in training, and of the one that chooses epochs.
-    test_steps : steps of the attack that measures robust accuracy.
-    test_iterate : which of its iterates decides, the "last", as in the papers, or "any": `attacks.PGD.iterate`.
+    step_size : the attacks' step size; None: eps / 4, such as 2/255 for 8/255.
+    attack_steps : the number of steps of the training attack, and of the attack that chooses epochs.
+    test_steps : the number of steps of the attack that measures robust accuracy.
+    test_iterate : the iterate of that attack: "last", as in the papers, or "any"; see `attacks.PGD`.
     augmentation : None: the dataset's.
     settings : hyper-parameters by method: {"PeerAiD": {"tau": 1.0}}.
     """
@@ -72,9 +72,9 @@ class Profile:
         checks.coerce_fields(self)
 
     def spec(self, method: str, seed: int = 0, **changes: Any) -> RunSpec:
-        """Return the run of a method at this scale; `changes` are fields of `RunSpec`.
+        """Return the specification of a method's run at this scale; `changes` are fields of `RunSpec`.
 
-        A method that replays each batch m times is trained for 1/m of the epochs, as its papers do.
+        A method that replays each batch m times is trained for 1/m of the epochs, as in its papers.
 
         Raises
         ------
@@ -117,12 +117,12 @@ class Profile:
         return {**row.recipe, **row.recipe_on.get(dataset, {}), **row.recipe_on.get(f"{dataset} {network}", {})}
 
     def as_wide(self, architecture: str) -> str:
-        """Return another network with its width divided as the student's: "resnet34/4" beside "resnet18/4"."""
+        """Return another network with the student's width divisor: "resnet34/4" if the student is "resnet18/4"."""
         return architecture + "".join(self.student.partition("/")[1:])
 
     @property
     def source(self) -> data.Source:
-        """What is known of the data before they are loaded."""
+        """The properties of the dataset that are known before it is loaded."""
         return data.source_of(self.dataset)
 
     @property
@@ -172,29 +172,29 @@ PROFILES: dict[str, Profile] = {
 """smoke: CI, seconds. quick: the effect, on a laptop in minutes. small: photographs. paper: PeerAiD section 4.1."""
 
 _TWO_CLASSES: dict[str, dict[str, Any]] = {
-    # at the ten digits' radius of 0.25 adversarial training on these two alone does not get beyond guessing
+    # with the ten digits' radius of 0.25, adversarial training on these two classes does not get beyond guessing
     "digits": {"dataset": "digits:3,8", "eps": 0.15},
     "cifar10": {"dataset": "cifar10:airplane,automobile"},
 }
 
 
 def rkd(profile: str, *, two_classes: bool = False) -> dict[str, Any]:
-    """Return the fields in which an exhibit of RKD's appendix C to E differs from a profile.
+    """Return the fields in which an exhibit of RKD's appendices C to E differs from a profile.
 
-    Fixed teachers are at their last epoch unless they are stopped early on purpose, so no images choose it.
-    At paper scale they are trained as the paper's appendix A says; its students have recipes of their own.
+    Fixed teachers are taken at their last epoch, unless an exhibit stops them early, so no images are needed to choose
+    it. At the profile "paper" they are trained as in RKD's appendix A; the students have their own recipes.
 
     Parameters
     ----------
     profile : the name of a profile.
-    two_classes : whether on two classes only, with none of their images held out and every epoch kept (RKD section
-        C.2): planes and cars, or of the digits two that look alike.
+    two_classes : whether to use two classes only, with no images held out and a snapshot at every epoch (RKD section
+        C.2). The classes are airplane and automobile, or two digits that look alike.
     """
     base = PROFILES[profile]
     fields: dict[str, Any] = {"select_on": "last"}
     if base.recipes:
         fields |= methods.RKD_TEACHER
     if two_classes:
-        # every epoch counts in S(x) and in a trajectory, the first ones most
+        # S(x) and trajectories use every epoch, and the first epochs matter most
         fields |= {**_TWO_CLASSES[base.dataset], "n_train": None, "n_val": 0, "n_test": None, "snapshot_every": 1}
     return fields

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, platform, device, commit."""
+"""The origin of a result: versions, platform, device, commit."""
 
 import importlib.metadata
 import platform
@@ -15,7 +15,7 @@ PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn", "pyautoat
 def environment(device: torch.device) -> dict[str, str | None]:
     """Return the versions, the platform, the device and the checkout's commit.
 
-    "-dirty" behind the commit says that code or notebooks differed from it; None that there is no checkout.
+    "-dirty" after the commit means that code or notebooks differed from it; None means that there is no checkout.
     """
     gpu = device.type == "cuda"
     return {

@@ -1,4 +1,4 @@
-"""Snapshots and images by reference: plain values that can be pickled, known before anything is trained or loaded."""
+"""References to snapshots and images: plain values that can be pickled and exist before anything is trained."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +14,7 @@ from rkdkit.tasks import Context
 
 
 def epochs_of(spec: RunSpec, role: str = "student") -> tuple[int, ...]:
-    """Return the epochs at which a run keeps a network, counted from 1; weights may be averaged from later on.
+    """Return the epochs, counted from 1, at which a run keeps a network; averaged weights may start at a later epoch.
 
     Raises
     ------
@@ -27,21 +27,21 @@ def epochs_of(spec: RunSpec, role: str = "student") -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A network as it is at the end of an epoch, whether or not it is trained already.
+    """A network at the end of an epoch, whether or not it has been trained yet.
 
     Attributes
     ----------
     spec : the run it comes from.
     role : "student", "peer" or "student_averaged".
-    epoch : counted from 1; 0 becomes the run's last.
-    chosen : False says that a placeholder chose the epoch; neither compared nor written.
+    epoch : counted from 1; 0 is replaced by the run's last epoch.
+    chosen : False: the epoch is a placeholder for one that is not chosen yet; neither compared nor written to files.
 
     Raises
     ------
     UnknownNameError
         If the run has no such network at that epoch.
     ValueError
-        If it keeps no snapshot of that epoch.
+        If the run keeps no snapshot of that epoch.
     """
 
     spec: RunSpec
@@ -60,12 +60,12 @@ class Snapshot:
 
     @property
     def certain(self) -> bool:
-        """Whether no placeholder chose its epoch, nor that of a teacher behind it."""
+        """Whether neither its epoch nor an epoch of its teachers is a placeholder."""
         return self.chosen and self.spec.certain
 
     @property
     def architecture(self) -> str:
-        """The network, as `models.build` takes it."""
+        """The name of its architecture, as `models.build` takes it."""
         return self.spec.peer if self.role == "peer" else self.spec.student
 
     @property
@@ -74,11 +74,11 @@ class Snapshot:
         return f"{self.role}-{self.epoch:04d}.safetensors"
 
     def as_teacher(self, slot: str = "T", weight: float = 1.0) -> Teacher:
-        """Return it as a fixed teacher, for `RunSpec.teachers`.
+        """Return the snapshot as a fixed teacher, for `RunSpec.teachers`.
 
         Parameters
         ----------
-        slot : its place in the method's row: "T", "T_rob" or "T_nat".
+        slot : its teacher slot in the method's row: "T", "T_rob" or "T_nat".
         weight : its share in an ensemble.
         """
         return Teacher(run=self.spec, epoch=self.epoch, role=self.role, slot=slot, weight=weight, certain=self.chosen)
@@ -93,7 +93,7 @@ class Snapshot:
         Raises
         ------
         DamagedFileError
-            If the record is not as it was written.
+            If the run's record is damaged.
         """
         store = executors.current().context.store if store is None else store
         record = store.run_folder(self.spec).read_record()
@@ -111,9 +111,9 @@ class Snapshot:
         Raises
         ------
         DamagedFileError
-            If the file is missing or not as it was written.
+            If the file is missing or damaged.
         NeedsNetworkError
-            If it is only asked what there is to do.
+            While planning, when no networks are read.
         """
         context = executors.current().networks_for(str(self))
         return self.read(context if device is None else replace(context, device=torch.device(device)))
@@ -124,7 +124,7 @@ class Snapshot:
         Raises
         ------
         DamagedFileError
-            If the file is missing or not as it was written.
+            If the file is missing or damaged.
         """
         digest = self.digest(context.store)
         weights = context.store.run_folder(self.spec).read_tensors(self.file, digest or "")
@@ -149,9 +149,9 @@ class Images:
     ----------
     dataset : as `data.load` takes it.
     part : one of `data.PARTS`.
-    n : the first so many of that part; None: all.
-    n_train, n_val : how the training images are divided, as `RunSpec` has it; for "train" and "val".
-    classes : of those, only the images of these classes, labelled as in the dataset; (): of all.
+    n : use only the first n images of that part; None: all.
+    n_train, n_val : how the training images are divided, as in `RunSpec`; used for "train" and "val".
+    classes : of those images, use only these classes, with the dataset's labels; (): all classes.
 
     Raises
     ------
@@ -174,27 +174,27 @@ class Images:
         if self.n is not None:
             checks.number("n, how many images,", self.n, 0)
         object.__setattr__(self, "classes", tuple(self.classes))
-        if self.part == "test":  # what it makes no use of must not make it other images
+        if self.part == "test":  # fields without effect must not make the same images unequal
             object.__setattr__(self, "n_train", None)
             object.__setattr__(self, "n_val", 0)
 
     def first(self, n: int | None) -> "Images":
-        """Return the first n of the same part; None: as many as now."""
+        """Return the first n of these images; None: all of them."""
         return self if n is None else replace(self, n=n if self.n is None else min(n, self.n))
 
     def split(self, load: Callable[[str], Dataset] | None = None) -> Split:
-        """Return the images and labels themselves; the same object each time, so that its digest is found once.
+        """Return the images and labels themselves; the same object each time, so that its digest is computed once.
 
         Parameters
         ----------
-        load : a dataset's name -> the dataset; None: as the executor does.
+        load : a dataset's name -> the dataset; None: the executor's.
 
         Raises
         ------
         DataNotFoundError
             If the data are not there.
         ValueError
-            If there are fewer images than `n_train` and `n_val` say.
+            If there are fewer images than `n_train` and `n_val` need.
         """
         dataset = (executors.current().context.load if load is None else load)(self.dataset)
         return dataset.images(**{name: value for name, value in asdict(self).items() if name != "dataset"})

@@ -1,4 +1,4 @@
-"""What notebooks say: ``ensure`` a run, ``select`` an epoch, ``evaluate`` it. Each gathers tasks for its answer."""
+"""The functions that notebooks call: ``ensure`` a run, ``select`` an epoch, ``evaluate`` it. Each gathers tasks."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +22,12 @@ Key = TypeVar("Key")
 
 
 def gather(tasks: Iterable[Task], what: str = "") -> list[Any]:
-    """Return the answers to tasks, in their order; those that are independent go into one call.
+    """Return the answers to tasks, in the same order. Put tasks that do not depend on each other into one call.
 
     Parameters
     ----------
     tasks : trainings or measurements.
-    what : what is going on, for the progress bar.
+    what : a description for the progress bar.
 
     Raises
     ------
@@ -38,15 +38,16 @@ def gather(tasks: Iterable[Task], what: str = "") -> list[Any]:
 
 
 def answers(tasks: Mapping[Key, Task], what: str = "") -> dict[Key, Any]:
-    """Return the answers to tasks by whatever they go by; parameters and errors are those of :func:`gather`."""
+    """Return the answers to tasks under the tasks' keys; parameters and errors are those of :func:`gather`."""
     return dict(zip(tasks, gather(tasks.values(), what), strict=True))
 
 
 def ensure(spec: RunSpec) -> Run:
-    """Return the finished run of a specification; train it first where it is not in the store.
+    """Return the finished run of a specification; train it first if it is not in the store.
 
-    A training that was interrupted goes on from its last finished epoch, to the same bits. If another process is
-    training the same run, this one waits for it and uses its result. Teachers that are runs are trained before.
+    An interrupted training continues from its last finished epoch and, on the same hardware, ends with the same weights
+    bit for bit. If another process is training the same run, this one waits for it and uses its result. Teachers that
+    are runs are trained first.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def ensure(spec: RunSpec) -> Run:
     ValueError
         If a teacher's module was not given, or a teacher does not fit the data.
     DivergedError
-        If the loss becomes NaN or infinite.
+        If the loss or a weight becomes NaN or infinite.
     """
     (run,) = gather([Train(spec)])
     trained: Run = run
@@ -70,13 +71,14 @@ def ensure(spec: RunSpec) -> Run:
 
 
 def ensure_all(*groups: Sequence[RunSpec]) -> list[list[Run]]:
-    """Return the finished runs of several groups of specifications, saying first what is to be trained.
+    """Return the finished runs of several groups of specifications; print first what will be trained.
 
-    Errors are those of :func:`ensure`; a specification that comes twice, or is another's teacher, is trained once.
+    A specification that is given twice, or is also the teacher of another, is trained once. Errors are those of
+    :func:`ensure`.
 
     Returns
     -------
-    One list of runs a group, in the groups' order.
+    One list of runs per group, in the order of the groups.
     """
     wanted = list(dict.fromkeys(task for group in groups for spec in group for task in Train(spec).with_teachers()))
     context = executors.current().context
@@ -97,22 +99,23 @@ def ensure_all(*groups: Sequence[RunSpec]) -> list[list[Run]]:
 
 
 def foreign_teacher(module: nn.Module, name: str, slot: str = "T", weight: float = 1.0) -> Teacher:
-    """Let any network be a fixed teacher, for `RunSpec.teachers`.
+    """Make any network a fixed teacher, for `RunSpec.teachers`.
 
-    Its name, structure and weights are the run's identity (:func:`interchange.digest_of_module`): two modules that
-    differ in something else need different names. The weights are not kept in the store, so a process that trains
-    such a run (or goes on with one) calls this first. A finished run no longer needs it.
+    The module's name, structure and weights are part of the run's identity (:func:`interchange.digest_of_module`). Give
+    different names to two modules that differ in anything else. The weights are not kept in the store, so every process
+    that starts or continues a training with this teacher must call this function first. A finished run no longer needs
+    it.
 
     Parameters
     ----------
     module : (N, C, H, W) float32 in [0, 1] -> (N, classes) logits; it is copied.
-    name : what to call it.
+    name : the teacher's name.
     slot, weight : as `Snapshot.as_teacher`.
 
     Raises
     ------
     ValueError
-        If the module has no weights to be known by.
+        If the module has no weights, so that no digest identifies it.
     """
     digest = digest_of_module(module)
     executors.current().modules[name, digest] = copy.deepcopy(module).eval()
@@ -137,7 +140,7 @@ def correct_predictions(
 
 
 def per_image(quantity: str, snapshot: Snapshot, images: Images, attack: attacks.Attack | None = None) -> Tensor:
-    """Return something of a snapshot's answer to each image, (N,) float32 in nats.
+    """Return a quantity of a snapshot's output for each image, (N,) float32 in nats.
 
     Parameters
     ----------
@@ -163,10 +166,10 @@ def evaluate(
 
     Parameters
     ----------
-    snapshot : of a run.
+    snapshot : the snapshot to evaluate.
     images : usually a dataset's test images, ``Images("cifar10")``.
     attacks_by_metric : None for natural images; `evaluation.standard_attacks` makes the usual ones.
-    n : the first so many images only, for all metrics or by metric; None: all.
+    n : evaluate on the first n images only; one number for all metrics, or a number per metric. None: all images.
 
     Raises
     ------
@@ -202,23 +205,23 @@ def evaluate_all(
 
 @dataclass(frozen=True)
 class Choice:
-    """Which snapshot is to stand for a run.
+    """How to choose the snapshot that represents a run.
 
     Attributes
     ----------
     run : a training.
-    on : "val": the highest robust accuracy on the held-out images; "test": on the test images, as the released codes
-        do; "last": simply the last. The earliest of several equals is taken.
-    attack : the attack that decides; the papers use PGD-10. None: natural images.
+    on : "val": the epoch with the highest robust accuracy on the held-out images; "test": the same on the test images,
+        as the released codes do; "last": the last epoch. Of several equal epochs, the earliest is taken.
+    attack : the attack used for the choice; the papers use PGD-10. None: natural images.
     role : which network: "student", "student_averaged" or "peer".
-    n : only the first so many test images, for "test".
+    n : for "test": use only the first n test images; None: all.
 
     Raises
     ------
     UnknownNameError
-        If `on` is another.
+        If `on` is none of these.
     ValueError
-        If nothing was held out and `on` is "val".
+        If `on` is "val" and no images were held out.
     """
 
     run: Run
@@ -234,7 +237,7 @@ class Choice:
 
     @property
     def tasks(self) -> list[CorrectPredictions]:
-        """What decides: one question an epoch; none where it is simply the last."""
+        """The measurements that decide, one per epoch; none if the last epoch is taken."""
         if self.on == "last":
             return []
         spec = self.run.spec
@@ -246,7 +249,7 @@ class Choice:
 
 
 def select_all(choices: Sequence[Choice]) -> list[Snapshot]:
-    """Return the snapshots that stand for several runs, asking about all epochs of all of them together."""
+    """Return the snapshots that represent several runs; all epochs of all runs are evaluated in one gather."""
     asked = [choice.tasks for choice in choices]
     answers = iter(
         executors.current().gather([task for tasks in asked for task in tasks], "Choosing epochs", deciding=True)
@@ -260,7 +263,7 @@ def select_all(choices: Sequence[Choice]) -> list[Snapshot]:
         elif all(answer.known for answer in of_epochs):
             hits = [int(answer.value.sum()) for answer in of_epochs]
             chosen.append(snapshots[hits.index(max(hits))])
-        else:  # whichever it will be
+        else:  # not known yet: the last epoch is the placeholder
             chosen.append(Snapshot(choice.run.spec, choice.role, snapshots[-1].epoch, chosen=False))
     return chosen
 

@@ -1,4 +1,4 @@
-"""Settings that change how fast the kit is and, but for rounding, nothing else: they are no part of a specification."""
+"""Settings that change the kit's speed and, except for rounding, nothing else; they are not part of a specification."""
 
 import math
 import os
@@ -18,36 +18,38 @@ from torch import Tensor, nn
 from rkdkit import checks, models
 
 COMPILE = ("auto", "on", "off")
-"""What `Settings.compile` may be."""
+"""The possible values of `Settings.compile`."""
 
 LEAST_NETWORK = 10_000_000
-"""From how many multiply-adds an image on "auto" compiles a network: a smaller one never pays for it."""
+"""The multiply-adds per image from which "auto" compiles a network; compiling a smaller one never pays off."""
 
 OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"deterministic": True}
-"""Of compilation: on a GPU reductions would else be tuned by time, and a run taken up again would round differently."""
+"""Options of compilation. Without them, reductions on a GPU are tuned by time, and a resumed run could round
+differently."""
 
 LEAST_WORK = {"cpu": 1e15}
-"""From how much work on "auto" compiles, by type of device: multiply-adds times images times passes.
+"""The work from which "auto" compiles, by type of device: multiply-adds times images times passes.
 
-On a device that is not here it compiles nothing: on a GPU nobody has tried it yet."""
+On a device type that is not listed, "auto" compiles nothing; on a GPU it has not been tried yet."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What only changes the speed.
+    """Settings that only change the speed.
 
     Attributes
     ----------
-    compile : whether networks are compiled by `torch.compile`, a minute or two of work for each architecture: "on",
-        "off", or "auto", where the work ahead is worth it and the machine can.
-    evaluation_batch_size : images at once in an evaluation; None: 256. AutoAttack and Square have their own.
+    compile : whether networks are compiled by `torch.compile`, which takes a minute or two per architecture: "on",
+        "off", or "auto": if the work is large enough and the machine has what compilation needs.
+    evaluation_batch_size : images per batch in an evaluation; None: 256. AutoAttack and Square have their own batch
+        size.
 
     Raises
     ------
     UnknownNameError
-        If `compile` is another.
+        If `compile` is none of these.
     ValueError
-        If `evaluation_batch_size` is no whole number, or below 1.
+        If `evaluation_batch_size` is not a whole number, or is below 1.
     """
 
     compile: str = "auto"
@@ -65,7 +67,7 @@ _HELD: ContextVar[Settings | None] = ContextVar("settings", default=None)
 
 @contextmanager
 def using(settings: Settings) -> Iterator[Settings]:
-    """Hold a context that goes by these settings, whatever the environment says."""
+    """Use these settings within a ``with`` block, whatever the environment variables say."""
     token = _HELD.set(settings)
     try:
         yield settings
@@ -74,14 +76,14 @@ def using(settings: Settings) -> Iterator[Settings]:
 
 
 def current() -> Settings:
-    """Return what :func:`using` holds, else what $RKDKIT_COMPILE and $RKDKIT_EVALUATION_BATCH say, else the defaults.
+    """Return the settings of :func:`using`, else of $RKDKIT_COMPILE and $RKDKIT_EVALUATION_BATCH, else the defaults.
 
     Raises
     ------
     UnknownNameError
         If $RKDKIT_COMPILE is not one of `COMPILE`.
     ValueError
-        If $RKDKIT_EVALUATION_BATCH is no whole number of at least 1.
+        If $RKDKIT_EVALUATION_BATCH is not a whole number of at least 1.
     """
     held = _HELD.get()
     if held is not None:
@@ -94,15 +96,16 @@ def current() -> Settings:
 
 
 def compiles(device: torch.device, networks: Sequence[nn.Module], shape: Sequence[int], passes: float) -> bool:
-    """Decide whether networks are to be compiled, by the settings, the device and the whole of the work.
+    """Decide whether networks are compiled, from the settings, the device and the total work.
 
     Parameters
     ----------
-    device : where they are.
-    networks : what would be compiled; networks from elsewhere never are.
+    device : the networks' device.
+    networks : the networks to decide about; foreign networks are never compiled.
     shape : (C, H, W) of an image.
-    passes : how many images go through each of them, counted each time, from the beginning to the end of the work:
-        a training that is taken up again decides as it did at first, and so goes on to the same bits.
+    passes : the number of images that go through each network, each pass counted, from the start to the end of the
+        work. It does not depend on the progress, so a resumed training decides as it did at first and ends with the
+        same bits.
 
     Raises
     ------
@@ -123,10 +126,10 @@ def compiles(device: torch.device, networks: Sequence[nn.Module], shape: Sequenc
 
 
 def compile_in_place(network: nn.Module) -> None:
-    """Let a network run compiled from now on, if it is the kit's; its weights keep their names.
+    """Compile a network in place, if it is one of the kit's; its weights keep their names.
 
-    It is compiled anew for each size of batch, and for training, for being attacked and for being asked. Networks of
-    one architecture share what was compiled.
+    It is compiled separately for each batch size, and for training, attack and evaluation. Networks of one architecture
+    share the compiled code.
     """
     if isinstance(network, models.Classifier):
         _make_room()
@@ -134,13 +137,13 @@ def compile_in_place(network: nn.Module) -> None:
 
 
 class FullBatches(nn.Module):
-    """A network in eval mode that is compiled for one size of batch, and can be asked about any number of images.
+    """A network in eval mode that is compiled for one batch size and accepts any number of images.
 
     Parameters
     ----------
-    network : (N, C, H, W) -> (N, classes); it stays as it is.
-    size : of a full batch. Up to half as many images go through the network itself; up to a full batch, repeated images
-        fill it, and their answers are dropped.
+    network : (N, C, H, W) -> (N, classes); it is not changed.
+    size : the number of images in a full batch. At most half a batch, or more than a batch, goes through the network
+        itself, uncompiled; otherwise repeated images fill the batch, and their outputs are dropped.
     """
 
     def __init__(self, network: nn.Module, size: int) -> None:
@@ -163,7 +166,7 @@ class FullBatches(nn.Module):
 
 
 def _make_room() -> None:
-    # all networks share one limit, and beyond it nothing is compiled any more
+    # all networks share one limit, beyond which nothing is compiled
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
@@ -177,7 +180,7 @@ def _multiply_adds(architecture: str, shape: tuple[int, ...]) -> int:
 
 
 def _lacking(device_type: str) -> str:
-    """Say what is not there of a C++ compiler, Python's headers and, for a GPU, Triton; "" where all are."""
+    """Say which is missing of a C++ compiler, Python's headers and, for a GPU, Triton; "": none is missing."""
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if shutil.which(compiler) is None:
         return f"there is no C++ compiler {compiler}: install it (on Debian and Ubuntu: apt install g++)"

@@ -1,4 +1,4 @@
-"""What an exhibit was asked for: a profile, the parameters that differ from it, all checked before any work starts."""
+"""An exhibit's parameters: a profile and the values that differ from it, all checked before any work starts."""
 
 import dataclasses
 import time
@@ -15,20 +15,20 @@ from rkdkit.runs import SELECTIONS
 from rkdkit.spec import RunSpec, Teacher
 
 FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed"))
-"""What of a profile a notebook may set."""
+"""The fields of a profile that a notebook may set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """How an exhibit's scale differs from a profile's, and what its parameters must allow; each module has one.
+    """How an exhibit's scale differs from a profile's, and what its parameters must allow.
 
     Attributes
     ----------
-    paper : what the paper calls it: "PeerAiD, Table 1".
-    differs : fields of :class:`Profile` by the name of a profile; "" for all profiles.
-    unused : fields that it makes no use of, and that are not to be set.
-    needs : how many test images it needs at least.
-    trains : methods whose runs must be possible with its parameters.
+    paper : its name in the paper: "PeerAiD, Table 1".
+    differs : values of the fields of :class:`Profile`, by the name of a profile; "" applies to all profiles.
+    unused : fields that the exhibit does not use and that must not be set.
+    needs : the smallest number of test images that it can use.
+    trains : methods that must be trainable with its parameters.
     """
 
     paper: str
@@ -39,24 +39,24 @@ class Exhibit:
 
     @property
     def needs_data(self) -> bool:
-        """Whether it makes use of a dataset; if not, none has to be there."""
+        """Whether it uses a dataset; if not, no dataset has to be present."""
         return "dataset" not in self.unused
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a notebook was asked for, checked.
+    """The checked parameters of a notebook.
 
     Attributes
     ----------
-    name : the exhibit's, and its notebook's.
-    exhibit : what its module says.
-    profile : with the notebook's overrides in it.
+    name : the name of the exhibit and of its notebook.
+    exhibit : the `EXHIBIT` of its module.
+    profile : the profile with the notebook's overrides applied.
     overrides : the fields that differ from the named profile.
-    seeds : one a training.
-    output_dir : where the three files go.
-    started : `time.perf_counter()` when it was asked for.
-    asked : all tasks that were asked for since: what the exhibit rests on.
+    seeds : one per training of each method.
+    output_dir : the folder of the exhibit's three files.
+    started : `time.perf_counter()` when :func:`prepare` was called.
+    asked : all tasks requested since then: the results that the exhibit rests on.
     """
 
     name: str
@@ -70,19 +70,19 @@ class Setup:
 
     @property
     def dataset(self) -> data.Dataset:
-        """The data; the same object each time."""
+        """The dataset, the same object at every access."""
         return _load(self.profile.dataset)
 
     def specs(self, method: str, **changes: Any) -> list[RunSpec]:
-        """Return the runs of a method, one a seed, as :meth:`Profile.spec`."""
+        """Return the specifications of a method's runs, one per seed; parameters as :meth:`Profile.spec`."""
         return [self.profile.spec(method, seed, **changes) for seed in self.seeds]
 
     def teacher_specs(self, method: str | None = None) -> list[RunSpec]:
-        """Return the runs of a fixed teacher, one a seed; None: trained as the profile says."""
+        """Return the specifications of a fixed teacher's runs, one per seed; `method` None: the profile's."""
         return self.specs(method or self.profile.teacher_method, student=self.profile.teacher_network)
 
     def changed(self, **fields: Any) -> "Setup":
-        """Return the same with other fields of the profile: those that the exhibit sets, not the notebook's user.
+        """Return a copy with other values of the profile's fields, set by the exhibit and not by the notebook's user.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Setup:
         return Images(scale.dataset, "train", n_train=scale.n_train, n_val=scale.n_val)
 
     def test_attacks(self) -> dict[str, attacks.Attack | None]:
-        """Return what PeerAiD's Table 1 measures, by metric.
+        """Return the attacks of PeerAiD's Table 1, by metric; None: natural images.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class Setup:
         return evaluation.standard_attacks(attack.eps, attack.step_size, attack.steps, attack.iterate)
 
     def n_of(self, metrics: Iterable[str]) -> dict[str, int]:
-        """Return how many test images are used by metric: AutoAttack may be tried on fewer."""
+        """Return the number of test images for each metric; AutoAttack may use fewer than the others."""
         fewer = min(self.profile.n_autoattack or self.n_test, self.n_test)
         return {metric: fewer if metric == "autoattack" else self.n_test for metric in metrics}
 
@@ -142,12 +142,12 @@ class Setup:
         return f"{self.profile.dataset}, {self.profile.student}, eps {radius}"
 
     def described(self, measured_by: Iterable[object], n: int, part: str = "test") -> str:
-        """Return what was asked for in words.
+        """Describe the parameters in words, for a caption.
 
         Parameters
         ----------
         measured_by : the attacks, if any.
-        n, part : on how many images of which part of the data, "test" or "train".
+        n, part : the number of images measured, and their part of the data, "test" or "train".
         """
         changed = f" ({', '.join(sorted(self.overrides))} changed)" if self.overrides else ""
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
@@ -174,19 +174,19 @@ def prepare(
 
     Parameters
     ----------
-    name, exhibit : the exhibit's name, and what its module says.
+    name, exhibit : the exhibit's name, and the `EXHIBIT` of its module.
     profile : the name of a profile.
-    seed, n_seeds : the first seed, and how many trainings there are of each method.
+    seed, n_seeds : the first seed, and the number of trainings of each method.
     output_dir : as :func:`output_folder`.
-    parameters : fields of :class:`Profile`. None leaves a field to the profile; the text "none" sets a number to None,
-        where that means something ("all images", "no averaging").
+    parameters : fields of :class:`Profile`. With None, a field keeps the profile's value. The text "none" sets a number
+        to None where None has a meaning ("all images", "no averaging").
 
     Raises
     ------
     UnknownNameError
         If a profile, dataset, method, network or parameter is not known; the message lists the known ones.
     ValueError
-        If a value does not fit, or the data hold fewer images than asked for.
+        If a value does not fit, or the dataset has fewer images than requested.
     DataNotFoundError
         If the data are not there.
     """
@@ -209,18 +209,18 @@ def prepare(
 
 
 def output_folder(profile: str, output_dir: str | None = None) -> Path:
-    """Return where an exhibit's files go: below the project, unless `output_dir` is absolute.
+    """Return the folder of an exhibit's files; a relative `output_dir` is below the project's folder.
 
     Parameters
     ----------
     profile : the profile's name.
-    output_dir : as a notebook's parameters say; None or "": figures/<profile>.
+    output_dir : the notebook's parameter; None or "": figures/<profile>.
     """
     return paths.project_root() / (output_dir or f"figures/{profile}")
 
 
 def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:
-    """Refuse parameters by which a method, or the fixed teacher, could not be trained.
+    """Refuse parameters with which a method or the fixed teacher cannot be trained.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:
 
 
 def _overrides(exhibit: Exhibit, base: Profile, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the profile that parameters set, read as they may be written; refuse what is not known."""
+    """Return the profile's fields that parameters set, with fractions as numbers; refuse unknown and unused names."""
     known = [name for name in FIELDS if name not in exhibit.unused]
     for name, value in parameters.items():
         if name not in exhibit.unused:
@@ -243,7 +243,7 @@ def _overrides(exhibit: Exhibit, base: Profile, parameters: Mapping[str, Any]) -
     overrides = {name: value for name, value in parameters.items() if value is not None}
     for name in overrides.keys() & {"eps", "step_size"}:
         overrides[name] = _fraction(name, overrides[name])
-    if "settings" in overrides:  # a setting that is not mentioned stays the profile's
+    if "settings" in overrides:  # a setting that is not given keeps the profile's value
         own = overrides["settings"]
         overrides["settings"] = {m: {**base.settings.get(m, {}), **own.get(m, {})} for m in {**base.settings, **own}}
     return overrides
@@ -274,7 +274,7 @@ def _load(dataset: str) -> data.Dataset:
 
 
 def _fraction(name: str, value: Any) -> Any:
-    """Read a radius or step that may be written as a fraction: "8/255"."""
+    """Read a radius or step size, which may be written as a fraction: "8/255"."""
     if not isinstance(value, str) or value == "none":
         return value
     try:

@@ -12,10 +12,10 @@ from rkdkit import checks, data, methods, models
 from rkdkit.identity import identifying_fields
 
 ENGINE = 1
-"""Raised whenever the same specification would train to another network, beyond rounding; part of every id."""
+"""A version number, part of every id: raised whenever the same specification gives another network, beyond rounding."""
 
 AVERAGED = "student_averaged"
-"""The role of the student's averaged weights, where a run averages them."""
+"""The role of the student's averaged weights, in runs that average them."""
 
 SCHEDULES = ("constant", "multistep", "exponential", "onecycle")
 PRECISIONS = ("float32", "bfloat16")
@@ -31,7 +31,7 @@ _RUN_FIELDS = (
 
 
 def canonical_json(value: object) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    """Return the canonical JSON text of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -42,28 +42,29 @@ def digest_of(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A fixed network that guides a run: a run of its own at an epoch, or a module from elsewhere.
+    """A fixed network that guides a run: another run's network at an epoch, or a foreign module.
 
     ``runs.Snapshot.as_teacher`` and ``runs.foreign_teacher`` make them.
 
     Attributes
     ----------
-    run : the run it comes from; None: a module from elsewhere.
-    epoch : counted from 1; an early one makes an early-stopped teacher. None: the run's last.
+    run : the run it comes from; None: a foreign module.
+    epoch : counted from 1; an early epoch gives an early-stopped teacher. None: the run's last.
     role : which network of the run: "student", "peer" or "student_averaged".
-    module : what to call a module from elsewhere; "" for a run.
-    digest : of that module's weights.
-    slot : its place in the method's row: "T", "T_rob" or "T_nat".
-    weight : its share in an ensemble; the shares of one slot sum to 1.
-    certain : False: its epoch was chosen by a placeholder, an answer that is not known yet. Neither compared nor
-        written, so no part of an identity.
+    module : the name of a foreign module; "" for a run.
+    digest : the digest of the foreign module's weights.
+    slot : its teacher slot in the method's row: "T", "T_rob" or "T_nat".
+    weight : its weight in an ensemble; the weights in one slot sum to 1.
+    certain : False: its epoch is a placeholder, because the answers that choose it are not known yet. Neither compared
+        nor written, so not part of an identity.
 
     Raises
     ------
     UnknownNameError
-        If the slot is another.
+        If there is no such slot.
     ValueError
-        If it is neither a run nor a module, the weight is outside [0, 1], or the run keeps no such network or epoch.
+        If not exactly one of `run` and `module` is given, the weight is outside [0, 1], or the run has no such network
+        or snapshot.
     """
 
     run: "RunSpec | None" = None
@@ -80,15 +81,15 @@ class Teacher:
         checks.one_of("teacher slot", self.slot, methods.GUIDES)
         checks.number(f"weight of teacher {self}", self.weight, 0, 1)
         if (self.run is None) == (not self.module):
-            raise ValueError("A teacher is either a run or a module from elsewhere: give one of run and module.")
+            raise ValueError("A teacher is either a run or a foreign module: give exactly one of run and module.")
         if self.run is not None:
             epoch = self.run.epochs if self.epoch is None else self.epoch
             checks.number(f"epoch of teacher {self.run} of {self.run.epochs} epochs", epoch, 1, self.run.epochs)
             object.__setattr__(self, "epoch", epoch)
             if not self.run.has_snapshot(epoch):
                 raise ValueError(
-                    f"{self.run} keeps snapshots at every epoch {self.run.snapshot_every} and at its last, "
-                    f"{self.run.epochs}: it has none at {epoch} to teach by."
+                    f"{self.run} keeps a snapshot every {self.run.snapshot_every} epochs and at its last epoch, "
+                    f"{self.run.epochs}: it has none at epoch {epoch} for a teacher."
                 )
             checks.one_of(f"network of {self.run} at epoch {epoch}", self.role, self.run.roles_at(epoch))
 
@@ -98,7 +99,7 @@ class Teacher:
         return tuple(cls(module="not known yet", slot=slot) for slot in methods.get(method).guides)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values; the slot is written as "letter", as it was when the first runs were kept."""
+        """Return the teacher as plain JSON values; the key of the slot is "letter", as in the first stored runs."""
         values = {**identifying_fields(self, _TEACHER_FIELDS), "run": None if self.run is None else self.run.to_json()}
         return {"letter" if name == "slot" else name: value for name, value in values.items()}
 
@@ -123,40 +124,44 @@ class Teacher:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One training, in full: plain JSON, hashable, checked when made.
+    """The complete specification of one training: plain JSON values, hashable, checked when it is made.
 
     Attributes
     ----------
     method : a row of `methods.METHODS`.
-    dataset : as `data.load` takes it.
-    student : a network, as `models.build` takes it ("resnet18", "resnet18/4").
-    peer : the network trained beside the student; "" where the method has none.
-    teachers : the fixed networks that guide it, several in a slot being an ensemble; () where the method has none.
-    settings : the method's hyper-parameters that differ from its defaults; all are filled in.
-    seed : of the weights, the order, the augmentation and the attack's start.
-    n_train : how many images to train on; None: all that are not held out.
-    n_val : how many training images are held out for choosing an epoch.
+    dataset : a name for `data.load`.
+    student : the name of a network for `models.build` ("resnet18", "resnet18/4").
+    peer : the network trained beside the student; "" if the method has none.
+    teachers : the fixed networks that guide the training, an ensemble if several have one slot; () if the method has
+        none.
+    settings : the method's hyper-parameters that differ from its defaults; the others are filled in.
+    seed : the seed of the weights, the order, the augmentation and the attack's start.
+    n_train : the number of training images; None: all that are not held out.
+    n_val : the number of training images that are held out for choosing an epoch.
     augmentation : one of `data.AUGMENTATIONS`.
-    extra : a file of further images, as `data.load_extra` takes it; "": none.
-    extra_fraction : their share in each batch, in [0, 1].
-    eps : l_inf radius of the training attack, in [0, 1] pixel units; a row may train at a fraction of it.
-    step_size : its step, in the same units.
-    attack_steps : its number of steps.
-    epochs, batch_size : of the training.
+    extra : a file of further images for `data.load_extra`; "": none.
+    extra_fraction : the share of these images in each batch, in [0, 1].
+    eps : l_inf radius of the training attack, in [0, 1] pixel units; a method's row may use a fraction of it.
+    step_size : the step size of the training attack, in the same units.
+    attack_steps : the number of steps of the training attack.
+    epochs, batch_size : the number of epochs, and of images per batch.
     lr : the (highest) learning rate.
-    schedule : "constant"; "multistep": times `gamma` at each of `milestones`; "exponential": times `gamma` each
-        epoch; "onecycle": torch's OneCycleLR with its defaults.
-    milestones : epochs at whose start the rate drops, counted from 0 as PyTorch does; for "multistep".
-    gamma : factor of "multistep" and "exponential".
-    momentum, weight_decay : of SGD; the momentum is None under "onecycle", which moves it from 0.95 to 0.85 and back.
-    swa_start : the epoch, counted from 0, from whose end the student's weights are averaged once an epoch; None: never.
-    ema_decay : of an exponential moving average of the student's weights, taken at each step; None: there is none.
-    precision : of the networks' arithmetic: "float32", or "bfloat16" by autocast (weights and losses stay float32).
-    snapshot_every : a snapshot is kept at every so many epochs, and at the last.
+    schedule : "constant"; "multistep": the rate is multiplied by `gamma` at each of `milestones`; "exponential": it is
+        multiplied by `gamma` each epoch; "onecycle": torch's OneCycleLR with its defaults.
+    milestones : for "multistep": the epochs at whose start the rate drops, counted from 0 as PyTorch does.
+    gamma : the factor of "multistep" and "exponential".
+    momentum, weight_decay : SGD's; the momentum is None with "onecycle", which moves it from 0.95 to 0.85 and back.
+    swa_start : the first epoch, counted from 0, at whose end the student's weights enter the average (SWA), once per
+        epoch; None: no average.
+    ema_decay : the decay of an exponential moving average of the student's weights, updated at each step; None: no
+        average.
+    precision : the precision of the networks' arithmetic: "float32", or "bfloat16" by autocast (weights and losses stay
+        float32).
+    snapshot_every : a snapshot is kept every `snapshot_every` epochs and at the last.
     engine : see `ENGINE`.
 
-    Fields that a run makes no use of (an attack's without an attack, a schedule's under another) are set to one value,
-    so that they do not make it another run.
+    Fields that have no effect in a run (an attack's fields without an attack, the fields of another schedule) are set
+    to fixed values, so that they do not change the run's id.
 
     Raises
     ------
@@ -246,7 +251,7 @@ class RunSpec:
             )
         if self.engine != ENGINE:
             raise ValueError(f"This kit trains with engine {ENGINE}; the specification is of engine {self.engine}.")
-        # what a run does not use must not make it another run
+        # fields without effect must not change the run's id
         unused: dict[str, Any] = {}
         if not method.attacks:
             unused |= {"eps": 0.0, "step_size": 0.0, "attack_steps": 0}
@@ -266,11 +271,11 @@ class RunSpec:
         object.__setattr__(self, "settings", tuple(sorted(resolved.items())))
 
     def has_snapshot(self, epoch: int) -> bool:
-        """Whether its networks are kept as they are at the end of an epoch, counted from 1."""
+        """Whether a snapshot is kept at the end of an epoch, counted from 1."""
         return epoch % self.snapshot_every == 0 or epoch == self.epochs
 
     def roles_at(self, epoch: int) -> tuple[str, ...]:
-        """Return the networks it has at the end of an epoch: the average of the weights may begin late."""
+        """Return the roles of the networks at the end of an epoch, counted from 1; averaging may start later."""
         averaging = self.ema_decay is not None or (self.swa_start is not None and epoch > self.swa_start)
         return (*methods.get(self.method).roles, *((AVERAGED,) if averaging else ()))
 
@@ -283,8 +288,8 @@ class RunSpec:
                 )
             if teacher.run is not None and teacher.run.dataset != self.dataset:
                 raise ValueError(
-                    f"The teacher {teacher} was trained on {teacher.run.dataset}, the student is on {self.dataset}: "
-                    "their classes must be the same, in the same order."
+                    f"The teacher {teacher} was trained on {teacher.run.dataset}, but the student is on "
+                    f"{self.dataset}: their classes must be the same, in the same order."
                 )
         given = [teacher.slot for teacher in self.teachers]
         if set(given) != set(method.guides):
@@ -321,12 +326,12 @@ class RunSpec:
 
     @property
     def certain(self) -> bool:
-        """Whether none of its teachers, nor of theirs, is at an epoch that a placeholder chose."""
+        """Whether no epoch of its teachers, or of their teachers, is a placeholder."""
         return all(teacher.certain and (teacher.run is None or teacher.run.certain) for teacher in self.teachers)
 
     @cached_property
     def id(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the canonical JSON and of the rows of the table it rests on."""
+        """The first 16 hex digits of the SHA-256 of its canonical JSON, its method's row and its teachers' ids."""
         teachers = [teacher.run.id for teacher in self.teachers if teacher.run is not None]
         return digest_of([self.to_json(), methods.get(self.method).definition(), teachers])
 

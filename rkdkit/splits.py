@@ -1,4 +1,4 @@
-"""Images and labels in memory as uint8, and the batches that are made of them; no loader processes."""
+"""Images and labels in memory as uint8, and the batches that are made from them, without loader processes."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from rkdkit import checks
 
 PARTS = ("test", "train", "val")
-"""The test images, those that are trained on, and those that are held out to choose an epoch by."""
+"""The test images, the training images, and the images that are held out for choosing an epoch."""
 
 AUGMENTATIONS = ("none", "crop-flip", "crop-flip-cutout")
 
@@ -35,7 +35,7 @@ class Split:
         return len(self.labels)
 
     def take(self, index: Tensor | slice) -> "Split":
-        """Return the images and labels at `index`; where that is all of them, the very same object, digest included."""
+        """Return the images and labels at `index`; for a slice of all of them, the same object, digest included."""
         if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
             return self
         return Split(self.images[index], self.labels[index])
@@ -46,7 +46,7 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """The first 16 hex digits of the SHA-256 of shape, images and labels: which data these really are."""
+        """The first 16 hex digits of the SHA-256 of shape, images and labels, which identifies the data."""
         sha = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         for tensor in (self.images, self.labels):
             sha.update(tensor.cpu().contiguous().numpy().data)
@@ -91,7 +91,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """The two splits' digests as one: which data this really is."""
+        """The digest of the two splits' digests, which identifies the data."""
         return hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode()).hexdigest()[:16]
 
     @cached_property
@@ -111,8 +111,8 @@ class Dataset:
 
         Parameters
         ----------
-        n_train : how many to train on; None: all that are not held out.
-        n_val : how many to hold out for choosing an epoch.
+        n_train : the number of images to train on; None: all that are not held out.
+        n_val : the number of images to hold out for choosing an epoch.
 
         Returns
         -------
@@ -121,7 +121,7 @@ class Dataset:
         Raises
         ------
         ValueError
-            If there are fewer images than asked for.
+            If there are fewer images than requested.
         """
         total = len(self.train)
         checks.number("n_val", n_val, 0)
@@ -143,14 +143,14 @@ class Dataset:
         n_val: int = 0,
         classes: Sequence[str] = (),
     ) -> Split:
-        """Return some of the images; the same object each time, so that its digest is found once.
+        """Return some of the images; the same object each time, so that its digest is computed once.
 
         Parameters
         ----------
-        part : "test"; "train", those to train on; or "val", those held out.
-        n : the first so many of that part; None: all.
+        part : "test"; "train", the images to train on; or "val", the held-out images.
+        n : use only the first n images of that part; None: all.
         n_train, n_val : as :meth:`split_validation`.
-        classes : of those, only the images of these classes; (): of all.
+        classes : of those images, use only these classes; (): all classes.
 
         Raises
         ------
@@ -172,20 +172,21 @@ class Dataset:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Turn uint8 images into float32 in [0, 1]; shape and device stay."""
+    """Convert uint8 images to float32 in [0, 1], with the same shape and device."""
     return images.float().div_(255)
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Augment a batch where it lies; the random draws are made on the CPU, so they are alike on every device.
+    """Augment a batch on its device; the random numbers are drawn on the CPU, so they are the same on every device.
 
     Parameters
     ----------
     images : (N, C, H, W), any dtype.
-    kind : "none"; "crop-flip": pad 4 zeros, crop back at a random place, mirror every second image or so; or
-        "crop-flip-cutout": then also Cutout (DeVries & Taylor 2017), a square of side H // 2 around a random pixel set
-        to 0 as far as it lies in the image. 0 is black here, before normalisation; for the authors, after it, the mean.
-        The padding is 4 for larger images, too: the papers do not say, and PeerAiD's code has 4 for Tiny ImageNet.
+    kind : "none"; "crop-flip": pad with 4 zeros on each side, crop at a random place, mirror with probability 1/2; or
+        "crop-flip-cutout": also Cutout (DeVries & Taylor 2017), which sets a square of side H // 2 around a random
+        pixel to 0; the square may extend beyond the image. Here 0 is black, because Cutout comes before normalisation;
+        in the authors' code it comes after, so 0 is the mean. The padding is 4 for larger images, too: the papers do
+        not give it, and PeerAiD's code uses 4 for Tiny ImageNet.
     generator : a CPU generator.
 
     Returns
@@ -195,7 +196,7 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     Raises
     ------
     UnknownNameError
-        If `kind` is another.
+        If `kind` is none of these.
     """
     if checks.one_of("augmentation", kind, AUGMENTATIONS) == "none":
         return images
@@ -230,8 +231,8 @@ def _cut_out(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _sent(drawn: Tensor, device: torch.device) -> Tensor:
-    """Return on `device` what was drawn on the CPU."""
-    # pinned, or the copy to a GPU would wait for what the GPU is at
+    """Return on `device` random numbers that were drawn on the CPU."""
+    # pinned memory, so that the copy does not wait for the GPU's current work
     return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True)
 
 
@@ -245,26 +246,27 @@ def batches(
 ) -> Iterator[Split]:
     """Return one epoch of shuffled, augmented batches with float32 images in [0, 1].
 
-    Every batch has the same size: the few images left over at the end of an epoch's order are not used in it, since
-    batch normalisation over a handful of images would be another network. A set smaller than `batch_size` is one batch.
+    Every batch has the same size. The few images left over at the end of an epoch's order are not used in that epoch,
+    because batch normalisation over a few images would change the network. A split smaller than `batch_size` is one
+    batch.
 
-    With extra images an epoch has as many batches as without, so that the schedule means the same (Rebuffi et al.
-    2021): it sees fewer of `split`, none of them twice. `extra` is gone through in a shuffled order, and again in
-    another one where it ends within the epoch.
+    With extra images, an epoch has as many batches as without, so that the schedule stays the same (Rebuffi et al.
+    2021). So an epoch uses only some images of `split`, each at most once. `extra` is used in a shuffled order; if it
+    ends within the epoch, it starts again in a new order.
 
     Parameters
     ----------
-    split : the images, on the device where the batches are wanted.
-    batch_size : images a batch.
+    split : the images, on the device of the batches.
+    batch_size : the number of images per batch.
     augmentation : one of `AUGMENTATIONS`.
     order : a CPU generator for the order and the augmentation.
-    extra : images to be mixed in, of the same shape and on the same device.
-    extra_fraction : their share of a batch, in [0, 1], rounded to whole images.
+    extra : images to mix in, of the same shape and on the same device.
+    extra_fraction : the share of `extra` in a batch, in [0, 1], rounded to whole images.
 
     Raises
     ------
     ValueError
-        If `extra_fraction` is outside [0, 1], or asks for extra images where there are none.
+        If `extra_fraction` is outside [0, 1], or is above 0 without extra images.
     """
     checks.number("extra_fraction", extra_fraction, 0, 1)
     size = min(batch_size, len(split))
@@ -295,11 +297,11 @@ def _batch(parts: list[Split], augmentation: str, order: torch.Generator) -> Spl
 
 
 def batches_per_epoch(n_images: int, batch_size: int) -> int:
-    """Return how many batches :func:`batches` yields."""
+    """Return the number of batches of :func:`batches`."""
     return max(n_images // batch_size, 1)
 
 
 def fixed_permutation(n: int) -> Tensor:
     """Return one shuffled order of 0 .. n - 1, the same for every run, seed and version; (n,) int64."""
-    # RandomState's stream is frozen by numpy's compatibility policy, so the split never changes with a version
+    # numpy's compatibility policy guarantees RandomState's stream, so the split is the same in every version
     return torch.from_numpy(np.random.RandomState(0).permutation(n))

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 from torch import Tensor
 
 CONFIDENCE = 0.95
-"""Of all intervals, unless one says otherwise."""
+"""The confidence of all intervals, unless another is given."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Estimate:
     Attributes
     ----------
     value, low, high : fractions, not per cent.
-    n : the number of test images behind it.
-    seeds : the number of trainings behind it.
+    n : the number of test images it is measured on.
+    seeds : the number of trainings it is measured on.
     """
 
     BOUNDS: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -31,7 +31,7 @@ class Estimate:
     seeds: int = 1
 
     def columns(self, name: str = "value") -> dict[str, float]:
-        """Return it as a row of a table of numbers: `name`, low, high, n and seeds."""
+        """Return the estimate as columns of a table: `name`, low, high, n and seeds."""
         return {name: self.value, "low": self.low, "high": self.high, "n": self.n, "seeds": self.seeds}
 
     def __str__(self) -> str:
@@ -40,11 +40,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measure(Estimate):
-    """An estimate of something that is no share, shown as it is rather than in per cent.
+    """An estimate of a quantity that is not a share; it is printed as a plain number, not in per cent.
 
     Attributes
     ----------
-    unit : "nats" for a loss; "" for what has none.
+    unit : "nats" for a loss; "" for a quantity without a unit.
     """
 
     BOUNDS = (-math.inf, math.inf)
@@ -60,12 +60,12 @@ class Measure(Estimate):
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two networks on the same images.
+    """A comparison of two networks on the same images.
 
     Attributes
     ----------
     difference : accuracy of the first minus that of the second, with its 95 % interval.
-    p_value : of McNemar's exact test that both are right equally often.
+    p_value : the p value of McNemar's exact test of the hypothesis that both are equally accurate.
     """
 
     difference: Estimate
@@ -73,7 +73,7 @@ class PairedTest:
 
 
 def proportion(correct: Tensor, confidence: float = CONFIDENCE) -> Estimate:
-    """Share of True with its Wilson score interval.
+    """Return the share of True with its Wilson score interval.
 
     Parameters
     ----------
@@ -88,9 +88,9 @@ def proportion(correct: Tensor, confidence: float = CONFIDENCE) -> Estimate:
 
 
 def paired_difference(first: Tensor, second: Tensor, confidence: float = CONFIDENCE) -> Estimate:
-    """Difference of two accuracies on the same images, with its 95 % interval (Newcombe 1998, method 10).
+    """Return the difference of two accuracies on the same images, with its interval (Newcombe 1998, method 10).
 
-    The pairing matters: two networks that fail on the same images are told apart by far fewer of them.
+    The pairing matters: if two networks fail on the same images, far fewer images are needed to distinguish them.
 
     Parameters
     ----------
@@ -143,12 +143,12 @@ def paired_test(first: Tensor, second: Tensor) -> PairedTest:
 
 
 def mean(values: Tensor, unit: str = "", confidence: float = CONFIDENCE) -> Measure:
-    """Mean over images with Student's interval; of paired differences it is the paired t interval.
+    """Return the mean over images with Student's t interval; for paired differences, this is the paired t interval.
 
     Parameters
     ----------
-    values : (N,) floating point, one an image, N at least 2.
-    unit : of the values.
+    values : (N,) floating point, one per image, N at least 2.
+    unit : the unit of the values.
     confidence : of the interval.
 
     Raises
@@ -172,18 +172,18 @@ AnyEstimate = TypeVar("AnyEstimate", bound=Estimate)
 def over_seeds(
     estimates: Sequence[AnyEstimate], bounds: tuple[float, float] | None = None, confidence: float = CONFIDENCE
 ) -> AnyEstimate:
-    """Mean of one quantity over trainings that differ in their seed, the interval widened by their spread.
+    """Return the mean of one quantity over trainings with different seeds; the interval includes their spread.
 
-    The test images are the same for every seed, so their uncertainty does not shrink with the number of seeds; the
-    spread between trainings (Student's t) is added to it in quadrature. With one seed, the interval does not include
-    the variance between trainings.
+    The test images are the same for every seed, so the uncertainty from the images does not shrink with the number of
+    seeds. The spread between trainings (Student's t) is added to it in quadrature. With one seed, the interval does not
+    include the variance between trainings.
 
     Parameters
     ----------
-    estimates : one a seed, at least one.
-    bounds : where the quantity lies, such as (-1, 1) for a difference of accuracies; the interval stays within. None:
-        (0, 1) for an :class:`Estimate`, none for a :class:`Measure`.
-    confidence : of the estimates' intervals, and of the result's.
+    estimates : one per seed, at least one.
+    bounds : the range of the quantity, such as (-1, 1) for a difference of accuracies; the interval is clipped to it.
+        None: (0, 1) for an :class:`Estimate`, no bounds for a :class:`Measure`.
+    confidence : the confidence of the estimates' intervals and of the result's.
     """
     from scipy.stats import t
 

@@ -1,15 +1,15 @@
-"""The store on disk: whole files or none, digests that notice damage, locks that die with their owner.
+"""The store on disk: files are written whole or not at all, digests detect damage, locks end with their process.
 
 Layout below the root (`paths.store_folder`)::
 
     runs/<method>-<dataset>-<network>-seed<n>-<id>/
-        run.json                          the specification, what is finished, every file's digest
-        student-0001.safetensors ...      the snapshots, one a role and epoch
-        state-0007.safetensors            what the next epoch depends on, until the run is finished
-        lock                              held by the process that trains it
+        run.json                          the specification, the finished epochs, every file's digest
+        student-0001.safetensors ...      the snapshots, one per role and epoch
+        state-0007.safetensors            the state that the next epoch needs, until the run is finished
+        lock                              held by the process that trains the run
     answers/<id>.json                     results of evaluations, by question
 
-Everything is safetensors or JSON, so nothing that is read can run code.
+All files are safetensors or JSON, so reading them cannot run code.
 """
 
 import hashlib
@@ -32,20 +32,20 @@ from rkdkit.spec import RunSpec, digest_of
 
 
 class StoreError(RuntimeError):
-    """The store cannot do what was asked; the message says why and what to do."""
+    """The store cannot be read or written as needed; the message says why and what to do."""
 
 
 class DamagedFileError(StoreError):
-    """A file is not as it was written; it is named and not used."""
+    """A file is missing or does not match its digest; the message names it, and it is not used."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all, whatever kills the process meanwhile.
+    """Write a file so that it appears whole or not at all, even if the process is killed.
 
     Raises
     ------
     StoreError
-        If it cannot be written (a full disk, an unwritable folder); what was there before is intact.
+        If it cannot be written (a full disk, an unwritable folder); an earlier version of the file is intact.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -56,12 +56,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):  # where the folder itself is out of reach, the first error says so
+        with suppress(OSError):  # if the folder itself cannot be reached, the first error says so
             temporary.unlink(missing_ok=True)
         raise StoreError(
             f"Could not write {path} ({len(content) / 2**20:.1f} MiB): {error.strerror or error}. Whatever was "
             "finished before is intact. Free some space or make the folder writable (RKDKIT_STORE names another "
-            "for trained runs), then give the same command again: it continues where it stopped."
+            "for trained runs), then repeat the command: it continues where it stopped."
         ) from error
 
 
@@ -83,7 +83,7 @@ def read_json(path: Path, remedy: str) -> Any:
     Raises
     ------
     DamagedFileError
-        If the file is not as it was written.
+        If the file does not match its digest.
     StoreError
         If it cannot be read.
     """
@@ -112,21 +112,23 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._remedy = f"Delete the folder {path} and give the same command again: that run is trained anew."
+        self._remedy = f"Delete the folder {path} and repeat the command: that run is then trained again."
 
     def read_record(self) -> dict[str, Any] | None:
-        """Return the run's record, or None if nothing of it is finished.
+        """Return the run's record; None: there is none.
 
         Raises
         ------
         DamagedFileError
-            If it is not as it was written.
+            If it does not match its digest.
+        StoreError
+            If it cannot be read.
         """
         record: dict[str, Any] | None = read_json(self.path / "run.json", self._remedy)
         return record
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Replace the run's record; what it names becomes the run's content at that instant."""
+        """Replace the run's record; the files that it names become the run's content at that moment."""
         write_json(self.path / "run.json", record)
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> str:
@@ -142,6 +144,8 @@ class RunFolder:
         ------
         DamagedFileError
             If the file is missing, truncated or altered.
+        StoreError
+            If it cannot be read.
         """
         path = self.path / name
         try:
@@ -155,10 +159,10 @@ class RunFolder:
         try:
             return safetensors.torch.load(content)
         except SafetensorError as error:
-            raise DamagedFileError(f"{path} is no safetensors file ({error}). {self._remedy}") from error
+            raise DamagedFileError(f"{path} is not a safetensors file ({error}). {self._remedy}") from error
 
     def tidy(self, keep: set[str]) -> None:
-        """Delete what a killed process left behind and states that are not in `keep`; the caller holds the lock."""
+        """Delete temporary files of a killed process, and states that are not in `keep`; the caller holds the lock."""
         for file in (*self.path.glob(".*.tmp"), *self.path.glob("state-*.safetensors")):
             if file.name not in keep:
                 with suppress(OSError):  # a leftover that cannot be deleted does no harm
@@ -166,9 +170,9 @@ class RunFolder:
 
     @contextmanager
     def lock(self, on_wait: Callable[[], object]) -> Iterator[None]:
-        """Hold the run for this process; wait for another that holds it, after calling `on_wait`.
+        """Lock the run for this process; if another process holds the lock, call `on_wait` and wait for it.
 
-        The lock is the operating system's, so it ends with the process that holds it, however that ends.
+        The lock is the operating system's, so it ends with the process that holds it, even if that process is killed.
 
         Raises
         ------
@@ -208,28 +212,30 @@ class Store:
     def run_folder(self, spec: RunSpec) -> RunFolder:
         """Return the folder of a run, whether or not it exists."""
         name = f"{spec.method}-{spec.dataset}-{spec.student}-seed{spec.seed}"
-        # some characters are no part of a name on some systems, and a list of classes can be long
+        # some systems do not allow some characters in names, and a list of classes can be long
         return RunFolder(self.root / "runs" / f"{re.sub('[^A-Za-z0-9+.-]', '_', name[:80])}-{spec.id}")
 
     def trained_since(self, moment: float) -> set[str]:
-        """Return the ids of the runs that were trained on at or after a moment, as `time.time()` gives it."""
+        """Return the ids of the runs that were trained at or after a moment, given as by `time.time()`."""
         records = (self.root / "runs").glob("*/run.json")
         return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment}
 
     def read_answer(self, question: dict[str, Any]) -> Any:
-        """Return the stored answer to a question, or None.
+        """Return the stored answer to a question; None: there is none.
 
         Raises
         ------
         DamagedFileError
-            If it is not as it was written.
+            If it does not match its digest.
+        StoreError
+            If it cannot be read.
         """
         path = self._answer_path(question)
-        stored = read_json(path, f"Delete {path} and give the same command again: it is measured anew.")
+        stored = read_json(path, f"Delete {path} and repeat the command: it is then measured again.")
         return None if stored is None else stored["answer"]
 
     def write_answer(self, question: dict[str, Any], answer: Any, environment: dict[str, Any]) -> None:
-        """Keep the answer (a JSON value) to a question, and the environment it was found in."""
+        """Store the answer (a JSON value) to a question, and the environment in which it was measured."""
         write_json(self._answer_path(question), {"question": question, "answer": answer, "measured_with": environment})
 
     def forget_answer(self, question: dict[str, Any]) -> None:

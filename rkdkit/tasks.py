@@ -1,7 +1,7 @@
-"""Whatever an exhibit needs is a task: a training, or a question about snapshots and images. Anybody may do it.
+"""Everything that an exhibit needs is a task: a training, or a question about snapshots and images.
 
-The store is the contract: whoever does a task, its answer lies there under its key, the same bits. `executors` decide
-what happens to a task that is not in the store yet; `trainings` and `measurements` are the tasks there are.
+Any process may do a task: the same answer is then in the store, under the task's key. `executors` decide what happens
+to a task whose answer is not in the store yet; the two kinds of tasks are in `trainings` and `measurements`.
 """
 
 from abc import ABC, abstractmethod
@@ -24,14 +24,14 @@ def default_device() -> torch.device:
 
 @dataclass(frozen=True)
 class Context:
-    """All that doing a task depends on besides the task itself; an executor holds it.
+    """Everything besides the task itself that doing a task depends on; the executor holds it.
 
     Attributes
     ----------
-    store : where answers are looked for and put.
-    device : on what networks are trained and measured.
+    store : where answers are looked up and written.
+    device : the device on which networks are trained and measured.
     load : a dataset's name -> the dataset.
-    modules : networks from elsewhere that teach, by (name, digest): `runs.foreign_teacher` adds to them.
+    modules : teachers that no run of the store trained, by (name, digest); `runs.foreign_teacher` adds them.
     """
 
     store: Store = field(default_factory=Store)
@@ -43,14 +43,14 @@ class Context:
 class Task(ABC):
     """A training, or a question about snapshots and images: a plain immutable value that can be pickled.
 
-    A task has two names. Its `name` is made of specifications alone, so it is known before anything is trained. Its
-    key in the store is made of the digests of weights and data, so it is known once its inputs are there.
+    A task has two identifiers. Its `name` depends on specifications only, so it is known before anything is trained.
+    Its key in the store is made from the digests of weights and data, so it is known once its inputs are in the store.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What tells it from every other task; the same in every process."""
+        """Its identifier: different for every task, the same in every process."""
 
     @property
     @abstractmethod
@@ -59,16 +59,16 @@ class Task(ABC):
 
     @property
     def certain(self) -> bool:
-        """Whether it will be needed as it is: no epoch in it was chosen by a placeholder."""
+        """Whether exactly this task will be needed: none of its epochs is a placeholder."""
         return all(spec.certain for spec in self.specs)
 
     @abstractmethod
     def inputs(self) -> Sequence["Task"]:
-        """Return the tasks that must be done before this one can be."""
+        """Return the tasks that must be done before this one."""
 
     @abstractmethod
     def find(self, context: Context) -> Any:
-        """Return the answer that is in the store; None: it is not there.
+        """Return the answer from the store; None: it is not there.
 
         Raises
         ------
@@ -78,14 +78,14 @@ class Task(ABC):
 
     @abstractmethod
     def do(self, context: Context) -> None:
-        """Do the task, whose inputs are in the store, and put its answer there."""
+        """Do the task and write its answer to the store; its inputs must be in the store."""
 
     @abstractmethod
     def placeholder(self) -> Any:
-        """Return something of the answer's form, for whoever only wants to know what comes next."""
+        """Return a placeholder of the answer's form, so that a plan can continue."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Take the rows of the table along: another process may not know a notebook's own method."""
+        """Include the rows of the methods table: another process may not know a method that a notebook defines."""
         names = {spec.method for spec in _with_teachers(self.specs)}
         return {**self.__dict__, "_rows": {name: methods.get(name) for name in sorted(names)}}
 
@@ -93,18 +93,18 @@ class Task(ABC):
         rows = state.pop("_rows")
         for name, row in rows.items():
             if methods.METHODS.setdefault(name, row) != row:
-                raise ValueError(f"The method {name!r} is another here than where this task was made. Rename one.")
+                raise ValueError(f"The method {name!r} here differs from the one this task was made with. Rename one.")
         self.__dict__.update(state)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a task.
+    """The answer to a task.
 
     Attributes
     ----------
-    value : the answer.
-    known : whether it is the answer; False: it is a placeholder.
+    value : the answer, or a placeholder of its form.
+    known : True: `value` is the answer; False: it is a placeholder.
     """
 
     value: Any

@@ -1,4 +1,4 @@
-"""The training loop, one epoch at a time. It knows nothing of disks, figures or evaluations."""
+"""The training loop, one epoch at a time. It does not use the disk, figures or evaluations."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,17 +17,17 @@ from rkdkit.spec import AVERAGED, RunSpec
 
 
 class DivergedError(FloatingPointError):
-    """The loss became NaN or infinite; nothing of that epoch is kept."""
+    """The loss or a weight became NaN or infinite; nothing of that epoch is kept."""
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What an epoch leaves beside the weights.
+    """The numbers that an epoch reports.
 
     Attributes
     ----------
     epoch : its number, counted from 1.
-    loss : the mean loss of its steps, of a replayed batch's last one.
+    loss : the mean loss of its steps; of a replayed batch, only the last step counts.
     lr : the learning rate of its last step.
     """
 
@@ -37,28 +37,28 @@ class EpochReport:
 
 
 class Training:
-    """A training that can be advanced by an epoch, saved as tensors and continued to the same bits.
+    """A training that can be advanced by one epoch, saved as tensors, and resumed with the same results bit for bit.
 
     Parameters
     ----------
     spec : what to train.
-    dataset : the data, as `spec.dataset` names it.
-    device : where to train.
-    teachers : the networks of `spec.teachers`, in their order, on `device`; they stay as they are.
+    dataset : the dataset that `spec.dataset` names.
+    device : the device to train on.
+    teachers : the networks of `spec.teachers`, in the same order, on `device`; they are not changed.
     extra : the images of `spec.extra`.
-    networks : what is trained, by role, on `device`; None: fresh networks, as `spec.seed` decides them.
+    networks : the networks to train, by role, on `device`; None: new networks with weights from `spec.seed`.
 
     Attributes
     ----------
-    networks : by role: "student", and "peer" where the method has one.
-    epoch : how many epochs are finished.
-    compiled : whether `runtime` had the networks compiled.
+    networks : the trained networks by role: "student", and "peer" if the method has one.
+    epoch : the number of finished epochs.
+    compiled : whether the networks are compiled, as `runtime` decides.
 
     Raises
     ------
     ValueError
-        If the data hold fewer images than the specification asks for, or a teacher does not answer with as many
-        logits as there are classes.
+        If the dataset has fewer images than the specification needs, or a teacher's number of logits is not the number
+        of classes.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Training:
             self._step_size = self._eps * self.method.one_step
         self._replays = int(self._settings["m"]) if self.method.free else 1
         self._steps_per_epoch = self.batches_per_epoch * self._replays
-        # carried over from batch to batch (Shafahi et al. 2019); its shape comes with the first
+        # carried over from batch to batch (Shafahi et al. 2019); the first batch gives its shape
         self._delta: Tensor | None = None
         self._averaged: AveragedModel | None = None
         if spec.swa_start is not None:
@@ -103,7 +103,7 @@ class Training:
                 runtime.compile_in_place(network)
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> EpochReport:
-        """Train one epoch more.
+        """Train one more epoch.
 
         Parameters
         ----------
@@ -112,7 +112,8 @@ class Training:
         Raises
         ------
         DivergedError
-            If the loss of a step was not finite; the message says at which. The training cannot go on from there.
+            If the loss of a step or a weight is not finite; the message says at which step. The training cannot
+            continue from there.
         """
         epoch = self.epoch + 1
         order = generator(self.spec.seed, epoch, "order and augmentation")
@@ -122,7 +123,7 @@ class Training:
         step_losses = torch.empty(self.batches_per_epoch, device=self.device)
         batches = self._batches(order)
         with exact_arithmetic(), ExitStack() as held:
-            with self._autocast():  # the weights are cast here, once for the whole epoch
+            with self._autocast():  # teachers' weights are cast here, once for the whole epoch
                 for teacher in self._teachers:
                     held.enter_context(attacks.folded_for_inference(teacher))
             for step, batch in enumerate(batches):
@@ -137,14 +138,14 @@ class Training:
         return EpochReport(epoch, float(step_losses.mean()), self._lr)
 
     def weights(self) -> dict[str, dict[str, Tensor]]:
-        """Return the weights by role, ready to be evaluated; the averaged student is there once averaging began."""
+        """Return the weights by role, ready for evaluation, with the averaged student once averaging has begun."""
         roles = {role: dict(network.state_dict()) for role, network in self.networks.items()}
         if self._averaged is not None and self._averaging:
             roles[AVERAGED] = dict(self._averaged.module.state_dict())
         return roles
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that the next epoch depends on, by name: weights, momentum, averages."""
+        """Return what the next epoch depends on, by name: weights, momentum, averages, replayed perturbation."""
         state = {f"{role}.{k}": v for role, net in self.networks.items() for k, v in net.state_dict().items()}
         for i, parameter in enumerate(self._parameters):
             momentum = self._optimiser.state[parameter].get("momentum_buffer")
@@ -157,14 +158,14 @@ class Training:
         return state
 
     def load_state(self, state: dict[str, Tensor], epoch: int) -> None:
-        """Continue from what :meth:`state` returned after `epoch` epochs."""
+        """Resume from the state that :meth:`state` returned after `epoch` epochs."""
         for role, network in self.networks.items():
             network.load_state_dict(_under(state, role))
         if self._averaged is not None:
             self._averaged.load_state_dict(_under(state, "averaged"))
         if "delta" in state:
             self._delta = state["delta"].to(self.device)
-        # a fresh optimiser and a replayed schedule pass through the same floating-point values as the first time
+        # a new optimiser and a repeated schedule give the same floating-point values as the first time
         self._start_optimiser()
         for name, momentum in _under(state, "momentum").items():
             parameter = self._parameters[int(name)]
@@ -188,7 +189,7 @@ class Training:
         return self._update(loss)
 
     def _replay(self, logits: methods.Logits, images: Tensor, labels: Tensor) -> Tensor:
-        """Take `m` updates on one batch, each gradient moving the perturbation, too (Shafahi et al. 2019)."""
+        """Take `m` updates on one batch; each gradient also updates the perturbation (Shafahi et al. 2019)."""
         delta = torch.zeros_like(images) if self._delta is None else self._delta
         for _ in range(self._replays):
             delta.requires_grad_(True)
@@ -239,7 +240,7 @@ class Training:
             if shape != (len(images), classes):
                 raise ValueError(
                     f"The teacher {teacher} answers two images with logits of shape {shape}, but the student has "
-                    f"{classes} classes: a teacher must give one logit a class of {self.spec.dataset}."
+                    f"{classes} classes: a teacher must give one logit per class of {self.spec.dataset}."
                 )
 
     @property
@@ -253,7 +254,7 @@ class Training:
         self._averaged.update_parameters(self.networks["student"])
         if not self.spec.has_snapshot(self.epoch):
             return
-        # the averaged weights have seen no data: their batch-norm statistics come from one pass over the training set
+        # averaged weights have no batch-norm statistics of their own: one pass over the training set gives them
         batches = self._batches(generator(self.spec.seed, self.epoch, "batch-norm statistics"))
         with self._autocast():
             update_bn(
@@ -279,7 +280,7 @@ class Training:
                 self._scheduler = schedulers.ConstantLR(self._optimiser, factor=1.0)
 
     def _check_finite(self, step_losses: Tensor, epoch: int) -> None:
-        # once an epoch: asking after every step would make the device wait for the host
+        # once per epoch: checking after every step would make the device wait for the host
         bad = torch.nonzero(~torch.isfinite(step_losses))
         step = int(bad[0]) + 1 if len(bad) else self.batches_per_epoch
         if len(bad) or not self._weights_are_finite():
@@ -302,12 +303,12 @@ class Training:
 
 
 def fresh_networks(spec: RunSpec, dataset: data.Dataset) -> dict[str, models.Classifier]:
-    """Return a run's networks by role, on the CPU, as they are before the first epoch.
+    """Return a run's networks by role, on the CPU, with their weights before the first epoch.
 
     Parameters
     ----------
     spec : the run.
-    dataset : decides the input channels, their normalisation and the number of classes.
+    dataset : gives the input channels, their normalisation and the number of classes.
     """
     mean, std = dataset.channel_statistics
     names = {"student": spec.student, "peer": spec.peer}

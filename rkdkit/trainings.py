@@ -1,4 +1,4 @@
-"""Trainings as tasks: a run is trained once, kept epoch by epoch, and taken up again where it stopped."""
+"""Trainings as tasks: a run is trained once, stored after every epoch, and resumed where it stopped."""
 
 import copy
 import time
@@ -19,13 +19,13 @@ from rkdkit.tasks import Context, Task
 
 @dataclass(frozen=True)
 class Run:
-    """A training and what is known of it.
+    """A training and its record.
 
     Attributes
     ----------
     spec : what was trained.
-    record : what `run.json` says: history, digests, data, and every environment it was trained in; None: it is not
-        trained yet, and this stands for what it will be.
+    record : the content of `run.json`: history, digests, data, and every environment it was trained in; None: the run
+        is not trained yet, and this is a placeholder.
     """
 
     spec: RunSpec
@@ -37,7 +37,7 @@ class Run:
         return self.epochs_of("student")
 
     def epochs_of(self, role: str) -> tuple[int, ...]:
-        """Return the epochs that have snapshots of a network; weights may be averaged from later on.
+        """Return the epochs that have snapshots of a network; averaged weights may start at a later epoch.
 
         Raises
         ------
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def training_seconds(self) -> float:
-        """Wall time of its epochs, whenever they were trained."""
+        """Wall time of all its finished epochs, in seconds, interruptions not counted."""
         return float(sum(epoch["seconds"] for epoch in self.record["history"])) if self.record else 0.0
 
     def snapshot(self, role: str = "student", epoch: int = 0) -> Snapshot:
@@ -77,8 +77,8 @@ class Run:
 class Train(Task):
     """Train a run; its answer is the finished :class:`Run`.
 
-    A training that was interrupted goes on from its last finished epoch, to the same bits. If another process is
-    training the same run, this one waits for it and uses its result.
+    An interrupted training continues from its last finished epoch and, on the same hardware, ends with the same weights
+    bit for bit. If another process is training the same run, this one waits for it and uses its result.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Train(Task):
         return [Train(teacher.run) for teacher in self.spec.teachers if teacher.run is not None]
 
     def with_teachers(self) -> list["Train"]:
-        """Return every training behind it and itself, teachers first, each once."""
+        """Return this training and those of all its teachers (and of their teachers), teachers first, each once."""
         before = [Train(teacher.run) for teacher in self.spec.teachers if teacher.run is not None]
         return list(dict.fromkeys([*(each for task in before for each in task.with_teachers()), self]))
 
@@ -112,7 +112,7 @@ class Train(Task):
         return 0 if record is None else int(record["finished"])
 
     def find(self, context: Context) -> Run | None:
-        """Return the finished run that is in the store, if it is.
+        """Return the finished run from the store; None: it is not finished.
 
         Raises
         ------
@@ -125,27 +125,27 @@ class Train(Task):
         return Run(self.spec, record) if record is not None and record["finished"] == self.spec.epochs else None
 
     def placeholder(self) -> Run:
-        """Return the run as it will be, without a record."""
+        """Return the run without a record."""
         return Run(self.spec, None)
 
     def do(self, context: Context) -> None:
-        """Train what is missing of it.
+        """Train the missing epochs.
 
         Raises
         ------
         StoreError
-            As :meth:`find`; if the store cannot be written, or the run was begun with other teachers.
+            As :meth:`find`; also if the store cannot be written, or the run was begun with other teachers.
         ValueError
             If a teacher's module was not given, or a teacher does not fit the data.
         DivergedError
-            If the loss becomes NaN or infinite.
+            If the loss or a weight becomes NaN or infinite.
         """
         dataset, extra = self._data(context)
         dataset.split_validation(self.spec.n_train, self.spec.n_val)  # sizes that do not fit are refused first
         teachers = [_teacher(teacher, context) for teacher in self.spec.teachers]
         folder = context.store.run_folder(self.spec)
         with folder.lock(lambda: say(f"Another process is training {self.spec}; waiting for it to finish.")):
-            # that other process may have finished it
+            # the other process may have finished it
             record = self._record(context)
             if record is None or record["finished"] < self.spec.epochs:
                 _train(folder, self.spec, dataset, extra, context, teachers, record)
@@ -156,7 +156,7 @@ class Train(Task):
         return dataset, data.load_extra(self.spec.extra, dataset) if self.spec.extra else None
 
     def _record(self, context: Context) -> dict[str, Any] | None:
-        """Return what is known of the run, finished or not; refuse what belongs to another run or to other data."""
+        """Return the run's record, finished or not; refuse a record of another run or of other data."""
         dataset, extra = self._data(context)
         folder = context.store.run_folder(self.spec)
         record = folder.read_record()
@@ -170,12 +170,12 @@ class Train(Task):
             raise StoreError(
                 f"{folder.path} was trained on other data than are found now: {record['data']['source']} then "
                 f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
-                "another folder for the data found now, or delete that folder to train anew."
+                "another folder for the data found now, or delete that folder to train again."
             )
         if record["data"]["extra"] != (extra.digest if extra else None):
             raise StoreError(
                 f"{folder.path} was trained with other extra images than {self.spec.extra} holds now. Delete that "
-                "folder to train anew."
+                "folder to train again."
             )
         return record
 
@@ -188,8 +188,8 @@ def _teacher(teacher: Teacher, context: Context) -> tuple[str, nn.Module]:
     module = context.modules.get((teacher.module, teacher.digest))
     if module is None:
         raise ValueError(
-            f"The teacher {teacher.module!r} is a module from elsewhere, which this process was not given: call "
-            f"runs.foreign_teacher(module, {teacher.module!r}) before; its weights must have digest {teacher.digest}."
+            f"The teacher {teacher.module!r} is a foreign module, which this process was not given: call "
+            f"runs.foreign_teacher(module, {teacher.module!r}) first; its weights must have digest {teacher.digest}."
         )
     return teacher.digest, copy.deepcopy(module).to(context.device)
 
@@ -203,7 +203,7 @@ def _train(
     teachers: Sequence[tuple[str, nn.Module]],
     record: dict[str, Any] | None,
 ) -> None:
-    """Train from where the record says to the last epoch, keeping each epoch; the caller holds the run's lock."""
+    """Train from the record's last epoch to the run's last, storing each epoch; the caller holds the run's lock."""
     guided_by = [digest for digest, _ in teachers]
     loop = training.Training(spec, dataset, context.device, [network for _, network in teachers], extra)
     if record is None:
@@ -221,7 +221,7 @@ def _train(
         folder.write_record(record)
     elif record["guided_by"] != guided_by:
         raise StoreError(
-            f"{folder.path} was begun with other teachers than are found now. Delete that folder to train anew."
+            f"{folder.path} was begun with other teachers than are found now. Delete that folder to train again."
         )
     here = {**environment(context.device), "compiled": loop.compiled}
     if here not in record["environments"]:
@@ -248,7 +248,7 @@ def _keep(
     report: training.EpochReport,
     seconds: float,
 ) -> None:
-    """Put a finished epoch into the store: first the files, then the record that names them."""
+    """Store a finished epoch: first the files, then the record that names them."""
     epoch, last = report.epoch, report.epoch == spec.epochs
     if spec.has_snapshot(epoch):
         for role, weights in loop.weights().items():

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rkdkit import data, methods, models
@@ -83,14 +85,24 @@ def digits() -> data.Dataset:
 
 
 @pytest.fixture(scope="session")
-def trained(digits: data.Dataset) -> models.Classifier:
-    """A network that is right on most digits and robust on some, so that attacks have something to do."""
+def trained(digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> models.Classifier:
+    """A network that is right on most digits and robust on some, so that attacks have something to do.
+
+    Of several workers, the first that needs it trains it.
+    """
     from rkdkit.training import Training
 
     spec = tiny_spec("TRADES", n_train=1200, epochs=6, eps=0.1, step_size=0.05, schedule="onecycle", lr=0.1)
     training = Training(spec, digits, torch.device("cpu"))
-    for _ in range(spec.epochs):
-        training.run_epoch()
-    network = training.networks["student"].eval()
+    network = training.networks["student"]
     assert isinstance(network, models.Classifier)
-    return network
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "trained.lock"):
+        if not (shared / "trained.safetensors").exists():
+            for _ in range(spec.epochs):
+                training.run_epoch()
+            weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+            save_file(weights, shared / "trained.safetensors")
+    network.load_state_dict(load_file(shared / "trained.safetensors"))
+    return network.eval()

@@ -153,7 +153,7 @@ def test_autoattack_targets_the_classes_there_are(monkeypatch):
 def test_too_few_classes_are_answered_with_what_to_use(classes):
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, classes))
     images, labels = torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match=f"at least 4 classes, and here are {classes}. Use Square, or PGD"):
+    with pytest.raises(ValueError, match=f"at least 4 classes, and there are {classes}. Use Square, or PGD"):
         autoattack.AutoAttack(0.1)(network, images, labels)
 
 
@@ -196,8 +196,8 @@ def broken():
         (lambda n, x, y: autoattack.Square(0.1).correct(n.double(), x.double(), y), "Square works on float32 images"),
         (lambda n, x, y: autoattack.Square(0.1).correct(n, x * 2, y), r"must lie in \[0, 1\]"),
         (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y[:1]), r"int64 of shape \(2,\)"),
-        (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y, [0]), "progress is not of these images"),
-        (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y, [3, 0]), "progress is not of these images"),
+        (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y, [0]), "progress does not belong to these images"),
+        (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y, [3, 0]), "progress does not belong to these images"),
         (lambda _, x, y: autoattack.Square(0.1).correct(broken(), x, y), "NaN or infinite logits"),
         (lambda *_: autoattack.Square(0.1, -1), "queries must be at least 0"),
         (lambda *_: autoattack.AutoAttack(0.1, batch_size=0), "batch_size must be at least 1"),

@@ -209,7 +209,7 @@ def test_a_part_of_tiny_imagenet_is_refused(tiny_imagenet, monkeypatch):
     with pytest.raises(ValueError, match=r"val_1\.JPEG cannot be read"):
         data.load("tiny_imagenet", tiny_imagenet.parent)
     (tiny_imagenet / "train" / "n02" / "images" / "n02_0.JPEG").unlink()
-    with pytest.raises(ValueError, match=r"train has 5 images, not 6\. Unpack the zip anew"):
+    with pytest.raises(ValueError, match=r"train has 5 images, not 6\. Unpack the zip again"):
         data.load("tiny_imagenet", tiny_imagenet.parent)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="not 100,000"):
@@ -356,7 +356,7 @@ IMAGE, LABEL = np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int64)
         ({"image": IMAGE, "label": LABEL + 10}, r"'label' must lie in 0..9, but their values go from 10 to 10"),
         ({"image": IMAGE, "label": LABEL - 1}, r"must lie in 0..9"),
         ({"image": IMAGE, "label": np.full(3, 2**64 - 1, np.uint64)}, r"must lie in 0..9"),
-        ({"image": IMAGE, "label": LABEL[:2]}, r"'label' must be int64 of shape \(3,\), one an image"),
+        ({"image": IMAGE, "label": LABEL[:2]}, r"'label' must be int64 of shape \(3,\), one per image"),
         ({"image": IMAGE, "label": np.array(["a", "b", "c"], object)}, r"cannot be read .*Object arrays"),
     ],
 )
@@ -373,7 +373,7 @@ def test_missing_or_damaged_extra_images_are_named(tmp_path, digits):
     np.savez(path, image=IMAGE, label=LABEL)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"extra\.npz is no \.npz archive, or is damaged"):
+    with pytest.raises(ValueError, match=r"extra\.npz is not an \.npz archive, or is damaged"):
         data.load_extra("extra.npz", digits, tmp_path)
     at = whole.index(bytes(100))
     path.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
@@ -384,6 +384,6 @@ def test_missing_or_damaged_extra_images_are_named(tmp_path, digits):
 def test_a_pickle_named_as_an_archive_is_not_unpickled(tmp_path, digits):
     mark = tmp_path / "executed"
     (tmp_path / "extra.npz").write_bytes(f"cbuiltins\nopen\n(V{mark}\nVw\ntR.".encode())
-    with pytest.raises(ValueError, match=r"extra\.npz is no \.npz archive"):
+    with pytest.raises(ValueError, match=r"extra\.npz is not an \.npz archive"):
         data.load_extra("extra.npz", digits, tmp_path)
     assert not mark.exists()

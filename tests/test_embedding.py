@@ -93,7 +93,7 @@ def test_three_classes_are_drawn_by_seed_and_named_ones_are_taken(digits):
         ({"classes": ["3", "3"]}, ValueError, "Two to 6 different classes"),
         ({"classes": "38"}, ValueError, "Two to 6 different classes"),
         ({"classes": list("0123456")}, ValueError, "Two to 6 different classes"),
-        ({"classes": 38}, ValueError, "are needed to be told apart, not 38"),
+        ({"classes": 38}, ValueError, "different classes are needed, not 38"),
         ({"n": 20}, ValueError, r"There are \d test images of class '\d' among the first 20"),
         ({"n": 60, "perplexity": 40}, ValueError, "A perplexity of 40 needs more than 40 images"),
         ({"perplexity": 0.5}, ValueError, "perplexity must be at least 1"),
@@ -161,7 +161,7 @@ def test_networks_are_asked_about_the_same_images_once(monkeypatch):
         assert drawn.image.tolist() == [*range(n), *range(n)]
         assert np.array_equal(drawn[["x", "y"]], tsne)
     assert min(abs(a - b) for a, b in itertools.combinations(scores, 2)) > 0.001, "or one could stand for another"
-    with pytest.raises(ValueError, match="One student a seed is needed, not 2"):
+    with pytest.raises(ValueError, match="One student per seed is needed, not 2"):
         fig5.measure({"peer": [peer]}, [student, student], selected, attack)
     monkeypatch.setattr(Snapshot, "read", refuse)
     assert measure().table().equals(table)

@@ -103,7 +103,7 @@ def test_entropies_are_those_of_the_answers_at_every_snapshot():
         assert curves.at("Natural", epoch).value == pytest.approx(float(entropy), abs=1e-5)
     assert curves.at("Natural") == curves.at("Natural", 2)
     assert curves.num_classes == 10
-    with pytest.raises(ValueError, match="two images at least"):
+    with pytest.raises(ValueError, match="at least two images"):
         fig11.measure({"Natural": [run]}, images.first(1))
 
 

@@ -186,7 +186,7 @@ def _claim(found):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"points": 4}, ValueError, "odd number of places"),
+        ({"points": 4}, ValueError, "number of places must be odd"),
         ({"n": 1000}, ValueError, "n must be between 2 and 497"),
         ({"surfaces_of": ["TRADES"]}, UnknownNameError, "Unknown network 'TRADES'"),
         ({"networks": {}}, ValueError, "one architecture only"),

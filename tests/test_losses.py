@@ -436,22 +436,28 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
     ("make", "message"),
     [
         (lambda: methods.Term("JS", "T(x)", "S(x)"), "Unknown divergence 'JS'"),
-        (lambda: methods.Term("KL", "y", "S(x)"), r"labels y are a target of the cross entropy \(CE\) alone"),
+        (lambda: methods.Term("KL", "y", "S(x)"), r"labels y are a target of the cross entropy \(CE\) only"),
         (lambda: methods.Term("KL", "Q(x)", "S(x)"), "Unknown network of a row 'Q'"),
-        (lambda: methods.Term("KL", "T[x]", "S(x)"), "is no point such as"),
-        (lambda: methods.Term("KL", "S(x)", "T(x)"), "nothing is trained at its output"),
-        (lambda: methods.Term("KL", "T(x)", "S(x).detach"), "nothing is trained at its output"),
-        (lambda: methods.Term("KL", "T(x~)", "S(x~)"), "x~ is only known to the attack"),
-        (lambda: methods.Term("CE", "T(x)", "S(x)", tau="tau"), "only a KL has a temperature"),
-        (lambda: methods.Term("KL", "P(x)", "S(x)", mixing="m"), "only a fixed teacher's answers are mixed"),
-        (lambda: methods.Term("CE", "y", "S(x)", weight="1e-3"), "'1e-3' is no number, setting or remainder"),
-        (lambda: methods.Term("CE", "y", "S(x)", weight="2-l"), "'2-l' is no number, setting or remainder"),
-        (lambda: methods.Maximised("CE", "T(x)", "S(x~)"), "an attack takes CE with y, or KL with a point"),
-        (lambda: methods.Maximised("KL", "y", "S(x~)"), "an attack takes CE with y, or KL with a point"),
+        (lambda: methods.Term("KL", "T[x]", "S(x)"), "is not a point such as"),
+        (lambda: methods.Term("KL", "S(x)", "T(x)"), "its output must be of a trained network, without .detach"),
+        (lambda: methods.Term("KL", "T(x)", "S(x).detach"), "its output must be of a trained network, without .detach"),
+        (lambda: methods.Term("KL", "T(x~)", "S(x~)"), "only an attack can use x~"),
+        (lambda: methods.Term("CE", "T(x)", "S(x)", tau="tau"), "only a KL can have a temperature"),
+        (lambda: methods.Term("KL", "P(x)", "S(x)", mixing="m"), "only a fixed teacher's outputs can be mixed"),
+        (lambda: methods.Term("CE", "y", "S(x)", weight="1e-3"), "'1e-3' is not a number, setting or remainder"),
+        (lambda: methods.Term("CE", "y", "S(x)", weight="2-l"), "'2-l' is not a number, setting or remainder"),
+        (
+            lambda: methods.Maximised("CE", "T(x)", "S(x~)"),
+            "an attack maximises CE with target y, or KL with a point as target",
+        ),
+        (
+            lambda: methods.Maximised("KL", "y", "S(x~)"),
+            "an attack maximises CE with target y, or KL with a point as target",
+        ),
         (lambda: methods.Maximised("MSE", "T(x)", "S(x~)"), "Unknown divergence of an attack 'MSE'"),
         (lambda: methods.Maximised("KL", "T(x*)", "S(x~)"), "the target must be at x or x~"),
         (lambda: methods.Maximised("KL", "P(x).detach", "S(x~)"), "the target must be at x or x~"),
-        (lambda: methods.Maximised("CE", "y", "T(x~)"), r"an attack is on P\(x~\) or S\(x~\)"),
+        (lambda: methods.Maximised("CE", "y", "T(x~)"), r"the output of an attack must be P\(x~\) or S\(x~\)"),
         (lambda: methods.Maximised("CE", "y", "S(x~)", start="gauss"), "Unknown attack start 'gauss'"),
         (lambda: methods.Method("Mine", "", (TAUGHT,)), "The row Mine has no default for its setting kl_reduction"),
         (
@@ -460,7 +466,7 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
         ),
         (
             lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x)"),), settings={"tau": 5}),
-            "The row Mine makes no use of its setting tau",
+            "The row Mine does not use its setting tau",
         ),
         (
             lambda: methods.Method("Mine", "", (TAUGHT,), settings={"kl_reduction": "sum"}),
@@ -470,13 +476,13 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
             lambda: methods.Method(
                 "Mine", "", (methods.Term("KL", "P(x)", "S(x)"),), settings={"kl_reduction": "mean"}
             ),
-            r"looks at P\(x\) and trains no peer",
+            r"uses P\(x\), but does not train the peer",
         ),
         (
             lambda: methods.Method(
                 "Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods.Maximised("KL", "P(x)", "S(x~)"),)
             ),
-            r"looks at P\(x\) and trains no peer",
+            r"uses P\(x\), but does not train the peer",
         ),
         (
             lambda: methods.Method(
@@ -486,25 +492,25 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
                 settings={"m": 2},
                 free=True,
             ),
-            "is free, but its loss does not look at S",
+            "is free, but its loss does not use S",
         ),
         (
             lambda: methods.Method(
                 "Mine", "", (methods.Term("CE", "y", "S(x*)"),), (methods.Maximised("CE", "y", "S(x~)"),) * 2
             ),
-            "Two attacks of the row Mine make examples of one name",
+            "Two attacks of the row Mine make examples with the same name",
         ),
         (
             lambda: methods.with_label_mixing(methods.get("TRADES"), "mine"),
-            r"TRADES\+ makes no use of its setting mixing",
+            r"TRADES\+ does not use its setting mixing",
         ),
         (
             lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x*)"),)),
-            r"looks at S\(x\*\), which no attack of it makes",
+            r"uses S\(x\*\), which none of its attacks makes",
         ),
         (
             lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x)"),), settings={"m": 2}, free=True),
-            r"is free, but its loss does not look at S\(x\*\)",
+            r"is free, but its loss does not use S\(x\*\)",
         ),
     ],
 )

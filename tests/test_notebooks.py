@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import ROOT
+from typer.testing import CliRunner
 
-from rkdkit import claims, data, exhibits, profiles
+from rkdkit import claims, cli, data, exhibits, profiles
 from rkdkit.checks import UnknownNameError
 from rkdkit.exhibits import tab1_white_box
 from rkdkit.spec import RunSpec, Teacher
@@ -163,14 +165,25 @@ def test_the_command_line_names_what_is_wrong_before_any_work(checkout):
     assert unknown.returncode == 1
     assert "Unknown parameter 'epss'. Did you mean 'eps'?" in unknown.stderr
     assert "Traceback" not in unknown.stderr
-    for arguments, message in [
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--profile", "quik"], "Unknown profile 'quik'. Did you mean 'quick'? Known: quick, smoke"),
         (["fig0"], "Unknown exhibit 'fig0'"),
         (["-p", "eps"], "takes NAME=VALUE, not 'eps'"),
-    ]:
-        done = run([*rkdkit, "figures", *arguments], checkout)
-        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
-    assert "fig1_peer_vs_teacher" in run([*rkdkit, "list"], checkout).stdout
+    ],
+)
+def test_the_command_line_refuses_what_it_does_not_know(arguments, message):
+    done = CliRunner().invoke(cli.app, ["figures", *arguments])
+    assert (done.exit_code, message in done.output + str(done.exception)) == (1, True), done.output
+
+
+def test_the_command_line_lists_every_exhibit():
+    listed = CliRunner().invoke(cli.app, ["list"]).output
+    for name in exhibits.NAMES:
+        assert re.search(rf"^{name} +{re.escape(exhibits.get(name).paper)}", listed, re.MULTILINE), listed
 
 
 def test_table_1_writes_its_three_files(checkout):

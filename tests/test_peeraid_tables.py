@@ -116,7 +116,7 @@ def test_transferred_examples_are_the_surrogates_and_the_same_for_all_methods():
     )
     assert set(measured.table().metric) == set(measured.metrics)
     assert measured.num_classes == 10
-    with pytest.raises(ValueError, match="equally many seeds"):
+    with pytest.raises(ValueError, match="the same number of seeds"):
         tab5.measure(methods, {"none": []}, asked.images, by)
 
 
@@ -175,7 +175,7 @@ def test_averages_come_from_the_same_training_and_start_where_the_rate_drops():
     digests = [run.snapshot("student", 2).digest() for run in (plain, trained.runs["PGD-AT"][0])]
     assert digests[0] is not None
     assert digests[0] == digests[1], "averaging leaves the training as it is"
-    with pytest.raises(ValueError, match="No weights are averaged, and here they are to be compared"):
+    with pytest.raises(ValueError, match="No weights are averaged, but this exhibit compares averages"):
         comparisons.train(asked.changed(swa_start=None), ["PGD-AT"], averages=True)
 
 

@@ -251,7 +251,7 @@ def damaged(path, how):
 def test_a_damaged_snapshot_is_named_and_not_used(finished, how):
     path = folder_of(finished) / "student-0002.safetensors"
     damaged(path, how)
-    with pytest.raises(DamagedFileError, match=rf"{path.name} is (damaged|missing).*Delete the folder .*trained anew"):
+    with pytest.raises(DamagedFileError, match=rf"{path.name} is (damaged|missing).*Delete the folder .*trained again"):
         finished.snapshot().load()
     finished.snapshot(epoch=1).load()
 
@@ -339,7 +339,7 @@ def test_correct_predictions_are_measured_once_and_kept(store, finished, monkeyp
     assert not loads
     answer = next((store.root / "answers").iterdir())
     damaged(answer, "altered")
-    with pytest.raises(DamagedFileError, match=f"{answer.name} is damaged.*measured anew"):
+    with pytest.raises(DamagedFileError, match=f"{answer.name} is damaged.*measured again"):
         runs.correct_predictions([student, peer], some, attack, student)
 
 
@@ -464,7 +464,7 @@ def test_any_module_can_teach():
     assert tiny_spec("RSLAD", teachers=(runs.foreign_teacher(module, "mine"),), epochs=1).id != spec.id
     with executors.using(executors.Here()):  # as in a process of its own
         assert runs.ensure(spec).record["finished"] == 1, "a finished run needs its teacher no more"
-        with pytest.raises(ValueError, match=r"'mine' is a module from elsewhere, .* call runs.foreign_teacher"):
+        with pytest.raises(ValueError, match=r"'mine' is a foreign module, .* call runs.foreign_teacher"):
             runs.ensure(tiny_spec("AKD", teachers=spec.teachers))
 
 

@@ -54,7 +54,7 @@ def test_too_few_images_to_draw_are_refused():
     assert fig13.check(images, 9) == 9
     with pytest.raises(ValueError, match=r"8 has 18 images .* the 10 easiest and 10 hardest .* n_images to 9 or less"):
         fig13.check(images, 10)
-    with pytest.raises(ValueError, match=r". has \d images to rank: six are needed"):
+    with pytest.raises(ValueError, match=r". has \d images to rank: at least six are needed"):
         fig13.check(images.first(9), 1)
     with pytest.raises(ValueError, match="n_images must be at least 1"):
         fig13.check(images, 0)

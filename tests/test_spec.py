@@ -103,7 +103,7 @@ def test_a_default_that_is_spelled_out_changes_nothing():
         ({"method": "ARD", "teachers": ("TRADES",)}, "Each of teachers must be a Teacher, .* not str"),
         (
             {"method": "ARD", "teachers": [Teacher(run=tiny_spec("TRADES", dataset="digits:1,0"))]},
-            "was trained on digits:1,0, the student is on digits: their classes must be the same",
+            "was trained on digits:1,0, but the student is on digits: their classes must be the same",
         ),
         ({"extra": "more.npz"}, "extra and extra_fraction go together"),
         ({"method": "ARD", "teachers": ()}, r"ARD needs a teacher \(T\); teachers given: none"),
@@ -174,10 +174,13 @@ def test_a_teacher_is_part_of_the_run():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "either a run or a module"),
-        ({"run": tiny_spec(), "module": "mine"}, "either a run or a module"),
+        ({}, "either a run or a foreign module"),
+        ({"run": tiny_spec(), "module": "mine"}, "either a run or a foreign module"),
         ({"run": tiny_spec(epochs=3), "epoch": 4}, "epoch of teacher .* of 3 epochs must be between 1 and 3, not 4"),
-        ({"run": tiny_spec(epochs=3, snapshot_every=2), "epoch": 1}, "keeps snapshots at every epoch 2 .*none at 1"),
+        (
+            {"run": tiny_spec(epochs=3, snapshot_every=2), "epoch": 1},
+            "keeps a snapshot every 2 epochs .*none at epoch 1",
+        ),
         ({"run": tiny_spec(epochs=3), "role": "peer"}, "Unknown network of PGD-AT .* at epoch 3 'peer'"),
         ({"run": tiny_spec(swa_start=1), "epoch": 1, "role": "student_averaged"}, "Unknown network of PGD-AT"),
         ({"run": tiny_spec(), "weight": 1.5}, "weight of teacher .* must be between 0 and 1"),

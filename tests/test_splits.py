@@ -44,7 +44,7 @@ def split(images, labels):
         (torch.full((2, 1, 4, 4), 2.0), torch.zeros(2, dtype=torch.int64), r"must lie in \[0, 1\]"),
         (torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), r"shape \(N, C, H, W\)"),
         (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), r"must lie in 0..1, but .* from 0 to 2"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0]), "one an image"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0]), "one per image"),
     ],
 )
 def test_a_dataset_of_bad_images_or_labels_is_refused(images, labels, message):

@@ -281,7 +281,7 @@ def test_tasks_can_be_pickled_and_take_their_methods_along(store, monkeypatch):
     expected = [f"{t.name} {[spec.id for spec in t.specs]} {len(t.inputs())}" for t in tasks]
     assert out.splitlines() == expected
     monkeypatch.setitem(methods.METHODS, "mine", replace(methods.get("TRADES"), title="Mine"))
-    with pytest.raises(ValueError, match="method 'mine' is another here"):
+    with pytest.raises(ValueError, match="method 'mine' here differs from the one this task was made with"):
         pickle.loads(base64.b64decode(text))
 
 

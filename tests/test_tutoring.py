@@ -137,7 +137,7 @@ def test_guides_of_snapshots_are_measured_on_the_images_they_are_judged_on(pupil
     for name, values in cosines.items():
         assert torch.allclose(measured.measured["peer"][name][0], values, atol=1e-5), name
     assert list(measured.table().quantity) == [*expected, *cosines]
-    with pytest.raises(ValueError, match="One student a guide is needed"):
+    with pytest.raises(ValueError, match="One student per guide is needed"):
         tab2.measure({"peer": [peer]}, {"peer": []}, images, attack)
     with pytest.raises(ValueError, match="test images must be at least 2"):
         tab2.measure({"peer": [peer]}, {"peer": [student]}, images.first(1), attack)
@@ -278,9 +278,9 @@ def test_each_network_is_followed_on_its_own_students_examples(pupils, digits):
 def test_pupils_and_guides_that_do_not_belong_together_are_refused(pupils):
     by_peer, by_teacher, teacher = pupils
     images, attack = {"test": Images("digits")}, attacks.FGSM(0.1)
-    with pytest.raises(ValueError, match=r"a seed are needed, not seeds \[0\] and \[\]"):
+    with pytest.raises(ValueError, match=r"per seed are needed, not seeds \[0\] and \[\]"):
         fig3.measure([by_peer], [], [], images, attack)
-    with pytest.raises(ValueError, match=r"a seed are needed, not seeds \[\] and \[\]"):
+    with pytest.raises(ValueError, match=r"per seed are needed, not seeds \[\] and \[\]"):
         fig3.measure([], [], [], images, attack)
     earlier = Snapshot(teacher.spec, teacher.role, 1)
     for students, teachers in [

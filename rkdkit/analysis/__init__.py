@@ -1,1 +1,1 @@
-"""What is measured on trained networks for the exhibits, one module a kind of measurement."""
+"""Measurements of trained networks for the exhibits, one module per kind of measurement."""

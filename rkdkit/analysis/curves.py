@@ -10,7 +10,7 @@ from rkdkit import statistics
 from rkdkit.trainings import Run
 
 BY_PEER, BY_TEACHER = "student of the peer", "student of the teacher"
-"""Whose adversarial examples, where one student is taught by a peer and another by a fixed teacher."""
+"""Names of the two students whose adversarial examples are used, taught by a peer and by a fixed teacher."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Curve:
     Attributes
     ----------
     network : "teacher", "peer" or "student".
-    examples : whose adversarial examples: "student" (x*_S), the student's name where there are two, or "own"
-        (x*_T, x*_P).
-    correct : by seed, then epoch: (N,) bool, on the same N images throughout.
+    examples : the network that the adversarial examples are made against: "student" (x*_S), the student's name if there
+        are two students, or "own" (x*_T, x*_P).
+    correct : by seed, then epoch: (N,) bool, always on the same N images.
     """
 
     network: str
@@ -35,21 +35,21 @@ class Curve:
         return tuple(next(iter(self.correct.values())))
 
     def at(self, epoch: int, confidence: float = statistics.CONFIDENCE) -> statistics.Estimate:
-        """Robust accuracy at an epoch, over all seeds."""
+        """Return the robust accuracy at an epoch, over all seeds."""
         per_seed = [statistics.proportion(by[epoch], confidence) for by in self.correct.values()]
         return statistics.over_seeds(per_seed, confidence=confidence)
 
     def highest(self) -> tuple[int, statistics.Estimate]:
-        """Return the epoch whose interval reaches highest, and the estimate there.
+        """Return the epoch whose interval has the highest upper end, and the estimate at that epoch.
 
-        The intervals compared hold for all epochs at once (Bonferroni), since the highest of many is picked.
+        The intervals hold for all epochs together (Bonferroni), because the highest of many is picked.
         """
         confidence = 1 - (1 - statistics.CONFIDENCE) / len(self.epochs)
         epoch = max(self.epochs, key=lambda e: self.at(e, confidence).high)
         return epoch, self.at(epoch, confidence)
 
     def minus(self, other: "Curve", epoch: int, other_epoch: int | None = None) -> statistics.Estimate:
-        """Paired difference to another curve, or to another epoch, over all seeds."""
+        """Return the paired difference to another curve, or to another epoch of it, over all seeds."""
         there = epoch if other_epoch is None else other_epoch
         differences = [
             statistics.paired_difference(by[epoch], other.correct[seed][there]) for seed, by in self.correct.items()
@@ -72,22 +72,22 @@ def table_of(curves: Iterable[Curve]) -> pd.DataFrame:
 
 
 def check_seeds(students: Sequence[Run], others: int) -> list[int]:
-    """Return the students' seeds, each of which has a curve of its own.
+    """Check that there is one student per seed and one guide per student, and return the students' seeds.
 
     Parameters
     ----------
-    students : one run a seed.
-    others : how many guides, or other students, come with them.
+    students : one run per seed.
+    others : the number of guides, or of other students, that belong to them.
 
     Raises
     ------
     ValueError
-        If two students share a seed, there is none, or not one guide a student.
+        If two students share a seed, there is no student, or there is not exactly one guide per student.
     """
     seeds = [run.spec.seed for run in students]
     if not students or len(students) != others or len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"One guide a student and one student a seed are needed, not {others} guides for {len(students)} students "
-            f"of seeds {seeds}."
+            f"One guide per student and one student per seed are needed, not {others} guides for "
+            f"{len(students)} students of seeds {seeds}."
         )
     return seeds

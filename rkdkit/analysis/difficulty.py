@@ -12,7 +12,7 @@ from rkdkit.references import Images, Snapshot
 from rkdkit.statistics import Measure
 
 BY_IMAGE = Sequence[Tensor]
-"""One (N,) a seed, on the same N images: float32; or bool, of which the mean is a share."""
+"""One (N,) tensor per seed, on the same N images: float32; or bool, whose mean is a share."""
 
 
 def loss(snapshot: Snapshot, images: Images, attack: attacks.Attack | None = None) -> PerImage:
@@ -21,14 +21,14 @@ def loss(snapshot: Snapshot, images: Images, attack: attacks.Attack | None = Non
     Parameters
     ----------
     snapshot : the network.
-    images : with their labels.
-    attack : on the snapshot itself; None: natural images.
+    images : the images to measure on.
+    attack : the attack on the snapshot itself; None: natural images.
     """
     return PerImage(images=images, quantity="cross entropy", snapshot=snapshot, attack=attack)
 
 
 def difficulty(cross_entropies: Tensor) -> Tensor:
-    """S(x), how hard images are to learn: their mean cross entropy over the epochs (RKD eq. 8).
+    """Return S(x), how hard images are to learn: their mean cross entropy over the epochs (RKD eq. 8).
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def difficulty(cross_entropies: Tensor) -> Tensor:
 
 
 def gap(first: Measure, second: Measure) -> Measure:
-    """Difference of the means of different images: the arms of their intervals are added in quadrature."""
+    """Return the difference of two means over different images; the intervals' half-widths are added in quadrature."""
     value = first.value - second.value
     down = math.hypot(first.value - first.low, second.high - second.value)
     up = math.hypot(first.high - first.value, second.value - second.low)

@@ -1,4 +1,4 @@
-"""Penultimate features: where t-SNE puts images by them, and how well they tell classes apart (PeerAiD Figure 5)."""
+"""Penultimate features: their t-SNE, and how well they separate the classes (PeerAiD Figure 5)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from rkdkit.measurements import Digest, Load, Measure, Pass, floats_from_text, f
 from rkdkit.references import Snapshot
 
 ENGINE = 1
-"""Raised whenever the same question would get another answer from the same networks, beyond rounding."""
+"""A version number: raised whenever the same question about the same networks gets another answer, beyond rounding."""
 
 EXAMPLES = {"natural": "natural images", "student": "x*_S"}
-"""What is embedded, and what figures call it."""
+"""The kinds of images that are embedded, and their names in figures."""
 
 Array = npt.NDArray[np.float64]
 
 
 @torch.no_grad()
 def penultimate(network: torch.nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Return what a network's last layer is given.
+    """Return a network's penultimate features, the input of its last layer.
 
     Parameters
     ----------
     network : in eval mode.
     images : (N, C, H, W) float32 in [0, 1].
-    batch_size : images at once.
+    batch_size : images per batch.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def penultimate(network: torch.nn.Module, images: Tensor, batch_size: int = 256)
     Raises
     ------
     ValueError
-        If it is none of the kit's networks, which show their penultimate features.
+        If the network is not one of the kit's, which have a method for their penultimate features.
     """
     shown, device = models.showing_features(network), next(network.parameters()).device
     with exact_arithmetic():
@@ -49,20 +49,21 @@ def penultimate(network: torch.nn.Module, images: Tensor, batch_size: int = 256)
 
 
 def silhouettes(features: Array, labels: npt.NDArray[np.int64], weights: Array) -> tuple[float, Array]:
-    """Return the mean silhouette (Rousseeuw 1987) by Euclidean distance, of all images and of resamplings of them.
+    """Return the mean silhouette (Rousseeuw 1987, Euclidean distance) of all images, and of resamplings of them.
 
-    In a resampling an image may come several times; its own copies are not counted as neighbours, since they would
-    make every class look denser than it is. That is why this is not scikit-learn's, which it equals on all images.
+    In a resampling, an image may occur several times. Its own copies are not counted as neighbours, because they would
+    make every class look denser than it is. That is why scikit-learn's silhouette is not used; on all images, both are
+    equal.
 
     Parameters
     ----------
     features : (N, D).
-    labels : (N,), of two classes or more, each with two images or more.
-    weights : (R, N), how often each image comes in each resampling.
+    labels : (N,), of at least two classes, each with at least two images.
+    weights : (R, N), how many times each image occurs in each resampling.
 
     Returns
     -------
-    value, resampled : of all images; (R,) of the resamplings.
+    value, resampled : the mean silhouette of all images; (R,) those of the resamplings.
     """
     from sklearn.metrics import pairwise_distances
 
@@ -70,25 +71,25 @@ def silhouettes(features: Array, labels: npt.NDArray[np.int64], weights: Array) 
     member = np.equal.outer(labels, np.unique(labels)).astype(float)
 
     def score(weight: Array) -> float:
-        # (N, classes): the summed distances to each class and how many they are, own copies left out
+        # (N, classes): the summed distances to each class and their number, without the image's own copies
         sums, counts = distances @ (weight[:, None] * member), weight @ member - weight[:, None] * member
         means = sums / np.maximum(counts, 1)
         own, other = means[member > 0], np.where(member > 0, np.inf, means).min(1)
-        larger = np.maximum(np.maximum(own, other), np.finfo(float).tiny)  # images that are all in one place: 0
-        alone = counts[member > 0] == 0  # of a class of one image scikit-learn says 0
+        larger = np.maximum(np.maximum(own, other), np.finfo(float).tiny)  # if all distances are 0, the silhouette is 0
+        alone = counts[member > 0] == 0  # for a class with one image, scikit-learn also returns 0
         return float(np.average(np.where(alone, 0, (other - own) / larger), weights=weight))
 
     return score(np.ones(len(labels))), np.array([score(weight) for weight in weights])
 
 
 def resampled(labels: npt.NDArray[np.int64], resamplings: int, seed: int) -> Array:
-    """Return (resamplings, N): how often each image is drawn when each class is drawn anew from its own images.
+    """Return (resamplings, N): how many times each image is drawn when each class is resampled from its own images.
 
     Parameters
     ----------
     labels : (N,).
-    resamplings : how many.
-    seed : of the draws.
+    resamplings : the number of resamplings.
+    seed : the seed of the draws.
     """
     draw = np.random.default_rng(seed)
     weights = np.zeros((resamplings, len(labels)))
@@ -100,12 +101,13 @@ def resampled(labels: npt.NDArray[np.int64], resamplings: int, seed: int) -> Arr
 
 @dataclass(frozen=True)
 class Scores:
-    """Silhouettes of the same images in one network, resampled alike.
+    """Silhouettes of one network's features; all networks use the same images and resamplings.
 
     Attributes
     ----------
     value : the mean silhouette of all images, in [-1, 1].
-    resampled : (R,) the same of R resamplings of the images; the r-th is the same resampling for every network.
+    resampled : (R,) the mean silhouettes of R resamplings of the images; the r-th resampling is the same for every
+        network.
     n : the number of images.
     """
 
@@ -116,12 +118,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class Features:
-    """What was measured of a network's features.
+    """The measurements of a network's features.
 
     Attributes
     ----------
     scores : by examples (`EXAMPLES`).
-    points : (len(EXAMPLES), N, 2) float64, one t-SNE of all of them; None: it was not asked for.
+    points : (len(EXAMPLES), N, 2) float64, one t-SNE of all images together; None: not requested.
     """
 
     scores: Mapping[str, Scores]
@@ -130,16 +132,16 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded(Measure):
-    """How a network's features tell classes apart, on natural images and on a student's; its answer is `Features`.
+    """How well a network's features separate classes, on natural images and on x*_S; the answer is a `Features`.
 
     Attributes
     ----------
-    network : whose features.
-    student : who is attacked.
-    attack : makes x*_S, by the cross entropy.
-    resamplings : how often images are resampled for the silhouettes.
-    seed : of the resampling and of t-SNE.
-    perplexity : of the t-SNE; None: there is none.
+    network : the network whose features are measured.
+    student : the student that is attacked.
+    attack : makes x*_S, with the cross entropy as its loss.
+    resamplings : how many times images are resampled for the silhouettes.
+    seed : the seed of the resampling and of t-SNE.
+    perplexity : the perplexity of the t-SNE; None: no t-SNE.
     """
 
     network: Snapshot

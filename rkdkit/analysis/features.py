@@ -14,7 +14,7 @@ from rkdkit.measurements import EVALUATION_ENGINE, Digest, Load, Measure, Pass, 
 from rkdkit.references import Snapshot
 
 COSINES = ("cos(f(x), f(x*_S))", "cos(f(x*_S), f(x*_f))", "cos(f(x), f(x*_f))")
-"""Of a guide's penultimate features at two kinds of images."""
+"""Cosine similarities of a guide's penultimate features at two kinds of images."""
 
 
 def similarities(
@@ -26,11 +26,11 @@ def similarities(
 
     Parameters
     ----------
-    guide : the network f; it must show its features, as the kit's own do.
+    guide : the network f; it must be one of the kit's, which have a method for their features.
     student : the network S.
     images : (N, C, H, W) uint8, or floating point in [0, 1].
     labels : (N,) int64.
-    attack : makes x*_f and x*_S, by the cross entropy.
+    attack : makes x*_f and x*_S, with the cross entropy as its loss.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def similarities(
     Raises
     ------
     ValueError
-        If the guide shows no features, or images or labels do not fit.
+        If the guide is not one of the kit's networks, or images or labels do not fit.
     """
     shown = models.showing_features(guide)
     checks.images(images)
@@ -56,24 +56,24 @@ def similarities(
 
 
 def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-1.0, 1.0)) -> statistics.Measure:
-    """Mean over images with its 95 % interval, then over seeds.
+    """Return the mean over images with its 95 % interval, then over seeds.
 
     Parameters
     ----------
-    of_seeds : (N,) cosines, or paired differences of cosines, one tensor a seed; N at least 2.
-    bounds : where they lie; the interval stays within.
+    of_seeds : (N,) cosines, or paired differences of cosines, one tensor per seed; N at least 2.
+    bounds : the range of the values; the interval is clipped to it.
     """
     return statistics.over_seeds([statistics.mean(values.double()) for values in of_seeds], bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Similarities(Measure):
-    """The :func:`similarities` of snapshots; its answer is (3, N) float32 in [-1, 1], in the order of `COSINES`.
+    """The :func:`similarities` of snapshots; the answer is (3, N) float32 in [-1, 1], in the order of `COSINES`.
 
     Attributes
     ----------
     guide, student : the networks f and S.
-    attack : makes x*_f and x*_S, by the cross entropy.
+    attack : makes x*_f and x*_S, with the cross entropy as its loss.
     """
 
     guide: Snapshot

@@ -1,4 +1,4 @@
-"""Input gradients: which pixels a network's loss depends on, and how alike networks are in that (PeerAiD Figure 6)."""
+"""Input gradients: the pixels that a network's loss depends on, compared between networks (PeerAiD Figure 6)."""
 
 import math
 from collections.abc import Mapping
@@ -15,24 +15,24 @@ from rkdkit.measurements import Digest, Load, Measure, Pass, floats_from_text, f
 from rkdkit.references import Snapshot
 
 ENGINE = 1
-"""Raised whenever the same question would get another answer from the same networks, beyond rounding."""
+"""A version number: raised whenever the same question about the same networks gets another answer, beyond rounding."""
 
 MEASURES = {
     "gini": "Concentration on few pixels (Gini index)",
     "alignment": "Alignment with the image (cosine)",
     "similarity": "Likeness to the student's map (cosine)",
 }
-"""What is measured of each gradient, and what figures call it; see :class:`InputGradients`."""
+"""The measures of each gradient, and their names in figures; see :class:`InputGradients`."""
 
 BATCH_SIZE = 256
-"""Images at once."""
+"""Images per batch."""
 
 
 def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each image's cross entropy with respect to its pixels, at the image itself.
+    """Return the gradient of each image's cross entropy with respect to its pixels, at the image itself.
 
-    It is where an attack's first step comes from (the paper: "we attack each model and get gradients"); the paper does
-    not say after how many steps it took them.
+    An attack's first step from the image uses this gradient (the paper: "we attack each model and get gradients"); the
+    paper does not say after how many attack steps its gradients were taken.
 
     Parameters
     ----------
@@ -54,21 +54,22 @@ def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
     with attacks.eval_without_gradients(network), exact_arithmetic():
         logits, own = network(x), labels.unsqueeze(1)
         against = logits.scatter(1, own, -math.inf).logsumexp(1) - logits.gather(1, own).squeeze(1)
-        # this is the cross entropy; as torch computes that, 1 - p is rounded to 0 where a network is very sure
+        # this is the cross entropy; torch's own would round 1 - p to 0 where a network is very certain
         (gradient,) = torch.autograd.grad(F.softplus(against).sum(), x)
     sizes = gradient.abs().sum((1, 2, 3))
     if not (sizes.isfinite() & (sizes > 0)).all():
-        raise ValueError("An image's gradient is zero, NaN or infinite: this network has no direction to show.")
+        raise ValueError("An image's gradient is zero, NaN or infinite, so this network has no gradient to show.")
     return gradient
 
 
 def picture(gradients: Tensor) -> Tensor:
-    """Turn one network's gradients into pictures, after the caption of PeerAiD's Figure 6.
+    """Turn one network's gradients into pictures, following the caption of PeerAiD's Figure 6.
 
-    Each image's gradient is clipped to 3 standard deviations of itself, the absolute values are summed over channels,
-    and the sums are scaled to [0, 1]. The paper puts all images of a network on one scale (section 4.10). Here each is
-    on its own: the gradients of a network that is sure of some images differ by orders of magnitude between images,
-    and on one scale all but a few are black. So brightness compares pixels, neither images nor networks.
+    Each image's gradient is clipped to 3 of its own standard deviations, the absolute values are summed over channels,
+    and the sums are scaled to [0, 1]. The paper uses one scale for all images of a network (section 4.10). Here each
+    image has its own scale: if a network is certain of some images, its gradients differ by orders of magnitude between
+    images, and on one scale all but a few pictures are black. So brightness can be compared between pixels, but not
+    between images or networks.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def picture(gradients: Tensor) -> Tensor:
 
 
 def gini(maps: Tensor) -> Tensor:
-    """Gini index of each map (Hurley & Rickard 2009), Chalasani et al.'s (2020) measure of a sparse attribution.
+    """Return the Gini index of each map (Hurley & Rickard 2009), a measure of its sparsity (Chalasani et al. 2020).
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def gini(maps: Tensor) -> Tensor:
 
     Returns
     -------
-    (N,) in [0, 1): 0 where all pixels are alike, 1 - 1 / pixels where one has everything.
+    (N,) in [0, 1): 0 if all pixels are equal, 1 - 1 / pixels if only one pixel is not zero.
     """
     ordered = maps.flatten(1).sort(1).values
     n = ordered.shape[1]
@@ -102,10 +103,10 @@ def gini(maps: Tensor) -> Tensor:
 
 
 def alignment(images: Tensor, gradients: Tensor) -> Tensor:
-    """Cosine of the angle between each image and its gradient, up to the sign.
+    """Return the absolute cosine of the angle between each image and its gradient.
 
-    Etmann et al. (2019) take the gradient of the winning logit, and do not divide by the image's norm; here it is the
-    attacked loss's, and divided, so that bright images count like dark ones.
+    Etmann et al. (2019) use the gradient of the largest logit and do not divide by the image's norm. Here it is the
+    gradient of the attacked loss, divided by the norm, so that bright and dark images count equally.
 
     Parameters
     ----------
@@ -120,12 +121,12 @@ def alignment(images: Tensor, gradients: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What was measured of a network's input gradients.
+    """The measurements of a network's input gradients.
 
     Attributes
     ----------
     values : by measure (`MEASURES`): (N,) float64.
-    pictures : (K, H, W) float32 in [0, 1], of the images that are drawn; see :func:`picture`.
+    pictures : (K, H, W) float32 in [0, 1], for the images that are drawn; see :func:`picture`.
     """
 
     values: Mapping[str, Tensor]
@@ -134,17 +135,17 @@ class Gradients:
 
 @dataclass(frozen=True, kw_only=True)
 class InputGradients(Measure):
-    """Three measures of a network's gradient at every image, and maps to draw of some; its answer is `Gradients`.
+    """Three measures of a network's gradient at every image, and maps of some images; the answer is a `Gradients`.
 
-    The Gini index of |gradient|, summed over channels (:func:`gini`); the alignment of gradient and image
-    (:func:`alignment`); and the cosine similarity of |gradient|, summed over channels, to the student's. All of the
-    gradient as it is, in float64, before the clipping and scaling that are for the eye.
+    The measures are the Gini index of |gradient|, summed over channels (:func:`gini`); the alignment of gradient and
+    image (:func:`alignment`); and the cosine similarity of |gradient|, summed over channels, to the student's. All use
+    the gradient in float64, without the clipping and scaling of the pictures.
 
     Attributes
     ----------
-    network : whose gradients.
-    student : with whose they are compared.
-    shown : the images to draw, as places among the images.
+    network : the network whose gradients are measured.
+    student : the network whose gradients they are compared with.
+    shown : the indices of the images to draw.
     """
 
     network: Snapshot
@@ -184,7 +185,7 @@ class InputGradients(Measure):
         pictures = picture(_at(network, drawn)[1]).cpu() if self.shown else torch.empty(0)
         return {
             "values": {measure: floats_to_text(of_images, "<f8") for measure, of_images in values.items()},
-            "pictures": floats_to_text(pictures),  # they are looked at: float32 will do
+            "pictures": floats_to_text(pictures),  # float32 is enough for pictures
         }
 
     def value(self, answer: dict[str, Any], split: data.Split) -> Gradients:
@@ -205,7 +206,7 @@ class InputGradients(Measure):
 
 
 def _at(network: nn.Module, split: data.Split) -> tuple[Tensor, Tensor]:
-    """Return images in float64, and a network's gradients there, on its device."""
+    """Return images in float64 and a network's gradients at them, on the network's device."""
     split = split.to(next(network.parameters()).device)
     x = split.images.double() / 255
     return x, input_gradients(network, x, split.labels)

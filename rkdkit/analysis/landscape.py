@@ -15,13 +15,13 @@ from rkdkit.progress import track
 from rkdkit.references import Snapshot
 
 ENGINE = 2
-"""Raised whenever the same question would get another answer from the same network."""
+"""A version number: raised whenever the same question about the same network gets another answer."""
 
 Direction = dict[str, Tensor]
 """A step for every parameter of a network, by name."""
 
 Place = tuple[float, ...]
-"""An offset along each of some directions."""
+"""One offset per direction."""
 
 Loss = Callable[[nn.Module], Tensor]
 """A network -> the loss of each image, (N,)."""
@@ -30,13 +30,14 @@ Loss = Callable[[nn.Module], Tensor]
 def random_direction(network: nn.Module, draw: int) -> Direction:
     """Draw a filter-normalised random direction (Li et al. 2018).
 
-    Every filter of the direction (every row of a linear layer) gets the norm of the network's own. Biases and
-    batch-norm parameters stay where they are, as in the authors' code for its pictures.
+    Every filter of the direction (every row of a linear layer) is scaled to the norm of the network's filter. Biases
+    and batch-norm parameters are not moved, as in the authors' code for its pictures.
 
     Parameters
     ----------
-    network : whose filters give the norms.
-    draw : which direction; networks of one architecture get the same random draws, each by its own norms.
+    network : its filters give the norms.
+    draw : the number of the direction; networks of one architecture get the same random numbers, scaled to their own
+        norms.
     """
     noise = generator(draw, 0, "direction")
     direction = {}
@@ -49,18 +50,18 @@ def random_direction(network: nn.Module, draw: int) -> Direction:
 def losses_at(
     network: nn.Module, directions: Sequence[Direction], places: Sequence[Place], loss: Loss
 ) -> Iterator[Tensor]:
-    """Yield the loss of each image at places around a network, which itself stays as it is.
+    """Yield the loss of each image at places around a network; the network itself is not changed.
 
     Parameters
     ----------
-    network : the centre. Batch-norm statistics stay those it was trained with, as in Li et al.'s code.
-    directions : one an axis.
+    network : the centre. Its batch-norm statistics from training are kept at all places, as in Li et al.'s code.
+    directions : one per axis.
     places : offsets along the directions.
-    loss : what to measure of a network that stands at such a place.
+    loss : measures the network with the moved weights.
 
     Yields
     ------
-    (N,) on the CPU, one a place.
+    (N,) on the CPU, one per place.
     """
     moved = copy.deepcopy(network).eval()
     for offsets in places:
@@ -72,29 +73,29 @@ def losses_at(
 
 
 def adversarial_loss(split: data.Split, attack: attacks.Attack) -> Loss:
-    """Return the loss whose landscape is drawn: the cross entropy on adversarial examples of the very network.
+    """Return the loss whose landscape is drawn: the cross entropy on adversarial examples of the moved network.
 
-    They are made anew at every place, always from the same random starts, as for Wu et al.'s (2020) weight loss
-    landscape; PeerAiD's caption says no more than "the loss value".
+    New examples are made at every place, always from the same random starts, as for Wu et al.'s (2020) weight loss
+    landscape; PeerAiD's caption only says "the loss value".
 
     Parameters
     ----------
     split : the images.
-    attack : what makes adversarial examples of them.
+    attack : makes the adversarial examples.
     """
     return lambda network: evaluation.per_image("cross entropy", network, split.images, split.labels, attack)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossesAround(Measure):
-    """The adversarial loss of each image at places around a snapshot; its answer is (places, N) float32, in nats.
+    """The adversarial loss of each image at places around a snapshot; the answer is (places, N) float32, in nats.
 
     Attributes
     ----------
     snapshot : the centre.
-    draws : which random directions, one an axis, as :func:`random_direction`.
-    places : offsets along them.
-    attack : makes the adversarial examples, at every place anew.
+    draws : the random directions, one per axis, as `draw` of :func:`random_direction`.
+    places : offsets along the directions.
+    attack : makes new adversarial examples at every place.
     """
 
     snapshot: Snapshot

@@ -1,4 +1,4 @@
-"""How the answers to each image develop while a teacher and its student learn (RKD sections C.2 and E)."""
+"""How the predictions for each image develop while a teacher and its student are trained (RKD sections C.2 and E)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,30 +19,30 @@ from rkdkit.trainings import Run
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine similarity of two networks' probabilities of the correct class over the epochs (RKD Figure 6).
+    """Return the cosine similarity of two networks' probabilities of the correct class over epochs (RKD Figure 6).
 
     Parameters
     ----------
-    first, second : (K, N) floating point, cross entropies at K epochs, in nats: -ln of those probabilities.
+    first, second : (K, N) floating point, the cross entropies at K epochs, in nats: -ln of the probabilities.
 
     Returns
     -------
     (N,) in [0, 1].
     """
-    # the cosine knows no scale: with the largest probability as 1, however small they all are, it stays exact
+    # the cosine does not depend on scale: with the largest probability scaled to 1, tiny probabilities stay exact
     return F.cosine_similarity((first.amin(0) - first).exp(), (second.amin(0) - second).exp(), dim=0)
 
 
 @dataclass(frozen=True)
 class Family:
-    """A fixed teacher and RKD's students of it, one run a seed each.
+    """A fixed teacher and RKD's students of it, each with one run per seed.
 
     Attributes
     ----------
-    teacher : its own training.
-    plain : students by AKD from its last epoch.
-    early : the same from an early epoch.
-    mixed : students by AKD+ from its last epoch, by the share of its answers, RKD's alpha.
+    teacher : the teacher's runs.
+    plain : AKD students of the teacher at its last epoch.
+    early : AKD students of the teacher at an early epoch.
+    mixed : AKD+ students of the teacher at its last epoch, by RKD's alpha, the weight of the teacher's outputs.
     """
 
     teacher: Sequence[Run]
@@ -52,18 +52,18 @@ class Family:
 
     @property
     def early_epoch(self) -> int:
-        """The teacher's epoch that `early` learned from."""
+        """The teacher's epoch that taught `early`."""
         return self.early[0].spec.teachers[0].epoch or self.teacher[0].spec.epochs
 
     @property
     def specs(self) -> list[RunSpec]:
-        """Every training, the teacher's first."""
+        """The specifications of all runs, the teacher's first."""
         mixed = [run for of_seeds in self.mixed.values() for run in of_seeds]
         return [run.spec for run in (*self.teacher, *self.plain, *self.early, *mixed)]
 
     @property
     def snapshots(self) -> list[Snapshot]:
-        """What is measured: every epoch of the teacher and of the students by AKD, and the others' last."""
+        """The snapshots measured: every epoch of the teacher and of `plain`, and the last epoch of the others."""
         whole = [snapshot for run in (*self.teacher, *self.plain) for snapshot in run.snapshots()]
         last = [run.snapshot() for of_seeds in (self.early, *self.mixed.values()) for run in of_seeds]
         return whole + last
@@ -72,30 +72,31 @@ class Family:
 def train(
     setup: Setup, teacher_methods: Sequence[str], mixing: Sequence[float], early_stop: float
 ) -> tuple[dict[str, Family], list[Run]]:
-    """Train fixed teachers, RKD's students of each, and the networks that rank images; or find them trained.
+    """Train fixed teachers, RKD's students of each, and the networks that rank images.
 
-    RKD ranks by a naturally trained network and does not say that it is another than the natural teacher. Here it is
-    another training, of seed + 1000, in no family: what one training happened to find hard is less hard for any other.
-    If the teacher ranked, any student of its would seem to gain on hard images and to lose on easy ones.
+    RKD ranks images by a naturally trained network and does not say whether it is the natural teacher. Here it is a
+    separate training, with seed + 1000, which is in no family: images that are hard for one training by chance are less
+    hard for any other. If the teacher ranked the images, any student of it would seem to gain on hard images and to
+    lose on easy ones.
 
     Parameters
     ----------
-    setup : what a notebook was asked for.
-    teacher_methods : how the teachers are trained.
-    mixing : the shares of the teacher's answers to try, above 0 and below 1; at least one.
-    early_stop : the share of its epochs after which a teacher that is stopped early teaches.
+    setup : the notebook's parameters.
+    teacher_methods : the methods that train the teachers.
+    mixing : the values of RKD's alpha to try, the weights of the teacher's outputs, above 0 and below 1; at least one.
+    early_stop : the share of its epochs after which an early-stopped teacher is taken.
 
     Returns
     -------
-    The families by their teacher's method, and the networks that rank images, one a seed.
+    The families by their teacher's method, and the networks that rank images, one per seed.
 
     Raises
     ------
     UnknownNameError
         If a method is not known.
     ValueError
-        If the data have not two classes, a share is out of its range or comes twice, none is given to try, or the
-        snapshot nearest to `early_stop` is the teacher's last.
+        If the dataset does not have two classes, `mixing` is empty, a weight in it is out of its range or given twice,
+        `early_stop` is out of its range, or the snapshot nearest to `early_stop` is the teacher's last.
     """
     _check_asked(setup, mixing)
     ranking = [setup.profile.spec(NATURAL, seed + 1000, student=setup.profile.teacher_network) for seed in setup.seeds]
@@ -130,25 +131,25 @@ def _check_asked(setup: Setup, mixing: Sequence[float]) -> None:
             "name two of them, as in 'digits:4,9'."
         )
     if not isinstance(mixing, Sequence) or not mixing:
-        raise ValueError(f"mixing must list one share of the teacher's answers at least, as in [0.3], not {mixing!r}.")
+        raise ValueError(f"mixing must list at least one weight of the teacher's outputs, as in [0.3], not {mixing!r}.")
     for alpha in mixing:
-        checks.number("A share in mixing", alpha, 0, 1)
+        checks.number("A weight in mixing", alpha, 0, 1)
     if not 0 < min(mixing) <= max(mixing) < 1 or len(set(mixing)) < len(mixing):
         raise ValueError(
-            f"mixing must list different shares above 0 and below 1, not {mixing!r}: at 0 there is no teacher, and the "
-            "student that learns from the teacher alone is always there."
+            f"mixing must list different weights above 0 and below 1, not {mixing!r}: 0 means no teacher, and the "
+            "student with weight 1 is always trained."
         )
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a family answers to some images, natural or each network's own adversarial ones.
+    """The predictions of a family on some images: natural images, or each network's own adversarial examples.
 
     Attributes
     ----------
     teacher : p_T,K, the probability of the correct class at the teacher's last epoch, in [0, 1].
     plain, early, mixed : p_S,K of the students, as in :class:`Family`.
-    cosine : similarity of the trajectories of the teacher and of the student by AKD, in [0, 1].
+    cosine : the similarity of the trajectories of the teacher and of its AKD student, in [0, 1].
     early_epoch : the epoch of `early`'s teacher.
     """
 
@@ -160,11 +161,11 @@ class Answers:
     early_epoch: int
 
     def gain(self, student: BY_IMAGE) -> list[Tensor]:
-        """p_S,K - p_T,K of a student, in [-1, 1]: whichever epoch taught it, the teacher's last is compared."""
+        """Return p_S,K - p_T,K of a student, in [-1, 1]; p_T,K is the teacher's at its last epoch for all students."""
         return [p_student - p_teacher for p_student, p_teacher in zip(student, self.teacher, strict=True)]
 
     def drawn(self) -> Iterator[tuple[str, str, BY_IMAGE]]:
-        """Yield what RKD draws over difficulty: quantity, student ("" where it is the teacher's), values."""
+        """Yield what RKD draws over difficulty: quantity, student ("" for a quantity of the teacher), values."""
         yield "p_T,K", "", self.teacher
         yield "cosine", "AKD", self.cosine
         yield "p_S,K - p_T,K", "AKD", self.gain(self.plain)
@@ -175,38 +176,38 @@ class Answers:
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What RKD's Figures 6, 7 and 10 to 17 are drawn from.
+    """The measurements that RKD's Figures 6, 7 and 10 to 17 draw.
 
     Attributes
     ----------
-    difficulty : of each image, in nats.
-    answers : by the teacher's method, then by "natural" or "adversarial".
+    difficulty : the difficulty of each image, in nats.
+    answers : by the teacher's method, then by "natural" or "adversarial" images.
     """
 
     difficulty: BY_IMAGE
     answers: Mapping[str, Mapping[str, Answers]]
 
     def mean(self, values: BY_IMAGE, part: str = "all", bounds: tuple[float, float] = (0.0, 1.0)) -> Measure:
-        """Mean over some of the images, over all seeds; of bool values the share of True.
+        """Return the mean over some of the images and all seeds; for bool values, the share of True.
 
         Parameters
         ----------
-        values : one of the answers', or made from them.
+        values : a field of `Answers`, or values computed from such fields.
         part : "all", "easiest third", "hardest third" or "all but the hardest third".
-        bounds : where the values lie; the interval stays within.
+        bounds : the range of the values; the interval is clipped to it.
         """
         return over_seeds([_mean(of_seed[self._part(seed, part)]) for seed, of_seed in enumerate(values)], bounds)
 
     def minus(
         self, first: BY_IMAGE, second: BY_IMAGE, part: str = "all", bounds: tuple[float, float] = (0.0, 1.0)
     ) -> Measure:
-        """Mean difference of two values of the same images, over all seeds; parameters as :meth:`mean`."""
+        """Return the mean difference of two values on the same images, over all seeds; parameters as :meth:`mean`."""
         chosen = [self._part(seed, part) for seed in range(len(first))]
         pairs = zip(first, second, chosen, strict=True)
         return over_seeds([_paired(a[which], b[which]) for a, b, which in pairs], _of_difference(bounds))
 
     def between(self, values: BY_IMAGE, first: str, second: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Measure:
-        """Difference of the means over two parts of the images, over all seeds; parameters as :meth:`mean`."""
+        """Return the difference of the means over two parts of the images and all seeds; parameters as :meth:`mean`."""
         parts = [[_mean(v[self._part(seed, part)]) for part in (first, second)] for seed, v in enumerate(values)]
         return over_seeds([gap(*pair) for pair in parts], _of_difference(bounds))
 
@@ -230,8 +231,8 @@ class Trajectories:
 
         Returns
         -------
-        Columns teacher, images, quantity, student, image (its place in the split), class, difficulty_nats, value,
-        smoothed.
+        A table with the columns teacher, images, quantity, student, image (its index in the split), class,
+        difficulty_nats, value, smoothed.
         """
         hardness = _over_seeds(self.difficulty)
         order = hardness.argsort(stable=True)
@@ -256,15 +257,16 @@ class Trajectories:
 def measure(
     ranked_by: Sequence[Run], families: Mapping[str, Family], images: Images, attack: attacks.Attack
 ) -> Trajectories:
-    """Measure teachers and students on natural images and on each network's own adversarial ones.
+    """Measure teachers and students on natural images and on each network's own adversarial examples.
 
     Parameters
     ----------
-    ranked_by : the networks whose training says how difficult each natural image is, one a seed and in no family: an
-        image that a network happened to find hard is less hard for any other. :func:`train` trains some.
-    families : by the teacher's method.
-    images : usually test images.
-    attack : makes the adversarial ones.
+    ranked_by : the networks whose training gives the difficulty of each natural image, one per seed. They must be in no
+        family, because images that are hard for one training by chance are less hard for any other. :func:`train`
+        trains such networks.
+    families : the families by the teacher's method.
+    images : the images to measure on, usually test images.
+    attack : makes the adversarial examples.
 
     Raises
     ------
@@ -305,7 +307,7 @@ def measure(
 
 def _check_trained(ranked_by: Sequence[Run], families: Mapping[str, Family], images: Images) -> None:
     if len(images) < 6:
-        raise ValueError(f"A third of the images must be two at least, but there are {len(images)} in all.")
+        raise ValueError(f"A third of the images must be at least two images, but there are {len(images)} in all.")
     compared = [spec for family in families.values() for spec in family.specs]
     for run in ranked_by:
         if run.spec in compared:

@@ -1,4 +1,4 @@
-"""Several methods' accuracy by the same attacks on the same images (PeerAiD Table 1)."""
+"""Several methods' accuracy under the same attacks on the same images (PeerAiD Table 1)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from rkdkit.claims import Claim, Quantity
 from rkdkit.references import Images, Snapshot
 
 DISTILLATION = ("AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
-"""The methods of PeerAiD's tables that it calls adversarial distillation, in its order."""
+"""The methods that PeerAiD's tables call adversarial distillation, in the same order."""
 
 
 @dataclass(frozen=True)
 class WhiteBox:
-    """What was measured.
+    """The accuracies of several methods.
 
     Attributes
     ----------
-    evaluations : one a seed, by method.
+    evaluations : by method, one per seed.
     measured_by : the attacks by metric; None: natural images.
-    num_classes : 1 / num_classes is what guessing gets.
+    num_classes : guessing has an accuracy of 1 / num_classes.
     """
 
     evaluations: Mapping[str, Sequence[evaluation.Evaluation]]
@@ -31,22 +31,22 @@ class WhiteBox:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What was measured of every method."""
+        """The metrics that were measured for every method."""
         return tuple(next(iter(self.evaluations.values()))[0].correct)
 
     def accuracy(self, method: str, metric: str) -> statistics.Estimate:
-        """Return a method's accuracy by a metric, over all seeds."""
+        """Return a method's accuracy under a metric, over all seeds."""
         return statistics.over_seeds([seed[metric] for seed in self.evaluations[method]])
 
     def minus(
         self, first: str, second: str, metric: str, confidence: float = statistics.CONFIDENCE
     ) -> statistics.Estimate:
-        """Paired difference of two methods by a metric, over all seeds."""
+        """Return the paired difference of two methods under one metric, over all seeds."""
         seeds = zip(self.evaluations[first], self.evaluations[second], strict=True)
         return _difference([(a.correct[metric], b.correct[metric]) for a, b in seeds], confidence)
 
     def between(self, method: str, first: str, second: str) -> statistics.Estimate:
-        """Paired difference of a method's accuracies by two metrics of the same images, over all seeds."""
+        """Return the paired difference of a method's accuracies under two metrics, over all seeds."""
         return _difference([(seed.correct[first], seed.correct[second]) for seed in self.evaluations[method]])
 
     def table(self) -> pd.DataFrame:
@@ -74,10 +74,10 @@ def white_box(
 
     Parameters
     ----------
-    chosen : the snapshot that stands for a method, one a seed.
+    chosen : the snapshots that represent each method, one per seed.
     images : the test images.
-    attacks_by_metric : None for natural images.
-    n : by metric, only the first so many of them; None: all.
+    attacks_by_metric : the attacks; None for natural images.
+    n : by metric, how many of the first images are used; None: all.
     """
     found = iter(
         runs.evaluate_all([s for of_seeds in chosen.values() for s in of_seeds], images, attacks_by_metric, n=n)
@@ -89,18 +89,18 @@ def white_box(
 def highest(
     measured: WhiteBox, method: str, others: Sequence[str], metric: str, words: str, text: str, source: str
 ) -> Claim:
-    """Check that a method has the highest accuracy of several by a metric.
+    """Check that a method has the highest accuracy of several methods under a metric.
 
-    It is compared with each of the others. It is first where every difference's 95 % interval is above 0; it is not
-    where the interval of one, made to hold for all at once (Bonferroni), is below. The claim shows the difference that
-    decides.
+    The method is compared with each of the others. The claim holds if the 95 % intervals of all differences are above
+    0. It does not hold if at least one interval is below 0, where the intervals hold for all comparisons together
+    (Bonferroni). The claim shows the difference that decides.
 
     Parameters
     ----------
-    measured : has all of them.
-    method, others : who is said to be first, and among whom.
-    metric, words : what was measured, and what to call it.
-    text, source : the claim, and where it stands.
+    measured : the measurements of all these methods.
+    method, others : the method that is claimed to be first, and the methods it is compared with.
+    metric, words : the metric, and its name in words.
+    text, source : the claim's sentence, and its place in the paper.
     """
     confidence = statistics.CONFIDENCE
     differences = {other: measured.minus(method, other, metric) for other in others}
@@ -120,7 +120,7 @@ def highest(
 
 
 def attack_named(metric: str) -> str:
-    """Return what a claim calls the attack of a metric: "PGD-20 (any iterate) from resnet34"."""
+    """Return the name of a metric's attack in claims: "PGD-20 (any iterate) from resnet34"."""
     attack, space, rest = metric.partition(" ")
     return attack.upper() + space + rest
 
@@ -133,5 +133,5 @@ def _difference(
 
 
 def _named(attack: attacks.Attack | None) -> str:
-    """Return an attack's name, and whose it is: results of implementations differ."""
+    """Return an attack's name and implementation, because the results of implementations differ."""
     return "none" if attack is None else f"{attack}, {attack.parameters().get('implementation', 'rkdkit')}"

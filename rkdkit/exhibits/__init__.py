@@ -1,6 +1,6 @@
-"""The exhibits, one module a notebook, of the same name: its scale, what it measures, and the paper's claims.
+"""The exhibits: one module per notebook, of the same name, has its scale, its measurements and the paper's claims.
 
-Each module has an `EXHIBIT`, which says how its scale differs from a profile's.
+The `EXHIBIT` of each module says how its scale differs from a profile's.
 """
 
 import importlib
@@ -13,11 +13,11 @@ from rkdkit.setup import Exhibit, Setup, prepare
 __all__ = ["NAMES", "Exhibit", "Setup", "get", "setup"]
 
 NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__))
-"""Every exhibit's name."""
+"""The names of all exhibits."""
 
 
 def get(name: str) -> Exhibit:
-    """Return what an exhibit's module says of it.
+    """Return the `EXHIBIT` of an exhibit's module.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def setup(name: str, profile: str, **parameters: Any) -> Setup:
 
     Parameters
     ----------
-    name : the exhibit's, as its notebook is called.
+    name : the exhibit's name, which is also its notebook's.
     profile, parameters : as `setup.prepare`: `seed`, `n_seeds`, `output_dir` and any field of a profile.
 
     Raises

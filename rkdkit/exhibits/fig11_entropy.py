@@ -1,4 +1,4 @@
-"""RKD, Figure 5: how sure networks are of their answers while they are trained."""
+"""RKD, Figure 5: the entropy of networks' predictions in the course of training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,28 +23,28 @@ EXHIBIT = Exhibit(
 )
 
 TEACHERS = {"AKD-Std": "Natural", "AKD-AT": "PGD-AT"}
-"""The students of the figure, as the paper calls them, and the method of each one's fixed teacher."""
+"""The students of the figure by the paper's names, and the method that trains each student's fixed teacher."""
 
 
 @dataclass(frozen=True)
 class EntropyCurves:
-    """The entropy of every answer.
+    """The entropy of every network's prediction for every image, at every snapshot.
 
     Attributes
     ----------
-    nats : by network, then epoch: one (N,) float32 a seed, on the same N images throughout.
-    num_classes : guessing has an entropy of ln(num_classes) nats.
+    nats : by network, then epoch: one (N,) float32 per seed, always on the same N images.
+    num_classes : the uniform prediction has an entropy of ln(num_classes) nats.
     """
 
     nats: Mapping[str, Mapping[int, Sequence[Tensor]]]
     num_classes: int
 
     def at(self, network: str, epoch: int | None = None) -> Measure:
-        """Mean over the images, over all seeds, at an epoch; None: the last."""
+        """Return the mean over the images and all seeds at an epoch; None: the last."""
         return over_seeds([mean(of_seed, "nats") for of_seed in self._answers(network, epoch)])
 
     def minus(self, first: str, second: str) -> Measure:
-        """Paired difference of two networks' means, each at its last epoch, over all seeds."""
+        """Return the paired difference of two networks' means, each at its last epoch, over all seeds."""
         pairs = zip(self._answers(first), self._answers(second), strict=True)
         return over_seeds([mean(a - b, "nats") for a, b in pairs])
 
@@ -62,9 +62,9 @@ class EntropyCurves:
 
 
 def train(setup: Setup) -> dict[str, list[Run]]:
-    """Train both teachers and the student of each, or find them trained: by name, one run a seed.
+    """Train both teachers and the student of each; return the runs by name, one per seed.
 
-    Every teacher teaches as it is after its last epoch (RKD section C.2).
+    Every teacher teaches with its weights after its last epoch (RKD section C.2).
     """
     specs = {teacher: setup.teacher_specs(teacher) for teacher in TEACHERS.values()}
     specs |= {student: comparisons.akd_specs(setup, teacher) for student, teacher in TEACHERS.items()}
@@ -76,8 +76,8 @@ def measure(networks: Mapping[str, Sequence[Run]], images: Images) -> EntropyCur
 
     Parameters
     ----------
-    networks : one run a seed, by what to call it; its student is measured.
-    images : RKD takes all that were trained on.
+    networks : the runs by name, one per seed; each run's student is measured.
+    images : the images to measure on; RKD takes all training images.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def measure(networks: Mapping[str, Sequence[Run]], images: Images) -> EntropyCur
         If there are fewer than two images.
     """
     if len(images) < 2:
-        raise ValueError(f"A mean entropy needs two images at least, not {len(images)}.")
+        raise ValueError(f"A mean entropy needs at least two images, not {len(images)}.")
     epochs = {name: of_seeds[0].epochs for name, of_seeds in networks.items()}
     tasks = {
         (name, epoch, seed): PerImage(images=images, quantity="entropy", snapshot=run.snapshot(epoch=epoch))

@@ -25,10 +25,11 @@ TEACHERS = ("PGD-AT", "Natural")
 """The methods of the two fixed teachers."""
 
 OPTIMUM = 0.3
-"""Figure 12's best share of the teacher's answers; of those tried, the nearest stands for label mixing."""
+"""Figure 12's best alpha, the weight of the teacher's outputs; claims about label mixing use the nearest alpha
+tried."""
 
 GUESSING, SLIGHT = ("guessing", 0.5), ("a slight correction", 0.05)
-"""What students are said to stay below, as a share of the images; "does not correct" has no number in the paper."""
+"""Shares of the images that students are said to stay below; the paper gives no number for "does not correct"."""
 
 AT, NATURAL = TEACHERS
 CLEAN, ATTACKED = "natural", "adversarial"
@@ -53,7 +54,7 @@ _HARMS_LESS = "Stopping the teacher early does less harm under attack"
 
 @dataclass(frozen=True)
 class _Above:
-    """What a sentence compares: the first is said to be above the second."""
+    """The two sides of a comparison: `higher` is said to be above `lower`."""
 
     higher: str
     lower: str
@@ -61,14 +62,14 @@ class _Above:
 
 @dataclass(frozen=True)
 class _Each:
-    """What a sentence is said of, one by one."""
+    """Several values; the sentence is checked for each of them separately."""
 
     of: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A sentence of the paper, which compares two teachers, kinds of images, parts of the images, or quantities."""
+    """A sentence of the paper; its `_Above` field says what it compares: teachers, images, parts or quantities."""
 
     figure: str
     text: str
@@ -80,7 +81,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of a comparison: a quantity of which teacher's family, on which part of which images."""
+    """One side of a comparison: a quantity of one teacher and its students, on a part of one kind of images."""
 
     teacher: str
     images: str
@@ -120,11 +121,11 @@ _ROWS = (
 def check_claims(measured: Trajectories) -> list[Claim]:
     """Check what the paper says of its Figures 6, 7 and 10 to 17 (sections C.2 and E).
 
-    "Easy" and "hard" have no number in the paper; here they are the easiest and the hardest third of the images. What
-    label mixing is said to do for all images is checked on their mean and on the easy ones, which it helps least. An
-    early-stopped teacher's student, and one with labels mixed in, are compared with the student by AKD alone. A network
-    is right where the correct class has a probability above 1/2: of two classes it is then the more probable. (Where
-    section E.2 says Figures 11b and 12, it describes 16b and 17.)
+    "Easy" and "hard" have no number in the paper; here they are the easiest and the hardest third of the images. A
+    claim about label mixing for all images is checked on their mean and on the easy images, which it helps least. The
+    student of an early-stopped teacher and the student with labels mixed in are compared with the student of plain AKD.
+    A prediction counts as correct if the correct class has a probability above 1/2, which with two classes makes it the
+    more probable one. (Section E.2 says Figures 11b and 12 where it describes Figures 16b and 17.)
     """
     tried = measured.answers[AT][CLEAN].mixed
     alpha = min(tried, key=lambda share: abs(share - OPTIMUM))
@@ -132,7 +133,7 @@ def check_claims(measured: Trajectories) -> list[Claim]:
 
 
 def _rows(alpha: float, tried: Collection[float]) -> list[_Row]:
-    """Write out the rows that stand for several, and add those of the other shares that were tried."""
+    """Expand the rows that stand for several claims, and add rows for the other alphas that were tried."""
     high, others = max(tried), [share for share in tried if share != alpha == OPTIMUM]
     best = [
         _Row("Figure 12", f"{_HELPS} than at {other:g}", AT, _BOTH, ALL, _Above(MIXED, _at(other))) for other in others
@@ -156,7 +157,7 @@ def _at(share: float) -> str:
 
 
 def _side(row: _Row, which: str) -> _Side:
-    """Return one side of a row that is written out: "higher" or "lower"."""
+    """Return one side, "higher" or "lower", of an expanded row."""
     values = {field.name: getattr(row, field.name) for field in fields(_Side)}
     return _Side(**{n: getattr(v, which) if isinstance(v, _Above) else v for n, v in values.items()})
 
@@ -180,13 +181,13 @@ def _compared(measured: Trajectories, row: _Row, alpha: float) -> Claim:
 
 
 def _words(one: _Row | _Side) -> str:
-    """Say whose answers to which images; nothing of what is compared."""
+    """Describe the teacher, the images and the part in words, without the field that is compared."""
     named = {"{} teacher": one.teacher, "{} images": one.images, "{}": one.part}
     return ", ".join(form.format(name) for form, name in named.items() if isinstance(name, str) and name != ALL)
 
 
 def _values(answers: Answers, alpha: float) -> dict[str, BY_IMAGE]:
-    """Return what is compared; label mixing at a share `alpha` of the teacher's answers."""
+    """Return the quantities that are compared; label mixing gives the teacher's outputs the weight `alpha`."""
     plain, mixed = answers.plain, answers.mixed[alpha]
     return {
         COSINE: answers.cosine,
@@ -212,7 +213,7 @@ def _right(probability: BY_IMAGE) -> list[Tensor]:
 
 
 def _misclassified(measured: Trajectories, alpha: float) -> list[Claim]:
-    """Check that students of a Natural teacher are not robust where no or few labels are mixed in."""
+    """Check that students of a Natural teacher are not robust if no labels, or few, are mixed in."""
     answers = measured.answers[NATURAL][ATTACKED]
     corrected = measured.minus(_right(answers.plain), _right(answers.teacher))
     few = {share: student for share, student in answers.mixed.items() if share == max(answers.mixed) > alpha}

@@ -25,7 +25,7 @@ EXHIBIT = Exhibit(
 
 
 def likeness(split: data.Split) -> Tensor:
-    """Return how much closer each image is to the mean image of its own class than to the nearest other class's.
+    """Return how much closer each image is to its own class's mean image than to the nearest other class's.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def blueness(split: data.Split) -> Tensor:
 def busyness(split: data.Split) -> Tensor:
     """Return the total variation of each image: how much neighbouring pixels differ on average, (N,) float32 in [0, 1].
 
-    It is that of the whole image, since nothing says where the background is.
+    It covers the whole image, because the data do not say where the background is.
     """
     pixels = data.to_float(split.images)
     down, across = pixels.diff(dim=2).abs(), pixels.diff(dim=3).abs()
@@ -67,13 +67,13 @@ def busyness(split: data.Split) -> Tensor:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Images by how hard they are to learn.
+    """Images ranked by how hard they are to learn.
 
     Attributes
     ----------
     split : the images.
     classes : their names.
-    difficulty : S(x) in nats, one (N,) a seed.
+    difficulty : S(x) in nats, one (N,) per seed.
     """
 
     split: data.Split
@@ -81,12 +81,12 @@ class Ranking:
     difficulty: BY_IMAGE
 
     def ordered(self, label: int, seed: int | None = None) -> Tensor:
-        """Return the images of a class, easiest first: (n,) int64, places in the split.
+        """Return the images of a class, easiest first, as indices into the split: (n,) int64.
 
         Parameters
         ----------
         label : the class.
-        seed : which of the trainings ranks them; None: their mean.
+        seed : the index of the training that ranks them; None: rank by the mean over the trainings.
         """
         by = torch.stack(list(self.difficulty)).mean(0) if seed is None else self.difficulty[seed]
         own = (self.split.labels == label).nonzero().squeeze(1)
@@ -98,12 +98,12 @@ class Ranking:
         return order[:n], order.flip(0)[:n]
 
     def easy_minus_hard(self, label: int, values: Tensor) -> tuple[Measure, Measure, Measure]:
-        """Return the means over a class's easiest third and over its hardest, and their difference; over all seeds.
+        """Return the means over a class's easiest and hardest thirds and their difference, over all seeds.
 
         Parameters
         ----------
         label : the class.
-        values : (N,) of any measure of the images, such as :func:`likeness`.
+        values : (N,) values of any measure of the images, such as :func:`likeness`.
         """
         orders = [self.ordered(label, seed) for seed in range(len(self.difficulty))]
         third = len(orders[0]) // 3
@@ -112,11 +112,11 @@ class Ranking:
         return over_seeds(easy), over_seeds(hard), over_seeds([gap(*pair) for pair in zip(easy, hard, strict=True)])
 
     def table(self, n: int) -> pd.DataFrame:
-        """Return every image: class, image (its place in the split), rank from 1, difficulty_nats, likeness, drawn.
+        """Return a row per image: class, image (its index in the split), rank from 1, difficulty_nats, likeness, drawn.
 
         Parameters
         ----------
-        n : how many of the easiest and of the hardest are drawn.
+        n : how many of the easiest and how many of the hardest images are drawn.
         """
         score, alike = torch.stack(list(self.difficulty)).mean(0), likeness(self.split)
         frames = []
@@ -139,7 +139,7 @@ class Ranking:
 
 
 def images_of(setup: Setup, part: str) -> Images:
-    """Return the images to rank: those that were trained on ("train"), or the test images ("test").
+    """Return the images to rank: the training images ("train") or the test images ("test").
 
     Raises
     ------
@@ -151,12 +151,12 @@ def images_of(setup: Setup, part: str) -> Images:
 
 
 def check(images: Images, n: float) -> int:
-    """Return how many easiest and hardest images of each class to draw, or refuse where there are too few.
+    """Check how many easiest and hardest images of each class to draw, and return the number as an integer.
 
     Raises
     ------
     ValueError
-        If n is no whole number, or a class has fewer than 2 n images, or fewer than six.
+        If n is not a whole number, or a class has fewer than 2 n images, or fewer than six.
     """
     checks.number("n_images", n, 1)
     if n != int(n):
@@ -166,7 +166,7 @@ def check(images: Images, n: float) -> int:
     for name, count in zip(classes, counts, strict=True):
         if count < max(2 * n, 6):
             raise ValueError(
-                f"{name} has {count} images to rank: six are needed at least, and the {n} easiest and {n} hardest must "
+                f"{name} has {count} images to rank: at least six are needed, and the {n} easiest and {n} hardest must "
                 f"be different ones. Set n_images to {count // 2} or less, or rank more images."
             )
     return n
@@ -177,7 +177,7 @@ def measure(ranked_by: Sequence[Run], images: Images) -> Ranking:
 
     Parameters
     ----------
-    ranked_by : the trainings, one a seed; RKD takes natural ones.
+    ranked_by : the trainings that rank the images, one per seed; RKD takes natural trainings.
     images : the natural images to rank.
     """
     tasks = {
@@ -198,16 +198,17 @@ _LOOKS: dict[str, dict[str, Callable[[data.Split], Tensor]]] = {
         "darker": lambda split: 1 - lightness(split), "redder": lambda split: -blueness(split), "busier": busyness
     },
 }  # fmt: skip
-"""The colours and backgrounds by which the paper says that a network knows a class."""
+"""The colours and backgrounds by which, the paper says, a network recognises a class."""
 
 
 def check_claims(ranked: Ranking) -> list[Claim]:
     """Check what the paper says of its Figures 8 and 9 (section D), on each class's easiest and hardest third.
 
-    The paper looked at pictures and counted nothing. Here "features of the other class" is how close an image is to
-    the mean images of both classes, "light" and "dark" the mean of its pixels, "blue" and "red" the difference of these
-    two channels, "busy" and "simple" the total variation of the whole image, since nothing says where its background
-    is. What is said of looks is only checked on colour images of planes and cars.
+    The paper looks at pictures and measures nothing. Here, "features of the other class" is how close an image is to
+    the mean images of both classes; "light" and "dark" are the mean of its pixels; "blue" and "red" are the difference
+    of these two channels; "busy" and "simple" are the total variation of the whole image, because the data do not say
+    where its background is. The claims about colours and backgrounds are checked only on colour images of planes and
+    cars.
     """
     found = []
     for label, name in enumerate(ranked.classes):

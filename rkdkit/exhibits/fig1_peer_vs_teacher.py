@@ -1,4 +1,4 @@
-"""PeerAiD, Figure 1: who is right on the adversarial examples of a student that is still learning, peer or teacher."""
+"""PeerAiD, Figure 1: the accuracy of a peer and a fixed teacher on adversarial examples of a student in training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LEGEND = {
     ("teacher", "student"): r"fixed teacher on the student's $x^*_S$",
     ("teacher", "own"): r"fixed teacher on its own $x^*_T$",
 }
-"""The four curves by network and whose adversarial examples, and what the legend calls them."""
+"""The four curves by (network, owner of the adversarial examples), and their names in the legend."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TutoringCurves:
     Attributes
     ----------
     teacher_on_student, teacher_on_own, peer_on_student, peer_on_own : the curves.
-    num_classes : 1 / num_classes is what guessing gets.
+    num_classes : guessing has an accuracy of 1 / num_classes.
     """
 
     teacher_on_student: Curve
@@ -42,7 +42,7 @@ class TutoringCurves:
 
     @property
     def curves(self) -> tuple[Curve, ...]:
-        """All four."""
+        """All four curves."""
         return self.teacher_on_student, self.teacher_on_own, self.peer_on_student, self.peer_on_own
 
     def table(self) -> pd.DataFrame:
@@ -55,19 +55,19 @@ def measure(
 ) -> TutoringCurves:
     """Measure a fixed teacher and a peer on x*_S and on their own adversarial examples, at every snapshot.
 
-    The student attacked is PeerAiD's own for both, so both guides answer on exactly the same images.
+    PeerAiD's own student is attacked for both guides, so both classify exactly the same adversarial examples.
 
     Parameters
     ----------
-    students : one PeerAiD run a seed.
-    teachers : one fixed teacher a seed, in the same order.
+    students : one PeerAiD run per seed.
+    teachers : one fixed teacher per seed, in the same order.
     images : the test images.
-    attack : makes x*_S, x*_T and x*_P, by the cross entropy.
+    attack : makes x*_S, x*_T and x*_P, with the cross entropy as its loss.
 
     Raises
     ------
     ValueError
-        If there is not one teacher a student, or two students share a seed.
+        If there is not exactly one teacher per student, or two students share a seed.
     """
     check_seeds(students, len(teachers))
     tasks: dict[tuple[str, int, int], CorrectPredictions] = {}
@@ -100,7 +100,7 @@ def measure(
 def check_claims(curves: TutoringCurves) -> list[Claim]:
     """Check what the paper says of its Figure 1 (sections 1 and 4.3).
 
-    "Close to 0 %" has no number in the paper; here it means below what guessing gets, at every epoch measured.
+    The paper gives no number for "close to 0 %"; here it means below the accuracy of guessing, at every epoch measured.
     """
     peer, teacher = curves.peer_on_student, curves.teacher_on_student
     first, last = peer.epochs[0], peer.epochs[-1]

@@ -1,4 +1,4 @@
-"""PeerAiD, Figure 2, and ARD, Figure 1: what every method maximises and minimises, and where gradients go."""
+"""PeerAiD, Figure 2, and ARD, Figure 1: what every method maximises and minimises, and where the gradients go."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,22 +15,23 @@ PARTS = {"maximise": "inner maximisation", "minimise": "outer minimisation"}
 
 
 def overview(rows: Mapping[str, Method]) -> pd.DataFrame:
-    """List what methods maximise and minimise, a line a term, as `figures.method_overview` draws it.
+    """List what methods maximise and minimise, one row per term, as `figures.method_overview` draws it.
 
     Parameters
     ----------
-    rows : methods by name, such as all of `methods.METHODS`.
+    rows : methods by name; all of them are `methods.METHODS`.
 
     Returns
     -------
-    Columns method, part (of `PARTS`), makes (the name of an attack's examples), term (the formula), target,
-    divergence, output, and gradient_to: which of target and output the gradient arrives at, for the update at their
-    weights, for an attack through them at the image it moves. A method that attacks nothing has a line that says so.
+    A table with the columns method, part (a key of `PARTS`), makes (the name of an attack's examples), term (the
+    formula), target, divergence, output and gradient_to. gradient_to says which of target and output receive the
+    gradient: in an update it reaches their weights; in an attack it passes through them to the image that is perturbed.
+    A method without an attack has a row that says so.
 
     Raises
     ------
     ValueError
-        If there is no row.
+        If `rows` is empty.
     """
     if not rows:
         raise ValueError("There is no method to draw: give at least one row of methods.METHODS.")

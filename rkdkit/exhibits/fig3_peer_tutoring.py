@@ -1,4 +1,4 @@
-"""PeerAiD, Figure 3: two students, one taught by a peer and one by a fixed teacher, and how their guides keep up."""
+"""PeerAiD, Figure 3: a student taught by a peer, a student taught by a fixed teacher, and both guides' accuracy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ LEGEND = {
     ("student", BY_TEACHER): "student taught by the fixed teacher",
     ("teacher", BY_TEACHER): "fixed teacher",
 }
-"""The four curves by network and whose adversarial examples, and what the legend calls them."""
+"""The four curves by (network, owner of the adversarial examples), and their names in the legend."""
 
 SOURCE = "PeerAiD, Figure 3 and section 4.3"
 
 _FIRST_DROP = 214 / 300
-"""The share of the epochs after which the paper lowers its learning rate for the first time."""
+"""The share of the epochs after which the paper drops its learning rate for the first time."""
 
 _EARLY = 0.1
-"""The share of the epochs by which the peer's accuracy has jumped up "early"; the paper gives no number."""
+"""The share of the epochs that counts as "early" for the jump of the peer's accuracy; the paper gives no number."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PeerTutoring:
 
     Attributes
     ----------
-    panels : by images ("test", "train"), the four curves by network and whose adversarial examples, as in `LEGEND`.
+    panels : for "test" and "train" images, the four curves by the keys of `LEGEND`.
     """
 
     panels: Mapping[str, Mapping[tuple[str, str], Curve]]
@@ -60,16 +60,16 @@ def measure(
 
     Parameters
     ----------
-    by_peer : one PeerAiD run a seed.
-    by_teacher : one run a seed whose student a fixed teacher taught, in the same order.
-    teachers : those fixed teachers, in the same order.
-    images : by panel: "test" and "train".
-    attack : makes x*_S, by the cross entropy.
+    by_peer : one PeerAiD run per seed.
+    by_teacher : one run per seed whose student a fixed teacher taught, in the same order.
+    teachers : these fixed teachers, in the same order.
+    images : the images of each panel, "test" and "train".
+    attack : makes x*_S, with the cross entropy as its loss.
 
     Raises
     ------
     ValueError
-        If a seed lacks one of the three, two share a seed, or a teacher is not its student's.
+        If one of the three is missing for a seed, two runs share a seed, or a student was taught by another teacher.
     """
     _check(by_peer, by_teacher, teachers)
     guided: dict[str, list[tuple[Run, Snapshot | None]]] = {
@@ -104,7 +104,7 @@ def _check(by_peer: Sequence[Run], by_teacher: Sequence[Run], teachers: Sequence
     seeds = [run.spec.seed for run in by_peer]
     if not seeds or seeds != [run.spec.seed for run in by_teacher] or len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"One student of a peer and one of a fixed teacher a seed are needed, not seeds {seeds} and "
+            f"One student of a peer and one of a fixed teacher per seed are needed, not seeds {seeds} and "
             f"{[run.spec.seed for run in by_teacher]}."
         )
     guided_by = [
@@ -117,12 +117,12 @@ def _check(by_peer: Sequence[Run], by_teacher: Sequence[Run], teachers: Sequence
 def check_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Claim]:
     """Check what the paper says of its Figure 3 (section 4.3), from the first epoch measured to the last.
 
-    The paper's learning rate drops after 214 of 300 epochs. Where the learning rate has no drops, the first epoch
-    measured after that share of the epochs stands for it, and the claim that the peer jumps at the drop is left out.
+    The paper's learning rate drops after 214 of 300 epochs. If the learning rate has no drops here, the first epoch
+    measured after that share of the epochs is used instead, and the claim that the peer jumps at the drop is left out.
 
     Parameters
     ----------
-    curves : as measured; where there are too few epochs, a claim that would compare one with itself is left out.
+    curves : as measured; with too few epochs, a claim that would compare an epoch with itself is left out.
     drops : the epochs after which the learning rate drops: a run's `milestones`.
     """
     test, train = ([curves.panels[images][part] for part in LEGEND] for images in ("test", "train"))

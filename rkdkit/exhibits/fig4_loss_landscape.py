@@ -15,7 +15,7 @@ from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Exhibit
 
 FEWEST = 32
-"""The fewest test images: a sixteenth of them, two at least, is what the surfaces are measured on."""
+"""The smallest number of test images: the surfaces are measured on a sixteenth of them, which must be at least two."""
 
 EXHIBIT = Exhibit(
     paper="PeerAiD, Figure 4",
@@ -25,10 +25,10 @@ EXHIBIT = Exhibit(
 )
 
 METHODS = ("PGD-AT", "TRADES", "PeerAiD")
-"""The methods whose networks the paper draws, in its order."""
+"""The methods whose networks the paper draws, in the paper's order."""
 
 NOT_AVERAGED = "PeerAiD, not averaged"
-"""PeerAiD's student itself, where "PeerAiD" is the average of its weights."""
+"""The name of PeerAiD's student with its own weights; "PeerAiD" is the student with averaged weights."""
 
 LINES = {
     "PGD-AT": ("teacher", "-"),
@@ -36,10 +36,10 @@ LINES = {
     "PeerAiD": ("student", "-"),
     NOT_AVERAGED: ("student", "--"),
 }
-"""What is drawn, in this order: by network, whose colour it has, and its style of line."""
+"""The lines drawn, in this order: for each network, the name of its colour and its line style."""
 
 REACH = 0.75
-"""How far the paper goes along a direction, in units of each filter's norm."""
+"""The largest offset along a direction in the paper, in units of each filter's norm."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Landscape:
 
     Attributes
     ----------
-    offsets : where on a line, 0 in the middle.
-    profiles : by network, one a seed: (directions, len(offsets), N) loss of each image, in nats.
-    grid : where on each axis of the plane, 0 in the middle.
-    surfaces : by network, of the first seed: (len(grid), len(grid)) mean loss, along the first direction by row and
-        along the second by column.
-    n_surface : how many images the surfaces rest on.
+    offsets : the places on a line, with 0 in the middle.
+    profiles : by network, one per seed: (directions, len(offsets), N) loss of each image, in nats.
+    grid : the places on each axis of the plane, with 0 in the middle.
+    surfaces : by network, for the first seed: (len(grid), len(grid)) mean loss in nats; rows go along the first
+        direction, columns along the second.
+    n_surface : the number of images that the surfaces are measured on.
     """
 
     offsets: tuple[float, ...]
@@ -63,7 +63,7 @@ class Landscape:
     n_surface: int
 
     def rise(self, network: str) -> statistics.Measure:
-        """Return the mean rise of the loss over the line above that at the network itself, over all seeds."""
+        """Return the mean over the line of the loss minus the loss at the network itself, over all seeds."""
         return _over_directions([mean_rise(profile) for profile in self.profiles[network]])
 
     def rise_minus(self, first: str, second: str) -> statistics.Measure:
@@ -91,7 +91,7 @@ class Landscape:
 
 
 def mean_rise(profile: Tensor) -> Tensor:
-    """Return by how much the loss is higher along a line than in its middle, on average.
+    """Return the mean of the losses along a line minus the loss in its middle, for each line and image.
 
     Parameters
     ----------
@@ -105,10 +105,10 @@ def mean_rise(profile: Tensor) -> Tensor:
 
 
 def sizes(n_test: int) -> dict[str, int]:
-    """Return how large :func:`measure` makes it where `n_test` images are tested.
+    """Return the sizes that :func:`measure` is called with, for `n_test` test images.
 
-    A place costs an attack on every image, so there are fewer images than usual: an eighth on the lines, a sixteenth on
-    the planes; and where few are tested, fewer places.
+    Every place costs an attack on every image. So an eighth of the images is used on the lines and a sixteenth on the
+    planes; with at most 200 test images there are also fewer places.
 
     Raises
     ------
@@ -121,16 +121,16 @@ def sizes(n_test: int) -> dict[str, int]:
 
 
 def evenly(points: int) -> tuple[float, ...]:
-    """Return so many offsets from -`REACH` to `REACH`, equally far apart.
+    """Return `points` equally spaced offsets from -`REACH` to `REACH`.
 
     Raises
     ------
     ValueError
-        If there are fewer than 3, or an even number: the network itself, 0, must be one of them.
+        If `points` is below 3 or even: the network itself, at 0, must be one of the places.
     """
     checks.number("points", points, 3)
     if points % 2 == 0:
-        raise ValueError(f"An odd number of places is needed, so that the network itself is one, not {points}.")
+        raise ValueError(f"The number of places must be odd, so that the network itself is one of them, not {points}.")
     half = points // 2
     return tuple(REACH * i / half for i in range(-half, half + 1))
 
@@ -147,23 +147,23 @@ def measure(
     grid: int = 15,
     surfaces_of: Sequence[str] | None = None,
 ) -> Landscape:
-    """Measure the adversarial loss around several networks, along the same random draws.
+    """Measure the adversarial loss around several networks, along the same random directions.
 
     Parameters
     ----------
-    networks : the snapshots by name, one a seed, all of one architecture.
+    networks : the snapshots by name, one per seed, all of one architecture.
     images : the test images.
-    attack : makes the adversarial examples, at every place anew.
-    n, n_surface : the first so many of the images, for the lines and for the planes.
-    points : how many places on a line, the middle among them.
-    directions : how many lines, each along a direction of its own.
-    grid : how many places on each axis of a plane; its axes are the first two directions.
-    surfaces_of : which networks' planes are measured; None: all.
+    attack : makes new adversarial examples at every place.
+    n, n_surface : how many of the first images are used, for the lines and for the planes.
+    points : the number of places on a line, including the middle.
+    directions : the number of lines, each along its own direction.
+    grid : the number of places on each axis of a plane; the axes are the first two directions.
+    surfaces_of : the networks whose planes are measured; None: all.
 
     Raises
     ------
     UnknownNameError
-        If `surfaces_of` names another network.
+        If `surfaces_of` names a network that is not in `networks`.
     ValueError
         If the networks are not of one architecture, a number of places is even, or there are too few images.
     """
@@ -197,13 +197,13 @@ def measure(
 
 
 def check_claims(measured: Landscape) -> list[Claim]:
-    """Check what the paper says of its Figure 4 (section 4.8), which prints no number.
+    """Check what the paper says of its Figure 4 (section 4.8), which prints no numbers.
 
     "Sharper" here means that the adversarial loss rises more on average between -0.75 and 0.75 filter norms.
 
     Parameters
     ----------
-    measured : of the networks of `LINES`.
+    measured : the measurements of all networks of `LINES`.
     """
     return [
         Claim(
@@ -219,6 +219,6 @@ def check_claims(measured: Landscape) -> list[Claim]:
 
 
 def _over_directions(of_seeds: Sequence[Tensor]) -> statistics.Measure:
-    """Return the mean of (directions, N) values; directions count like seeds, for they are drawn like them."""
+    """Return the mean of (directions, N) values; directions count as seeds, because they are also random."""
     per_seed = [statistics.over_seeds([statistics.mean(values, "nats") for values in each]) for each in of_seeds]
     return statistics.over_seeds([replace(measure, seeds=1) for measure in per_seed])

@@ -1,4 +1,4 @@
-"""PeerAiD, Figure 5: how well fixed teachers and a peer tell classes apart in their penultimate features."""
+"""PeerAiD, Figure 5: how well the penultimate features of fixed teachers and of a peer separate the classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,26 +18,26 @@ from rkdkit.setup import Exhibit
 EXHIBIT = Exhibit(paper="PeerAiD, Figure 5", unused=("teacher_method", "n_autoattack"))
 
 TITLES = {"PGD-AT": "fixed teacher (PGD-AT)", "TRADES": "fixed teacher (TRADES)", "peer": "peer"}
-"""The networks, in the order of the panels, and what to call them."""
+"""The networks in the order of the panels, and their titles."""
 
 PERPLEXITY = 30.0
-"""t-SNE's, as scikit-learn sets it; the paper does not say."""
+"""The perplexity of t-SNE: scikit-learn's default; the paper does not give one."""
 
 FEWEST = 5
-"""Images a class must have: of fewer, a resampling could be one image over and over."""
+"""The smallest number of images per class: with fewer, a resampling could consist of copies of one image."""
 
 MOST = 6
-"""Classes that a picture has colours for."""
+"""The largest number of classes, as a picture has six colours for them."""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Where networks put images, and how well that separates the classes.
+    """The embedded images of several networks, and how well the networks' features separate the classes.
 
     Attributes
     ----------
-    points : columns network, examples (`EXAMPLES`), image, class, x, y: t-SNE of the first seed's features.
-    scores : by network, then examples: one a seed.
+    points : t-SNE of the first seed's features, with the columns network, examples (`EXAMPLES`), image, class, x, y.
+    scores : by network, then examples: one per seed.
     """
 
     points: pd.DataFrame
@@ -55,7 +55,7 @@ class Embedding:
         return statistics.over_seeds(differences, (-2, 2))
 
     def table(self) -> pd.DataFrame:
-        """Return the numbers drawn: the points, and a row a network and examples with image "all": the silhouette."""
+        """Return the numbers drawn: the points, and a row with image "all" per network and examples: the silhouette."""
         rows = []
         for network, by_examples in self.scores.items():
             for examples in by_examples:
@@ -67,21 +67,22 @@ class Embedding:
 def select(
     images: Images, classes: Sequence[str] | None = None, *, seed: int = 0, perplexity: float = PERPLEXITY
 ) -> Images:
-    """Return the images of three classes, or of those that are named; call it before anything is trained.
+    """Return the images of three random classes or of given classes; call it before anything is trained.
 
     Parameters
     ----------
-    images : among which to look.
-    classes : names of two to six of their classes; None: three drawn at random, as in the paper.
-    seed : decides which classes are drawn.
-    perplexity : of the t-SNE to come.
+    images : the images to select from.
+    classes : the names of two to six of their classes; None: three classes drawn at random, as in the paper.
+    seed : the seed for drawing classes.
+    perplexity : the perplexity of the later t-SNE, which must be below the number of images.
 
     Raises
     ------
     UnknownNameError
         If there is no such class.
     ValueError
-        If there are not two to six different classes, or too few images of one, or of all for the perplexity.
+        If there are not two to six different classes, a class has too few images, or there are too few images for the
+        perplexity.
     """
     known = images.class_names
     if classes is None:
@@ -91,7 +92,7 @@ def select(
     for name in named:
         checks.one_of(f"class of {images.dataset}", name, known)
     if not 2 <= len(named) <= MOST or len(set(named)) < len(named):
-        raise ValueError(f"Two to {MOST} different classes are needed to be told apart, not {classes!r}.")
+        raise ValueError(f"Two to {MOST} different classes are needed, not {classes!r}.")
     chosen = replace(images, classes=tuple(named))
     labels = chosen.split().labels
     for name in named:
@@ -122,27 +123,28 @@ def measure(
 ) -> Embedding:
     """Embed natural images and the students' adversarial examples in the features of several networks.
 
-    The picture is a t-SNE (van der Maaten & Hinton 2008) of both kinds together, one a network. It says little about
-    distances, so classes are told apart in the features themselves: by the silhouette (Rousseeuw 1987), of the natural
-    images and of x*_S each. Its interval is from resampling images within their classes.
+    The picture is a t-SNE (van der Maaten & Hinton 2008) of both kinds of images together, one per network. A t-SNE
+    says little about distances, so the separation of classes is measured in the features themselves, by the silhouette
+    (Rousseeuw 1987), separately for the natural images and for x*_S. Its interval comes from resampling images within
+    their classes.
 
     Parameters
     ----------
-    networks : the snapshots by name, one a seed.
-    students : who is attacked, one a seed, in the same order.
+    networks : the snapshots by name, one per seed.
+    students : the students that are attacked, one per seed, in the same order.
     images : as :func:`select` returns them.
-    attack : makes x*_S, by the cross entropy.
-    perplexity : of the t-SNE.
-    resamplings : how often images are resampled.
-    seed : of the resampling and of t-SNE.
+    attack : makes x*_S, with the cross entropy as its loss.
+    perplexity : the perplexity of the t-SNE.
+    resamplings : how many times images are resampled.
+    seed : the seed of the resampling and of t-SNE.
 
     Raises
     ------
     ValueError
-        If there is not one student a seed, or a network has no penultimate features.
+        If there is not exactly one student per seed, or a network has no penultimate features.
     """
     if {len(of_seeds) for of_seeds in networks.values()} != {len(students)}:
-        raise ValueError(f"One student a seed is needed, not {len(students)}.")
+        raise ValueError(f"One student per seed is needed, not {len(students)}.")
     tasks = {
         (name, i): Embedded(
             images=images,
@@ -166,13 +168,13 @@ def measure(
 
 
 def check_claims(measured: Embedding) -> list[Claim]:
-    """Check what the paper says of its Figure 5 (section 4.9), which prints no number.
+    """Check what the paper says of its Figure 5 (section 4.9), which prints no numbers.
 
     "Separates" here means a higher mean silhouette in the penultimate features themselves, not in their t-SNE.
 
     Parameters
     ----------
-    measured : of the network "peer" and fixed teachers by other names.
+    measured : the measurements of the network "peer" and of fixed teachers under other names.
     """
     return [
         Claim(

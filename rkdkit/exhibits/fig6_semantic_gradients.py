@@ -21,20 +21,20 @@ EXHIBIT = Exhibit(
 )
 
 STUDENT = "student"
-"""Whose maps the others' are compared with."""
+"""The network that the other networks' maps are compared with."""
 
 
 @dataclass(frozen=True)
 class SemanticGradients:
-    """What was measured, and some gradients to look at.
+    """Measures of input gradients, and the gradients of some images to draw.
 
     Attributes
     ----------
-    values : by network, then measure (`MEASURES`), one a seed: (N,) float64 on the same N images throughout.
-    shown : (K,) int64, the images that are drawn, as places among the N.
-    images : (K, C, H, W) uint8, those images.
-    classes : their classes' names.
-    pictures : by network: (K, H, W) in [0, 1], of the first seed; see `gradients.picture`.
+    values : by network, then measure (`MEASURES`), one per seed: (N,) float64, always on the same N images.
+    shown : (K,) int64, the indices of the drawn images among the N.
+    images : (K, C, H, W) uint8, the drawn images.
+    classes : the names of the drawn images' classes.
+    pictures : by network: (K, H, W) in [0, 1], for the first seed; see `gradients.picture`.
     """
 
     values: Mapping[str, Mapping[str, Sequence[Tensor]]]
@@ -55,7 +55,7 @@ class SemanticGradients:
     def table(self) -> pd.DataFrame:
         """Return the numbers: network, measure, image, class, value, its interval, n and seeds.
 
-        The rows of image "all" are means with their intervals; those of a number are that drawn image's, first seed.
+        Rows with image "all" are means with their intervals; rows with a number are for that drawn image, first seed.
         """
         rows = []
         for network, by_measure in self.values.items():
@@ -73,9 +73,9 @@ def measure(networks: Mapping[str, Sequence[Snapshot]], images: Images, *, shown
 
     Parameters
     ----------
-    networks : the snapshots by name, one a seed; one name is "student".
+    networks : the snapshots by name, one per seed; one name is "student".
     images : the test images.
-    shown : how many images to draw: the first image of each of the first so many classes.
+    shown : the number of images to draw: the first image of each of the first `shown` classes.
 
     Raises
     ------
@@ -109,14 +109,15 @@ def measure(networks: Mapping[str, Sequence[Snapshot]], images: Images, *, shown
 
 
 def check_claims(measured: SemanticGradients) -> list[Claim]:
-    """Check what the paper says of its Figure 6 (section 4.10), which prints no number.
+    """Check what the paper says of its Figure 6 (section 4.10), which prints no numbers.
 
-    "Spread across broad regions" here means a low Gini index; "semantic", alignment with the image; "a similar pattern
-    to the student", that the peer's map is more like the student's than the natural network's is.
+    "Spread across broad regions" here means a low Gini index. "Semantic" means alignment with the image. "A similar
+    pattern to the student" means that the peer's map is more similar to the student's than the natural network's map
+    is.
 
     Parameters
     ----------
-    measured : of the networks "student", "peer" and "natural".
+    measured : the measurements of the networks "student", "peer" and "natural".
     """
     return [
         _more(
@@ -146,5 +147,5 @@ def _more(measured: SemanticGradients, text: str, networks: tuple[str, str], mea
 
 
 def _first_of_each_class(labels: Tensor, k: int) -> list[int]:
-    """Return the places of the first image of each of the first `k` classes that occur."""
+    """Return the index of the first image of each of the first `k` classes that occur."""
     return [int((labels == label).nonzero()[0]) for label in sorted(set(labels.tolist()))[:k]]

@@ -1,4 +1,4 @@
-"""PeerAiD, Table 1: nine methods by clean accuracy and under FGSM, PGD-20 and AutoAttack."""
+"""PeerAiD, Table 1: the clean accuracy of nine methods and their accuracy under FGSM, PGD-20 and AutoAttack."""
 
 from rkdkit import claims
 from rkdkit.analysis.white_box import DISTILLATION, WhiteBox, highest
@@ -8,7 +8,7 @@ from rkdkit.setup import Exhibit
 EXHIBIT = Exhibit(paper="PeerAiD, Table 1", differs={"": {"teacher_method": "TRADES"}})
 
 METHODS = ("Natural", "PGD-AT", "TRADES", *DISTILLATION)
-"""The methods of the paper's Table 1, in its order."""
+"""The methods of the paper's Table 1, in the same order."""
 
 SOURCE = "PeerAiD, Table 1 and section 4.2"
 
@@ -16,8 +16,8 @@ SOURCE = "PeerAiD, Table 1 and section 4.2"
 def check_claims(measured: WhiteBox) -> list[Claim]:
     """Check what the paper says of its Table 1 (section 4.2).
 
-    PeerAiD is compared with each of the others as `white_box.highest` does: by AutoAttack with all of them, by clean
-    accuracy with the other distillation methods, as the paper says it.
+    PeerAiD is compared with each of the other methods, as `white_box.highest` does: under AutoAttack with all of them,
+    by clean accuracy with the other distillation methods only, as in the paper.
     """
     all_others, distilled = ([m for m in methods if m != "PeerAiD"] for methods in (METHODS, DISTILLATION))
     robust, clean = "AutoAttack accuracy", "clean accuracy"

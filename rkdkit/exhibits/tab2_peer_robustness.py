@@ -1,4 +1,4 @@
-"""PeerAiD, Table 2: three guides on their own and their students' adversarial examples, and how far features move."""
+"""PeerAiD, Table 2: three guides on their own and on their students' adversarial examples: accuracy and features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from rkdkit.setup import Exhibit
 EXHIBIT = Exhibit(paper="PeerAiD, Table 2", differs={"paper": {"dataset": "cifar100"}}, needs=2)
 
 GUIDES = {"peer": "peer", "teacher": "fixed robust teacher", "natural": "natural teacher"}
-"""The guides of the paper's Table 2, in its order, and what they are."""
+"""The guides of the paper's Table 2, in the same order, and their descriptions."""
 
 ACCURACIES = ("f(x)", "f(x*_f)", "f(x*_S)", "S(x*_S)")
-"""Whose answers at what are right: of a guide f and of the student S that it taught."""
+"""The accuracies measured: a network, the guide f or the student S that it taught, on one kind of images."""
 
 SOURCE = "PeerAiD, Table 2 and section 4.4"
 
@@ -38,13 +38,13 @@ _QUANTITIES = {
 
 @dataclass(frozen=True)
 class Guidance:
-    """What was measured of several guides, each with the student that it taught.
+    """The measurements of several guides, each with the student that it taught.
 
     Attributes
     ----------
-    measured : by guide, then by quantity, one tensor a seed: (N,) bool for `ACCURACIES`, (N,) float32 in [-1, 1] for
-        `COSINES`; on the same N test images throughout.
-    num_classes : 1 / num_classes is what guessing gets.
+    measured : by guide, then by quantity, one tensor per seed: (N,) bool for `ACCURACIES`, (N,) float32 in [-1, 1] for
+        `COSINES`; always on the same N test images.
+    num_classes : guessing has an accuracy of 1 / num_classes.
     """
 
     measured: Mapping[str, Mapping[str, Sequence[Tensor]]]
@@ -59,7 +59,7 @@ class Guidance:
         return statistics.over_seeds([statistics.proportion(correct) for correct in of_seeds])
 
     def minus(self, first: tuple[str, str], second: tuple[str, str]) -> statistics.Estimate:
-        """Paired difference of two accuracies, or of two cosines, each (guide, quantity), over all seeds."""
+        """Return the paired difference of two accuracies or cosines, each (guide, quantity), over all seeds."""
         pairs = list(zip(*(self.measured[guide][quantity] for guide, quantity in (first, second)), strict=True))
         if first[1] in COSINES:
             return mean_similarity([a - b for a, b in pairs], bounds=(-2.0, 2.0))
@@ -80,23 +80,24 @@ def measure(
     images: Images,
     attack: attacks.Attack,
 ) -> Guidance:
-    """Measure guides on natural images, on their own adversarial examples x*_f and on those of their students, x*_S.
+    """Measure guides on natural images, on their own adversarial examples x*_f and on their students' examples x*_S.
 
     Parameters
     ----------
-    guides : one a seed, by name.
-    students : whom each of them taught, in the same order.
-    images : two test images or more.
-    attack : makes x*_f and x*_S, by the cross entropy.
+    guides : the guides by name, one per seed.
+    students : the student that each guide taught, in the same order.
+    images : at least two test images.
+    attack : makes x*_f and x*_S, with the cross entropy as its loss.
 
     Raises
     ------
     ValueError
-        If there is not one student a guide, or fewer than 2 images: their mean cosine has no interval.
+        If there is not exactly one student per guide, or if there are fewer than 2 images, whose mean cosine has no
+        interval.
     """
     counts = {name: (len(of_seeds), len(students.get(name, ()))) for name, of_seeds in guides.items()}
     if guides.keys() != students.keys() or any(a != b or a == 0 for a, b in counts.values()):
-        raise ValueError(f"One student a guide is needed; guides and students: {counts or 'none'}.")
+        raise ValueError(f"One student per guide is needed; numbers of guides and students: {counts or 'none'}.")
     checks.number("The number of test images", len(images), 2)
     tasks: dict[tuple[str, int, str], Measure] = {}
     for name in guides:
@@ -113,7 +114,7 @@ def measure(
     found = runs.answers(tasks, f"Guides, by {attack}")
     measured: dict[str, dict[str, list[Tensor]]] = {}
     for name, of_seeds in guides.items():
-        # the rows of all four answers are, in their order, the quantities
+        # the rows of the four answers, one after the other, are the quantities in their order
         rows = [
             [row for kind in ("natural", "own", "student's", "cosines") for row in found[name, i, kind]]
             for i in range(len(of_seeds))
@@ -134,7 +135,7 @@ def beside_paper(ours: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    With the column paper: accuracies as fractions, cosines as they are.
+    The same table with the column paper: accuracies as fractions, cosines unchanged.
     """
     theirs = reported("peeraid", "Table 2")
     of_student = theirs.setting.str.startswith("role=student")
@@ -148,8 +149,8 @@ def beside_paper(ours: pd.DataFrame) -> pd.DataFrame:
 def check_claims(measured: Guidance) -> list[Claim]:
     """Check what the paper says of its Table 2 (sections 4.3 and 4.4).
 
-    "Not robust at all" means below guessing here. A cosine "comparable" to the robust teacher's means above the midway
-    between that and the natural teacher's.
+    Here, "not robust at all" means an accuracy below guessing. A cosine "comparable" to the robust teacher's means a
+    cosine above the mean of the robust and the natural teacher's cosines.
     """
     return [
         _claim(

@@ -1,4 +1,4 @@
-"""PeerAiD, Table 3: what averaging the weights (SWA) adds to each method."""
+"""PeerAiD, Table 3: how much weight averaging (SWA) improves each method."""
 
 import pandas as pd
 
@@ -15,16 +15,16 @@ EXHIBIT = Exhibit(
 )
 
 METHODS = ("Natural", "PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
-"""The methods of the paper's Table 3, in its order."""
+"""The methods of the paper's Table 3, in the same order."""
 
 BASELINES = ("PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD")
-"""The methods that PeerAiD is compared with: the others that train on adversarial examples."""
+"""The methods that PeerAiD is compared with: the other methods that train on adversarial examples."""
 
 SOURCE = "PeerAiD, Table 3 and section 4.5"
 
 
 def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list[Snapshot]]:
-    """Return what stands for each method, one a seed, as it was trained and averaged: "TRADES" and "TRADES + SWA".
+    """Return each method's snapshots without and with averaged weights, one per seed: "TRADES" and "TRADES + SWA".
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list
 def paper_numbers() -> pd.DataFrame:
     """Return the paper's Table 3, as `reported`, with methods such as "TRADES" and "TRADES + SWA".
 
-    The paper prints the baselines without averages in its Table 1, so they are taken from there.
+    The paper prints the baselines without averaging in its Table 1, so their numbers are taken from there.
     """
     table_3, table_1 = reported("peeraid", "Table 3"), reported("peeraid", "Table 1")
     of_the_same = table_1.dataset.isin(table_3.dataset) & table_1.network.isin(table_3.network)
@@ -58,8 +58,8 @@ def check_claims(measured: WhiteBox, robust: str = "pgd-20") -> list[Claim]:
 
     Parameters
     ----------
-    measured : every method with and without averages, as :func:`with_and_without_averages` names them.
-    robust : the metric that decides whether averages help: an attack that can be tried on all images.
+    measured : every method with and without averaging, under the names of :func:`with_and_without_averages`.
+    robust : the metric that decides whether averaging helps: an attack that is feasible on all images.
     """
     averaged = [f"{method} + SWA" for method in BASELINES]
     first = [

@@ -25,10 +25,10 @@ EXHIBIT = Exhibit(
 )
 
 METHODS = DISTILLATION
-"""The methods of the paper's Tables 4 and 5, in their order."""
+"""The methods of the paper's Tables 4 and 5, in the same order."""
 
 TABLE_5_DATA = {"paper": "cifar10"}
-"""The dataset of Table 5 by the name of a profile; at other profiles it is that of Table 4."""
+"""The dataset of Table 5, by the name of a profile; other profiles use the dataset of Table 4."""
 
 RUNNER_UP_AND_PEERAID = ("RSLAD", "PeerAiD")
 """The two methods with the highest AutoAttack accuracy in the paper's Table 5."""
@@ -39,7 +39,7 @@ def mobile(setup: Setup) -> Setup:
 
     Parameters
     ----------
-    setup : of Table 4. A dataset that its user set is that of both tables.
+    setup : the setup of Table 4. If the user set a dataset, both tables use it.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def mobile_methods(profile: str, all_mobile: bool = False) -> tuple[str, ...]:
     Parameters
     ----------
     profile : the profile's name.
-    all_mobile : whether all six are trained at any scale.
+    all_mobile : whether all six methods are trained at every scale.
     """
     return METHODS if all_mobile or profile == "paper" else RUNNER_UP_AND_PEERAID
 
@@ -77,8 +77,8 @@ def beside_the_paper(
 
     Returns
     -------
-    As `reported.beside`, with the columns table, student, guide and row ("PeerAiD, resnet18/8 by resnet18/4"; where the
-    tables have different data, the row names them, too).
+    As `reported.beside`, with the columns table, student, guide and row ("PeerAiD, resnet18/8 by resnet18/4"; if the
+    two tables use different datasets, row also names the dataset).
     """
     parts = []
     several = len({of_seeds[0].spec.dataset for of_seeds in (*of_larger.values(), *of_mobile.values())}) > 1
@@ -98,7 +98,7 @@ def check_claims(larger: WhiteBox, mobile: WhiteBox) -> list[Claim]:
     Parameters
     ----------
     larger : the methods with guides larger than their students.
-    mobile : the methods, or some of them, with MobileNetV2 for guides and students.
+    mobile : some or all of the methods, with MobileNetV2 for guides and students.
     """
     guided, small = "PeerAiD, Table 4 and section 4.6", "PeerAiD, Table 5 and section 4.6"
     return [
@@ -122,6 +122,6 @@ def _first(measured: WhiteBox, metric: str, words: str, where: str, source: str)
 
 
 def _guide(spec: RunSpec) -> str:
-    """Return the network that guides a run's student."""
+    """Return the name of the network that guides a run's student."""
     runs = [teacher.run.student for teacher in spec.teachers if teacher.run is not None]
     return spec.peer or runs[0]

@@ -17,21 +17,21 @@ EXHIBIT = Exhibit(
 )
 
 METHODS = ("PGD-AT", "TRADES", "AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
-"""The methods of the paper's Table 6, in its order."""
+"""The methods of the paper's Table 6, in the same order."""
 
 SURROGATES = ("resnet34", "mobilenetv2")
 """The networks that are attacked; both are trained by PGD-AT."""
 
 
 def surrogate_setups(setup: Setup, architectures: Sequence[str] = SURROGATES) -> dict[str, Setup]:
-    """Return the setups of the networks to attack, by architecture, each as wide as the student is.
+    """Return the setups of the networks to attack, by architecture, each with the same width as the student.
 
     Raises
     ------
     UnknownNameError
         If there is no such architecture.
     ValueError
-        If the student is one of them: its own examples are not transferred.
+        If the student is itself one of them: attacks on it would not be transferred.
     """
     networks = {name: setup.profile.as_wide(name) for name in architectures}
     if setup.profile.student in networks.values():
@@ -45,27 +45,27 @@ def measure(
     images: Images,
     attacks_by_metric: Mapping[str, attacks.Attack | None],
 ) -> WhiteBox:
-    """Measure every method's network by attacks on surrogates: these are all that the attacker knows.
+    """Measure every method's network under attacks on surrogates, the only networks that the attacker has access to.
 
     Parameters
     ----------
-    chosen : the snapshot that stands for a method, one a seed.
-    surrogates : the networks attacked, by name, one a seed.
+    chosen : the snapshots that represent each method, one per seed.
+    surrogates : the networks attacked, by name, one per seed.
     images : the test images.
-    attacks_by_metric : what they are attacked by.
+    attacks_by_metric : the attacks on the surrogates.
 
     Returns
     -------
-    With the metrics "fgsm from resnet34" and so on.
+    The accuracies under the metrics "fgsm from resnet34" and so on.
 
     Raises
     ------
     ValueError
-        If methods and surrogates are not of equally many seeds.
+        If methods and surrogates do not have the same number of seeds.
     """
     seeds = range(len(next(iter(chosen.values()))))
     if any(len(of_seeds) != len(seeds) for of_seeds in (*chosen.values(), *surrogates.values())):
-        raise ValueError("Methods and surrogates must be of equally many seeds: train them by the same setup.")
+        raise ValueError("Methods and surrogates must have the same number of seeds: train them with the same setup.")
     metrics = {
         f"{metric} from {name}": (name, attacks_by_metric[metric])
         for name in surrogates
@@ -101,7 +101,7 @@ def check_claims(measured: WhiteBox) -> list[Claim]:
 
     Parameters
     ----------
-    measured : as :func:`measure` returns it; there is one claim a metric.
+    measured : as :func:`measure` returns it; there is one claim per metric.
     """
     others = [method for method in measured.evaluations if method != "PeerAiD"]
     return [

@@ -1,4 +1,4 @@
-"""PeerAiD, Table 7: is its student robust, or are only its gradients of no use? (Athalye et al. 2018)."""
+"""PeerAiD, Table 7: whether its student is robust or its gradients are obfuscated (Athalye et al. 2018)."""
 
 import math
 from dataclasses import replace
@@ -22,22 +22,22 @@ METHODS = ("PeerAiD",)
 """The only method that the paper tests."""
 
 FEW, MANY = 10, 1000
-"""Attack steps between which a robust network's accuracy falls little."""
+"""Two numbers of attack steps; a robust network's accuracy falls little from the first to the second."""
 
 SIMILAR = 0.05
-"""Accuracies that differ by less are called similar here; the paper gives no number, and has 0.48 to 1.6 points."""
+"""Accuracies that differ by less count as similar; the paper gives no threshold, and its differences are 0.48 to 1.6
+points."""
 
 
 def obfuscation_attacks(usual: attacks.PGD) -> dict[str, attacks.Attack | None]:
-    """Return the attacks of Athalye et al.'s tests (2018, section 3.1), as PeerAiD's section 4.7 has them.
+    """Return the attacks of Athalye et al.'s tests (2018, section 3.1), as PeerAiD's section 4.7 uses them.
 
-    The unbounded attack may change every pixel to anything. It starts from the image, since a random point of so large
-    a ball would be noise, and takes as many steps as the longest bounded one.
+    The unbounded attack may change every pixel to any value. It starts from the image, because a random point of so
+    large a ball would be noise, and takes as many steps as the longest bounded attack.
 
     Parameters
     ----------
-    usual : the attack that measures robust accuracy; the others have its radius and its step, and the same iterate
-        decides.
+    usual : the attack that measures robust accuracy; the other attacks use its radius, step size and iterate.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def obfuscation_attacks(usual: attacks.PGD) -> dict[str, attacks.Attack | None]:
 
 
 def paper_numbers() -> pd.DataFrame:
-    """Return the paper's Table 7, as `reported`, and what its Table 1 has of PeerAiD."""
+    """Return the paper's Table 7, as `reported`, and PeerAiD's rows of its Table 1."""
     table_1 = reported("peeraid", "Table 1")
     return pd.concat([reported("peeraid", "Table 7"), table_1[table_1.method == "PeerAiD"]])
 
@@ -64,8 +64,8 @@ def check_claims(measured: WhiteBox, usual: attacks.PGD) -> list[Claim]:
 
     Parameters
     ----------
-    measured : PeerAiD by the attacks of :func:`obfuscation_attacks`.
-    usual : the attack that measures robust accuracy, as given there.
+    measured : PeerAiD under the attacks of :func:`obfuscation_attacks`.
+    usual : the attack that measures robust accuracy, as given to that function.
     """
     few, many = (str(replace(usual, steps=steps)).lower() for steps in (FEW, MANY))
     as_usual = str(usual).lower()

@@ -1,4 +1,4 @@
-"""What changes over the epochs of a training, or from easy images to hard ones."""
+"""Curves over the epochs of a training, or from easy images to hard ones."""
 
 import itertools
 import math
@@ -17,12 +17,12 @@ from rkdkit.figures.look import COLOURS, PALETTE, accuracy_axis, legend_below, l
 
 
 def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], str]) -> None:
-    """Draw accuracy over epochs with its interval as a band, one line a network and kind of adversarial examples.
+    """Draw accuracy over epochs with its interval as a band: one line per network and kind of adversarial examples.
 
     Parameters
     ----------
     table : as `TutoringCurves.table`: network, examples, epoch, robust_accuracy, low, high (fractions).
-    axes : where.
+    axes : the axes to draw on.
     labels : the legend's text by (network, examples), in the order of drawing.
     """
     _accuracies(table, axes, labels)
@@ -38,7 +38,7 @@ def _accuracies(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], s
         look = {"marker": marker, "ms": 4, "label": label, "clip_on": False, "zorder": 3}
         line_with_band(axes, part, "epoch", "robust_accuracy", line, COLOURS[network], scale=100, **look)
     epochs = sorted(set(table.epoch), reverse=True)
-    axes.set_xticks(epochs[:: -(-len(epochs) // 10)])  # ten at the most, the last among them
+    axes.set_xticks(epochs[:: -(-len(epochs) // 10)])  # at most ten ticks, the last epoch included
 
 
 def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Figure:
@@ -62,15 +62,15 @@ _PAIRS = (("-", "o"), ("--", "^"), ("-.", "s"), (":", "D"))
 
 
 def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str, str]) -> Figure:
-    """Draw mean entropy over epochs with its interval as a band, one line a network.
+    """Draw mean entropy over epochs with its interval as a band, one line per network.
 
-    A student and its teacher share the kind of line and of marker; the teacher's markers are open.
+    A student and its teacher share the line style and the marker; the teacher's markers are open.
 
     Parameters
     ----------
     table : as `EntropyCurves.table`: network, epoch, entropy_nats, low, high.
-    num_classes : guessing has an entropy of ln(num_classes).
-    taught_by : the students and the network that teaches each.
+    num_classes : the uniform prediction has an entropy of ln(num_classes).
+    taught_by : by student, the network that teaches it.
     """
     figure, axes = new_figure()
     teachers = dict.fromkeys(taught_by.get(network, network) for network in table.network)
@@ -105,12 +105,12 @@ _BY_DIFFICULTY = {
 
 
 def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
-    """Draw a column a teacher and kind of images: similarity, the teacher, AKD's gain, and all students' smoothed gain.
+    """Draw similarity, teacher, AKD's gain and all students' gain, with one column per teacher and kind of images.
 
     Parameters
     ----------
     table : as `Trajectories.table`: teacher, images, quantity, student, class, value, smoothed, easiest image first.
-    title : of the figure.
+    title : the figure's title.
     """
     shades = dict(zip(sorted(table["class"].unique()), itertools.cycle(_CLASS_SHADES), strict=False))
     columns = list(table.groupby(["teacher", "images"], sort=False))
@@ -149,7 +149,7 @@ _STUDENT_LINES = [
 ]
 
 
-_CLASS_SHADES = ("0.75", "0.35")  # difficulty may be largely the class; colours are the networks'
+_CLASS_SHADES = ("0.75", "0.35")  # grey shades for classes; colours are used for networks
 
 
 def _percent(part: pd.DataFrame) -> Tensor:

@@ -1,4 +1,4 @@
-"""The look all figures share: colours, names, and the few marks that several of them make."""
+"""The look that all figures share: colours, names, and the drawing functions that several of them use."""
 
 import re
 from typing import Any
@@ -14,12 +14,12 @@ from rkdkit import executors
 from rkdkit.statistics import Estimate
 
 PALETTE = sns.color_palette("colorblind")
-"""The colours of all figures, told apart by the colour-blind, too."""
+"""The colours of all figures; colour-blind readers can distinguish them."""
 
 COLOURS = {
     "teacher": PALETTE[0], "peer": PALETTE[1], "student": PALETTE[2], "natural": PALETTE[3], "TRADES": PALETTE[4]
 }  # fmt: skip
-"""The same network has the same colour in every exhibit; "teacher" is a robust one that is fixed."""
+"""The same network has the same colour in every exhibit; "teacher" is a fixed robust teacher."""
 
 METRICS = {
     "clean": "Clean",
@@ -28,13 +28,13 @@ METRICS = {
     "unbounded": "PGD-1000, any radius",
     "autoattack": "AutoAttack",
 }
-"""What a metric is called in figures; "pgd-20" and its like are called PGD-20, others keep their name."""
+"""The names of metrics in figures. "pgd-20" and similar metrics become "PGD-20"; other metrics keep their name."""
 
 
 def style() -> None:
-    """Give all figures from here on the shared look: readable in print, colour-blind safe.
+    """Give all later figures the shared look: readable in print, colour-blind safe.
 
-    Every drawing function begins with it, so an executor that has no answers to draw stops them all here.
+    Every drawing function calls it first, so an executor without answers to draw stops all of them here.
     """
     executors.current().before_drawing()
     sns.set_theme(context="paper", style="ticks", palette="colorblind", font_scale=1.1)
@@ -42,7 +42,7 @@ def style() -> None:
 
 
 def accuracy_axis(axes: Axes, label: str) -> None:
-    """Make the y axis one of accuracy in per cent, from 0 to 100."""
+    """Make the y axis an accuracy in per cent, from 0 to 100."""
     axes.set(ylim=(0, 100), ylabel=f"{label} (%)")
     axes.grid(axis="y", alpha=0.3)
 
@@ -57,8 +57,8 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
 def new_part(width: float, height: float) -> tuple[Figure, SubFigure]:
     """Return a figure in the shared look and its one part; sizes in inches.
 
-    A legend "outside" a part gets room below its panels; one outside a whole figure moves onto the caption when the
-    saved picture is cropped.
+    A legend "outside" a part gets room below its panels; a legend outside a whole figure would move onto the caption
+    when the saved picture is cropped.
     """
     style()
     figure = plt.figure(figsize=(width, height), layout="constrained")
@@ -67,7 +67,7 @@ def new_part(width: float, height: float) -> tuple[Figure, SubFigure]:
 
 
 def legend_below(part: SubFigure, panel: Axes, ncols: int) -> None:
-    """Put the legend of one panel below all."""
+    """Put the legend of one panel below all panels."""
     part.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=ncols, frameon=False)
 
 
@@ -80,13 +80,13 @@ def line_with_band(
 
 
 def dot(panel: Axes, row: int, estimate: Estimate, colour: Any, **look: Any) -> None:
-    """Draw an estimate with its interval, in a row of its own."""
+    """Draw an estimate with its interval in a separate row."""
     errors = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
     panel.errorbar(estimate.value, row, xerr=errors, fmt="o", ms=5, color=colour, **look)
 
 
 def metric_name(name: str) -> str:
-    """Return what a metric, which may be transferred "from" a network, is called in figures."""
+    """Return the name of a metric in figures; a transferred attack has " from " and a network in its metric."""
     metric, transferred, network = name.partition(" from ")
     return METRICS.get(metric, metric.replace("pgd-", "PGD-")) + transferred + network
 

@@ -20,10 +20,10 @@ _LINE = 0.29
 
 
 def method_overview(table: pd.DataFrame) -> Figure:
-    """Draw a row a method: left what its attack maximises, right what its update minimises, a line a term.
+    """Draw one row per method: what its attack maximises (left) and what its update minimises (right), a line per term.
 
-    A term's two points stand in the colours of their networks, its divergence between them; an arrow says that the
-    gradient arrives there, a line that it does not.
+    A term's two points have the colours of their networks, with its divergence between them. An arrow to a point means
+    that the gradient reaches it; a line without an arrowhead means that it does not.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def method_overview(table: pd.DataFrame) -> Figure:
 
 
 def _draw_term(axes: Axes, left: float, y: float, term: Any) -> None:
-    """Draw target, divergence and output of a line of the overview, and its formula behind them."""
+    """Draw target, divergence and output of one line of the overview, and its formula to the right of them."""
     formula = f"{term.makes}: {term.term}" if term.makes else term.term
     axes.text(left + (2.45 if term.divergence else 0.1), y, formula, va="center", fontsize=8.5)
     if not term.divergence:

@@ -1,4 +1,4 @@
-"""What is looked at rather than read off: images, gradients, surfaces, embeddings."""
+"""Pictures that show images, gradients, surfaces and embeddings."""
 
 import itertools
 import math
@@ -19,12 +19,12 @@ from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_b
 
 
 def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
-    """Draw each class's easiest images on the left and its hardest on the right, with their scores.
+    """Draw each class's easiest images on the left and its hardest images on the right, with their difficulty.
 
     Parameters
     ----------
     ranked : the images and their difficulty.
-    n : how many of each, drawn in two rows, the most extreme first.
+    n : the number of easiest and of hardest images, each drawn in two rows, the most extreme first.
     """
     style()
     wide = math.ceil(n / 2)
@@ -43,7 +43,7 @@ def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
 
 
 def semantic_gradients(measured: SemanticGradients) -> Figure:
-    """Draw a row of images, below it a row of gradients a network, and beside them what was measured of all images.
+    """Draw a row of images, below it one row of gradients per network, and beside them the means over all images.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def _means_by_network(measured: SemanticGradients, names: Sequence[str], part: S
 
 
 def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]]) -> Figure:
-    """Draw a surface a network, below them the profiles, and how far the loss rises on average.
+    """Draw one surface per network; below them, the profiles and the mean rise of the loss.
 
     Parameters
     ----------
@@ -121,23 +121,23 @@ def _surfaces(measured: Landscape, part: SubFigure) -> None:
 
 
 def embeddings(measured: Embedding, titles: Mapping[str, str]) -> Figure:
-    """Draw a t-SNE a network, natural images as dots and x*_S as crosses, and the silhouettes below it.
+    """Draw one t-SNE per network, natural images as dots and x*_S as crosses, with the silhouettes below it.
 
     Parameters
     ----------
     measured : as `fig5_tsne.measure`.
-    titles : what to call each network, in the order of the panels.
+    titles : the title of each network, in the order of the panels.
 
     Raises
     ------
     ValueError
-        If there are more classes than colours that stand for no network: six.
+        If there are more than six classes, the number of colours that are not used for networks.
     """
     figure, part = new_part(9, 9 / len(titles) + 1.5)
     panels = part.subplots(1, len(titles), squeeze=False)
     names = {"natural": "natural images", "student": "$x^*_S$"}
     markers, points = {"natural": "o", "student": "x"}, measured.points
-    apart = (PALETTE[9], "0.25", *PALETTE[5:9])  # colours that stand for no network
+    apart = (PALETTE[9], "0.25", *PALETTE[5:9])  # colours that are not used for networks
     classes = sorted(set(points["class"]))
     colours = dict(zip(classes, apart[: len(classes)], strict=True))
     for panel, (network, title) in zip(panels[0], titles.items(), strict=True):

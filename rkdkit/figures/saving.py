@@ -34,15 +34,15 @@ def save(
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
 
-    Which runs, attacks and images the exhibit rests on is what was asked for since it was set up.
+    The runs, attacks and images that the exhibit rests on are taken from the tasks requested since `setup` was made.
 
     Parameters
     ----------
-    setup : what was asked for.
-    figure : what was drawn; a caption that names profile, data, network and seeds is set below it.
+    setup : the exhibit's parameters and requested tasks.
+    figure : the figure; a caption with profile, data, network and seeds is added below it.
     numbers : the numbers drawn.
     claims : the paper's claims, checked.
-    note : sentences for the caption, about what this exhibit alone draws.
+    note : sentences for the caption, about this exhibit's drawing.
 
     Raises
     ------
@@ -79,11 +79,11 @@ def save(
 
 
 def committed(name: str) -> str:
-    """Return what came out in the picture that is committed with an exhibit's notebook, from its JSON.
+    """Return the results in the picture that is committed with an exhibit's notebook, as text made from its JSON.
 
     Parameters
     ----------
-    name : the exhibit's.
+    name : the exhibit's name.
     """
     file = paths.project_root() / "figures" / "quick" / f"{name}.json"
     if not file.is_file():
@@ -105,7 +105,7 @@ def _runs(setup: Setup) -> list[Run]:
 
 
 def _caption(setup: Setup, measured: Sequence[Measure], note: str) -> list[str]:
-    """Return what was asked for and measured by, and what is to be known of how it was measured."""
+    """Return the lines of the caption that describe the parameters, the attacks and the data."""
     if not measured:
         return [note] if note else []
     attacks = list(dict.fromkeys(attack for task in measured for attack in task.attacks if attack is not None))
@@ -122,12 +122,12 @@ def _caption(setup: Setup, measured: Sequence[Measure], note: str) -> list[str]:
 
 
 def _most(images: Sequence[Images]) -> Images:
-    """Return the images that a caption names: the most of the test images, if there are any."""
+    """Return the images that a caption names: the largest set of test images, if there is one, otherwise of others."""
     return max(dict.fromkeys(images), key=lambda each: (each.part == "test", len(each)))
 
 
 def _made_by(provenance: Mapping[str, Any]) -> str:
-    """Return the caption's last line: the versions, and on what the networks were trained."""
+    """Return the caption's last line: the versions, and the devices that the networks were trained on."""
     made_with = provenance["made_with"]
     devices = sorted({trained["device"] for run in provenance["runs"] for trained in run["trained_with"]})
     trained_on = f"; trained on {' and '.join(devices)}" if devices else ""
@@ -135,7 +135,7 @@ def _made_by(provenance: Mapping[str, Any]) -> str:
 
 
 def _scale(setup: Setup) -> dict[str, Any]:
-    """Return at which scale an exhibit was made."""
+    """Return the scale at which an exhibit was made."""
     return {
         "overrides": setup.overrides,
         "dataset": setup.profile.dataset,
@@ -148,7 +148,7 @@ def _scale(setup: Setup) -> dict[str, Any]:
 
 
 def _measured(measured: Sequence[Measure]) -> list[dict[str, Any]]:
-    """Return what was measured: kind of measurement, attack, and on how many images of which part of which data."""
+    """Return what was measured: kind of measurement, attack, dataset, part of it, and number of images."""
     lines = [
         {
             "measurement": type(task).__name__,
@@ -204,12 +204,12 @@ def _write(folder: Path, figure: Figure, caption: str, table: pd.DataFrame, summ
 
 
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
-    """Return the figure as PNG with a small caption below whatever it shows now; the figure itself stays as it is."""
+    """Return the figure as PNG with a small caption below its content; the figure itself is not changed."""
     figure.canvas.draw()
     lowest = figure.get_tightbbox().y0 - 0.08  # inches
     note = figure.text(0.5, lowest / figure.get_figheight(), caption, ha="center", va="top", fontsize=7, color="0.35")
     layout = figure.get_layout_engine()
-    figure.set_layout_engine("none")  # what is drawn stays where it is, the caption takes no room from it
+    figure.set_layout_engine("none")  # the drawing keeps its layout: the caption takes no room from it
     picture = io.BytesIO()
     figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Title": title, "Description": caption})
     note.remove()

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from rkdkit.figures.look import COLOURS, legend_below, mathematics, metric_name, new_part
 
-_HERE, _PAPER = "0.15", "0.45"  # rows are methods, so that a network's colour would say the wrong thing
+_HERE, _PAPER = "0.15", "0.45"  # rows are methods, so a network's colour would mislead
 _THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none"}
-"""How a paper's number is drawn, by `errorbar` although it has no interval: a legend puts what `plot` drew first."""
+"""The look of a paper's numbers. They are drawn by `errorbar`, because a legend would list lines of `plot` first."""
 
 
 def accuracy_by_method(
@@ -21,16 +21,16 @@ def accuracy_by_method(
     row: str = "method",
     panel_of: str = "metric",
 ) -> Figure:
-    """Draw a panel a metric and a row a method: our accuracy with its interval, and the paper's number beside it.
+    """Draw our accuracy with its interval and the paper's number, in one panel per metric with one row per method.
 
     Parameters
     ----------
     table : method, metric, n, and accuracy, low, high and paper as fractions.
-    title : of the figure.
-    their_label : what the legend calls the paper's numbers; None: by the table's paper_dataset and paper_network, as
-        `reported.beside` adds them.
-    width : of the figure, in inches; the height follows from the number of rows.
-    row, panel_of : the columns of `table` that say in which row and panel a number stands.
+    title : the figure's title.
+    their_label : the legend's text for the paper's numbers; None: made from the table's paper_dataset and
+        paper_network, which `reported.beside` adds.
+    width : the figure's width in inches; the height follows from the number of rows.
+    row, panel_of : the columns of `table` that give a number's row and panel.
     """
     if their_label is None:
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
@@ -56,13 +56,13 @@ def accuracy_by_method(
 
 
 def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: str) -> Figure:
-    """Draw a panel of accuracies and one of cosine similarities: ours with its interval, and the paper's beside it.
+    """Draw a panel of accuracies and a panel of cosine similarities, ours with intervals and the paper's.
 
     Parameters
     ----------
     table : guide, quantity, value, low, high and paper; accuracies as fractions.
     names : the legend's text by guide, in the order of drawing.
-    their_label : what the legend calls the paper's numbers.
+    their_label : the legend's text for the paper's numbers.
     """
     figure, part = new_part(9, 4.1)
     panels = part.subplots(1, 2)

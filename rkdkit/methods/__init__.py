@@ -1,12 +1,12 @@
-"""Training methods: the table of them, the grammar of its rows, and what computes a row's losses and attacks.
+"""Training methods: the table of methods, the grammar of its rows, and the code that computes losses and attacks.
 
 - `table` has the rows.
 - `grammar` says what a row is made of: terms, attacks, settings.
 - `notation` says how points and weights are written.
 - `compute` evaluates any row on networks and images.
 
-Callers write ``methods.X`` for all of it. ``METHODS["mine"] = Method(...)`` adds a method; ``docs/methods.md`` shows
-one.
+Callers use all names as ``methods.X``. ``METHODS["mine"] = Method(...)`` adds a method; ``docs/methods.md`` shows an
+example.
 """
 
 from rkdkit import checks

@@ -1,4 +1,4 @@
-"""What evaluates any row of the table: the logits its terms ask for, the update's loss, and adversarial examples."""
+"""Evaluate any row of the table: the logits that its terms need, the update's loss, and adversarial examples."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,14 +12,14 @@ from rkdkit.methods.notation import CERTAINTY_POINT, TRAINED, Point, Settings
 
 
 class Logits:
-    """The logits of some networks at some points, each forward pass done once however many terms ask for it.
+    """The logits of some networks at some points; each forward pass is done once, even if several terms use it.
 
     Parameters
     ----------
-    networks : by slot: {"S": (student,), "P": (peer,), "T": teachers}. Teachers are in eval mode and want no
-        parameter gradients.
-    points : the images by the papers' name of the place: {"x": ..., "x*": ...}, each (N, C, H, W).
-    weights : of several teachers, by slot, each summing to 1.
+    networks : by slot: {"S": (student,), "P": (peer,), "T": teachers}. Teachers are in eval mode and their parameters
+        need no gradients.
+    points : the images by their name in the papers: {"x": ..., "x*": ...}, each (N, C, H, W).
+    weights : the weights of the teachers in each slot, which sum to 1.
     """
 
     def __init__(
@@ -33,19 +33,19 @@ class Logits:
         self._done: dict[tuple[str, str], tuple[Tensor, ...]] = {}
 
     def add(self, place: str, images: Tensor) -> None:
-        """Name the images of a place; whatever was answered there, or by a network that is trained, is forgotten."""
+        """Set the images of a place; logits at this place, and all logits of trained networks, are discarded."""
         self._images[place] = images
         self._done = {
             asked: answer for asked, answer in self._done.items() if asked[0] not in TRAINED and asked[1] != place
         }
 
     def __getitem__(self, point: Point) -> Tensor:
-        """Return the logits of a network that is trained; a constant shares the forward pass of what it is taken of."""
+        """Return the logits of a trained network; S(x) and S(x).detach share one forward pass."""
         (logits,) = self._at(point)
         return logits.detach() if point.constant else logits
 
     def target(self, term: Term, settings: Settings, labels: Tensor) -> Tensor:
-        """Return logits whose softmax at the term's temperature is its target, teachers and labels mixed in.
+        """Return logits whose softmax at the term's temperature is its target, after mixing teachers and labels.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Logits:
         return self.taught(point, _temperature(term, settings), labels, share)
 
     def taught(self, point: Point, tau: float = 1.0, labels: Tensor | None = None, share: float = 1.0) -> Tensor:
-        """Return the teachers' answers at a point as :func:`losses.mixture` mixes them."""
+        """Return the teachers' logits at a point, mixed by :func:`losses.mixture`."""
         return losses.mixture(self._at(point), self.weights.get(point.network, (1.0,)), tau, labels, share)
 
     def certainty(self, labels: Tensor, beta: float) -> Tensor:
@@ -79,15 +79,15 @@ class Logits:
 
 
 def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, progress: float = 1.0) -> Tensor:
-    """Sum what a method's update minimises; terms of weight 0 cost nothing.
+    """Return the loss that a method's update minimises; terms of weight 0 are not computed.
 
     Parameters
     ----------
     method : a row of the table.
     settings : all of its settings, as :meth:`Method.resolve` returns them.
-    logits : at the natural images and at what the attacks made.
+    logits : the logits at the natural images and at the attacks' examples.
     labels : (N,) int64.
-    progress : the share of its epochs that the training has finished, for methods that change on the way.
+    progress : the share of the training's epochs that are finished, for methods that change during training.
 
     Returns
     -------
@@ -111,23 +111,23 @@ def adversarial_examples(
     attack: attacks.PGD,
     generator: torch.Generator,
 ) -> Tensor:
-    """Perturb images so as to maximise what a row says.
+    """Perturb images to maximise what a row's attack maximises.
 
-    A target at the natural images is a constant, asked for once, in eval mode; a target at the point under attack is
-    asked anew at each step, and the gradient passes through it.
+    A target at the natural images is a constant: it is computed once, in eval mode. A target at the current iterate is
+    computed again at each step, and the gradient passes through it.
 
     Parameters
     ----------
-    maximised : of a row.
-    logits : has the networks; what fixed teachers answer at the natural images is shared with the update.
+    maximised : an entry of a row's `maximises`.
+    logits : holds the networks; fixed teachers' logits at the natural images are shared with the update.
     images : (N, C, H, W) float32 in [0, 1].
     labels : (N,) int64.
-    attack : the attack; its start is the row's.
+    attack : the attack, with the start of the row's entry.
     generator : a CPU generator for the attack's start.
 
     Returns
     -------
-    (N, C, H, W) float32, x* of the papers.
+    (N, C, H, W) float32: x* of the papers.
     """
     (attacked,) = logits.networks[maximised.output_point.network]
     guide = maximised.target_point
@@ -171,7 +171,7 @@ def _divergence(term: Term, settings: Settings, logits: Logits, labels: Tensor) 
 def _certainty(
     term: Term, settings: Settings, logits: Logits, labels: Tensor, progress: float
 ) -> Tensor | float | None:
-    """Return the weight of each image in a term; None where it is 0 for all."""
+    """Return the weight of each image in a term; None: it is 0 for all images."""
     which = str(settings.get(term.certainty, term.certainty))
     if which in ("", "1"):
         return 1.0

@@ -1,4 +1,4 @@
-"""What a row of the table is made of: the terms of its loss, what its attacks maximise, and the row itself.
+"""The parts of a row of the table: the terms of its loss, what its attacks maximise, and the row itself.
 
 The points and weights of a term are written as `notation` says and parsed once, when the term is made.
 """
@@ -15,7 +15,7 @@ from rkdkit.identity import identifying_fields
 from rkdkit.methods.notation import CERTAINTY_POINT, GUIDES, TRAINED, Point, Product, Setting, Settings, split_factors
 
 CHOICES = {"kl_reduction": losses.KL_REDUCTIONS, "teacher_weight": ("a", "1")}
-"""The settings that are words, and what they may say."""
+"""The settings whose values are words, and the allowed values."""
 
 DIVERGENCES = ("CE", "KL", "MSE")
 """Cross entropy, Kullback-Leibler, and the mean squared difference of logits."""
@@ -24,7 +24,7 @@ DIVERGENCES = ("CE", "KL", "MSE")
 _TERM_FIELDS = ("divergence", "target", "output", "weight", "tau", "mixing", "certainty")
 _MAXIMISED_FIELDS = ("divergence", "target", "output", "start", "makes")
 _METHOD_FIELDS = ("minimises", "maximises", "free", "eps_factor", "one_step")
-# what a row says about itself, and defaults, which specifications and profiles spell out
+# texts about a row, and defaults that specifications and profiles contain explicitly
 _METHOD_REMARKS = (
     "title",
     "source",
@@ -49,17 +49,18 @@ class Term:
     Attributes
     ----------
     divergence : one of `DIVERGENCES`.
-    target : ``y`` (for "CE" alone) or a point, as `notation` says.
-    output : the point the divergence is taken to, of a network that is trained; the gradient always reaches it.
-    weight : a product of settings, numbers and remainders: "l2", "0.5 * own", "1-a1-a2"; "" stands for 1.
-    tau : the setting that holds the temperature of a KL; "" stands for 1.
-    mixing : the setting that holds the share m of label mixing, where a teacher's answer becomes m T + (1 - m) y.
-    certainty : a weight for each image, from a = T(x*)[y]^beta: "a", "1-a", or the setting that says "a" or "1".
+    target : ``y`` (only for "CE") or a point, as in `notation`.
+    output : the second point of the divergence, of a network that is trained; the gradient always reaches it.
+    weight : a product of settings, numbers and remainders: "l2", "0.5 * own", "1-a1-a2"; "" means 1.
+    tau : the name of the setting for the temperature of a KL; "" means a temperature of 1.
+    mixing : the name of the setting for the weight m of label mixing, with which the target is m T + (1 - m) y.
+    certainty : a weight per image, from a = T(x*)[y]^beta: "a", "1-a", or the name of a setting whose value is "a" or
+        "1".
 
     Raises
     ------
     ValueError
-        If its parts make no term.
+        If the parts do not make a valid term.
     """
 
     divergence: str
@@ -75,13 +76,13 @@ class Term:
         target, output = self.target_point, self.output_point
         labels = target is None
         _refuse(
-            labels and self.divergence != "CE", f"{self}: the labels y are a target of the cross entropy (CE) alone."
+            labels and self.divergence != "CE", f"{self}: the labels y are a target of the cross entropy (CE) only."
         )
-        _refuse(output.fixed or output.constant, f"{self}: nothing is trained at its output.")
-        _refuse(any(p.place == "x~" for p in self.asked), f"{self}: x~ is only known to the attack.")
-        _refuse(bool(self.tau) and self.divergence != "KL", f"{self}: only a KL has a temperature.")
+        _refuse(output.fixed or output.constant, f"{self}: its output must be of a trained network, without .detach.")
+        _refuse(any(p.place == "x~" for p in self.asked), f"{self}: only an attack can use x~.")
+        _refuse(bool(self.tau) and self.divergence != "KL", f"{self}: only a KL can have a temperature.")
         mixed = bool(self.mixing) and (target is None or not target.fixed)
-        _refuse(mixed, f"{self}: only a fixed teacher's answers are mixed with the labels.")
+        _refuse(mixed, f"{self}: only a fixed teacher's outputs can be mixed with the labels.")
         _ = self.factors  # parsed now, so that a bad weight is refused here
 
     def __str__(self) -> str:
@@ -106,28 +107,28 @@ class Term:
 
     @cached_property
     def factors(self) -> Product:
-        """Its weight, without tau^2 and certainty."""
+        """Its weight, parsed, without tau^2 and certainty."""
         return Product.parse(self.weight, self)
 
     @property
     def asked(self) -> tuple[Point, ...]:
-        """The points it looks at, none of them marked as a constant."""
+        """The points that the term needs, none of them marked as a constant."""
         certainty = CERTAINTY_POINT if self.certainty else None
         points = (self.target_point, self.output_point, certainty)
         return tuple(replace(point, constant=False) for point in points if point is not None)
 
     @property
     def points(self) -> tuple[str, ...]:
-        """The points it looks at as they are written, without ``.detach``."""
+        """The points that the term needs as text, without ``.detach``."""
         return tuple(map(str, self.asked))
 
     def definition(self) -> dict[str, object]:
-        """Return what it is as plain JSON values; part of its row's definition."""
+        """Return the term as plain JSON values; part of its row's definition."""
         return identifying_fields(self, _TERM_FIELDS)
 
     @property
     def settings(self) -> frozenset[str]:
-        """The settings it asks for."""
+        """The settings that the term uses."""
         names = self.factors.settings | {name for name in (self.tau, self.mixing) if name}
         if self.certainty:
             names |= {"beta", "warmup"} | ({self.certainty} - {"a", "1-a"})
@@ -136,20 +137,20 @@ class Term:
 
 @dataclass(frozen=True)
 class Maximised:
-    """What an attack maximises: the cross entropy with the labels, or the KL from a network's answer.
+    """What an attack maximises: the cross entropy with the labels, or the KL from a network's output.
 
     Attributes
     ----------
     divergence : "CE" or "KL".
-    target : ``y`` for "CE"; for "KL" a point, at x (a constant) or at x~ (the gradient passes through it, too).
+    target : ``y`` for "CE"; for "KL" a point, at x (a constant) or at x~ (the gradient also passes through it).
     output : the network attacked, at x~.
-    start : where the attack starts, one of `attacks.STARTS`.
-    makes : the name of the examples it makes.
+    start : the attack's starting point, one of `attacks.STARTS`.
+    makes : the name of the examples that the attack makes.
 
     Raises
     ------
     UnknownNameError, ValueError
-        If its parts make no attack.
+        If the parts do not make a valid attack.
     """
 
     divergence: str
@@ -163,11 +164,17 @@ class Maximised:
         checks.one_of("attack start", self.start, attacks.STARTS)
         target, attacked = self.target_point, [Point(slot, "x~") for slot in sorted(TRAINED)]
         labels = target is None
-        _refuse(labels != (self.divergence == "CE"), f"{self}: an attack takes CE with y, or KL with a point.")
+        _refuse(
+            labels != (self.divergence == "CE"),
+            f"{self}: an attack maximises CE with target y, or KL with a point as target.",
+        )
         misplaced = target is not None and (target.place not in ("x", "x~") or target.constant)
         _refuse(misplaced, f"{self}: the target must be at x or x~.")
-        _refuse(self.output_point not in attacked, f"{self}: an attack is on {' or '.join(map(str, attacked))}.")
-        _refuse(not self.makes.startswith("x*"), f"{self}: the name of what it makes starts with x*.")
+        _refuse(
+            self.output_point not in attacked,
+            f"{self}: the output of an attack must be {' or '.join(map(str, attacked))}.",
+        )
+        _refuse(not self.makes.startswith("x*"), f"{self}: the name of its examples must start with x*.")
 
     def __str__(self) -> str:
         return f"{self.divergence}({self.target}, {self.output})"
@@ -184,16 +191,16 @@ class Maximised:
 
     @property
     def asked(self) -> tuple[Point, ...]:
-        """The points it looks at."""
+        """The points that the attack needs."""
         return tuple(point for point in (self.target_point, self.output_point) if point is not None)
 
     @property
     def points(self) -> tuple[str, ...]:
-        """The points it looks at as they are written."""
+        """The points that the attack needs as text."""
         return tuple(map(str, self.asked))
 
     def definition(self) -> dict[str, object]:
-        """Return what it is as plain JSON values; part of its row's definition."""
+        """Return the attack as plain JSON values; part of its row's definition."""
         return identifying_fields(self, _MAXIMISED_FIELDS)
 
 
@@ -203,25 +210,26 @@ class Method:
 
     Attributes
     ----------
-    title : what figures and tables call it.
-    source : the paper, and where in it.
-    minimises : the terms of the update's loss, summed.
-    maximises : what the attacks maximise, one an attack, each with a network to itself; none: no attack.
+    title : the method's name in figures and tables.
+    source : the paper, and the place in it.
+    minimises : the terms of the update's loss, which are summed.
+    maximises : what the attacks maximise, one entry per attack; empty: no attack.
     settings : the method's own hyper-parameters and their defaults.
-    settings_on : other defaults by dataset, where the papers have such; some classes of a dataset count as the whole.
-    recipe : fields of a profile as its paper or released code has them.
-    recipe_on : other such fields by "dataset" or "dataset network".
-    differences : where the paper and its released code differ, and what is done here.
+    settings_on : the defaults that differ on a dataset, by dataset; they also apply to a subset of its classes.
+    recipe : fields of a profile, with the values of the method's paper or released code.
+    recipe_on : the fields of the recipe that differ, by "dataset" or "dataset network".
+    differences : where the paper and its released code differ, and what this code does.
     averages_weights : whether its papers report the student's averaged weights (SWA).
-    free : whether each batch is replayed, one gradient serving the perturbation and the weights (Shafahi et al. 2019);
-        the setting "m" says how often.
-    eps_factor : the training attack's radius as a multiple of the run's eps; its step stays the run's.
-    one_step : its single step as a multiple of that radius; None: the run's step_size and attack_steps count.
+    free : whether each batch is replayed "m" times (a setting), and each gradient updates both the perturbation and the
+        weights (Shafahi et al. 2019).
+    eps_factor : the training attack's radius as a multiple of the run's eps; the step size stays the run's.
+    one_step : the length of the training attack's single step as a multiple of that radius; None: the attack uses the
+        run's step_size and attack_steps.
 
     Raises
     ------
     ValueError
-        If a term asks for a setting that the row does not have, or for a point that no attack of the row makes.
+        If a term needs a setting that the row does not have, or a point that no attack of the row makes.
     """
 
     title: str
@@ -245,22 +253,24 @@ class Method:
         lacking = sorted(asked - set(self.settings))
         _refuse(bool(lacking), f"The row {self.title} has no default for its setting {', '.join(lacking)}.")
         idle = sorted(set(self.settings) - asked)
-        _refuse(bool(idle), f"The row {self.title} makes no use of its setting {', '.join(idle)}.")
+        _refuse(bool(idle), f"The row {self.title} does not use its setting {', '.join(idle)}.")
         self.resolve(self.settings)
         names = [attack.makes for attack in self.maximises]
-        _refuse(len(set(names)) < len(names), f"Two attacks of the row {self.title} make examples of one name.")
+        _refuse(len(set(names)) < len(names), f"Two attacks of the row {self.title} make examples with the same name.")
         _refuse("student" not in self.roles, f"The row {self.title} does not train the student (S).")
         _refuse(self.free and bool(self.maximises), f"The row {self.title} is free, so it has no attack of its own.")
         made = {"x", "x*"} if self.free else {"x", *(maximised.makes for maximised in self.maximises)}
         for point in sorted(self._asked, key=str):
             role = TRAINED.get(point.network)
-            _refuse(role not in (None, *self.roles), f"The row {self.title} looks at {point} and trains no {role}.")
+            _refuse(
+                role not in (None, *self.roles), f"The row {self.title} uses {point}, but does not train the {role}."
+            )
         unmade = {str(point) for term in self.minimises for point in term.asked if point.place not in made}
         _refuse(
-            bool(unmade), f"The row {self.title} looks at {', '.join(sorted(unmade))}, which no attack of it makes."
+            bool(unmade), f"The row {self.title} uses {', '.join(sorted(unmade))}, which none of its attacks makes."
         )
         moved = any(term.output_point == Point("S", "x*") for term in self.minimises)
-        _refuse(self.free and not moved, f"The row {self.title} is free, but its loss does not look at S(x*).")
+        _refuse(self.free and not moved, f"The row {self.title} is free, but its loss does not use S(x*).")
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -270,7 +280,7 @@ class Method:
 
     @cached_property
     def guides(self) -> tuple[str, ...]:
-        """The slots of the fixed teachers it needs, such as ("T",) or ("T_rob", "T_nat")."""
+        """The teacher slots that it needs, such as ("T",) or ("T_rob", "T_nat")."""
         slots = {point.network for point in self._asked}
         return tuple(slot for slot in GUIDES if slot in slots)
 
@@ -285,7 +295,7 @@ class Method:
         return self.free or bool(self.maximises)
 
     def definition(self) -> dict[str, object]:
-        """Return all that decides what the row does, as plain JSON values; part of the identity of its runs."""
+        """Return what decides the row's computation, as plain JSON values; part of the identity of its runs."""
         return {
             **identifying_fields(self, _METHOD_FIELDS, _METHOD_REMARKS),
             "maximises": [attack.definition() for attack in self.maximises],
@@ -293,20 +303,20 @@ class Method:
         }
 
     def resolve(self, settings: Settings, dataset: str = "") -> dict[str, Setting]:
-        """Return every setting of the method, `settings` in place of the defaults.
+        """Return all settings of the method: the given `settings`, and the defaults of the others.
 
         Parameters
         ----------
-        settings : those that differ.
-        dataset : whose defaults to take, where its papers have several.
+        settings : the settings that differ from the defaults.
+        dataset : the dataset whose defaults are used, if the row has several.
 
         Raises
         ------
         UnknownNameError
-            If the method has no such setting, or a setting that is a word says another.
+            If the method has no such setting, or a setting whose values are words has an unknown value.
         ValueError
-            If a weight is negative, a temperature not above 0, a number no number, a share outside [0, 1], or shares
-            together exceed 1.
+            If a weight is negative, a temperature is not above 0, a value is not a number, a share is outside [0, 1],
+            or the sum of shares exceeds 1.
         """
         resolved: dict[str, Setting] = {**self.settings, **self.settings_on.get(dataset.partition(":")[0], {})}
         for name, value in settings.items():
@@ -330,7 +340,7 @@ class Method:
         return resolved
 
     def _shares(self) -> Iterator[tuple[str, ...]]:
-        """Yield the groups of settings of which 1 minus their sum is a weight, too."""
+        """Yield the groups of settings that must not exceed 1 together: 1 minus their sum is a weight."""
         for term in self.minimises:
             if term.mixing:
                 yield (term.mixing,)
@@ -338,15 +348,15 @@ class Method:
 
 
 def with_label_mixing(method: Method, source: str, **changes: Any) -> Method:
-    """Return a method's "+" form: the teacher's answers mixed with the labels (RKD eq. 5 to 7).
+    """Return a method's "+" form: the teacher's outputs mixed with the labels (RKD eq. 5 to 7).
 
-    RKD has the same settings on all data, so the new row does, too. A row without a teacher is refused.
+    RKD uses the same settings on all datasets, so the new row does, too. A row without a teacher is refused.
 
     Parameters
     ----------
     method : a row with a teacher.
-    source : of the new row.
-    changes : further fields of the new row; settings are added to the row's.
+    source : the new row's source.
+    changes : further fields of the new row; settings are added to those of `method`.
     """
     settings = {**method.settings, "mixing": 0.7, **changes.pop("settings", {})}
     terms = tuple(

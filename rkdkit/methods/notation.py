@@ -1,9 +1,9 @@
-"""How points and weights are written, and what they are once parsed.
+"""How points and weights are written, and the objects that they are parsed to.
 
 Points are written as the papers write them. ``S(x)`` is the student's logits at the natural images, ``S(x*)`` at the
-finished adversarial examples, ``S(x~)`` at the point being attacked; ``T`` is a fixed teacher, or several of them
-averaged by their weights; ``P`` is a peer trained beside the student; ``y`` is the labels. ``P(x*).detach`` is the same
-logits treated as a constant. Teachers are always constants.
+finished adversarial examples, ``S(x~)`` at the current iterate of the attack. ``T`` is a fixed teacher, or the weighted
+average of several; ``P`` is a peer trained beside the student; ``y`` is the labels. ``P(x*).detach`` is P(x*) without a
+gradient. In an update, teachers are always constants.
 """
 
 import re
@@ -16,10 +16,10 @@ Setting = float | str
 Settings = Mapping[str, Setting]
 
 TRAINED = {"S": "student", "P": "peer"}
-"""The slot of a network that a row trains, and its name everywhere else."""
+"""The slots of the networks that a row trains, and their roles elsewhere in the kit."""
 
 GUIDES = {"T": "teacher", "T_rob": "robust teacher", "T_nat": "natural teacher"}
-"""The slot of a fixed network, and what it is."""
+"""The teacher slots, and what the fixed network in each is."""
 
 _POINT = re.compile(r"(\w+)\((x|x~|x\*\w*)\)(\.detach)?")
 _FACTOR = re.compile(r"\d+(\.\d+)?|[A-Za-z]\w*|1(-[A-Za-z]\w*)+")
@@ -31,8 +31,8 @@ class Point:
 
     Attributes
     ----------
-    network : its slot, a key of `TRAINED` or `GUIDES`.
-    place : the images: "x", "x~", "x*", or another name that an attack gives to what it makes, such as "x*_S".
+    network : the network's slot, a key of `TRAINED` or `GUIDES`.
+    place : the images: "x", "x~", "x*", or another name of an attack's examples, such as "x*_S".
     constant : whether the gradient stops here.
     """
 
@@ -42,28 +42,28 @@ class Point:
 
     @classmethod
     def parse(cls, text: str, of: object) -> "Point":
-        """Return the point that a text says.
+        """Parse the text of a point.
 
         Parameters
         ----------
         text : such as "S(x*)" or "P(x*).detach".
-        of : what the point is part of, for messages.
+        of : the term or attack that the point belongs to, for error messages.
 
         Raises
         ------
         UnknownNameError
             If there is no such network.
         ValueError
-            If it is no point.
+            If the text is not a point.
         """
         match = _POINT.fullmatch(text)
         if match is None:
-            raise ValueError(f"{of}: {text!r} is no point such as 'S(x*)' or 'P(x*).detach'.")
+            raise ValueError(f"{of}: {text!r} is not a point such as 'S(x*)' or 'P(x*).detach'.")
         return cls(checks.one_of("network of a row", match[1], [*TRAINED, *GUIDES]), match[2], match[3] is not None)
 
     @property
     def fixed(self) -> bool:
-        """Whether it is a fixed teacher's."""
+        """Whether the network is a fixed teacher."""
         return self.network in GUIDES
 
     def __str__(self) -> str:
@@ -71,17 +71,17 @@ class Point:
 
 
 CERTAINTY_POINT = Point("T", "x*")
-"""Whose probability of the true class is the certainty `a` of a term."""
+"""The probability of the true class at this point is the certainty `a` of a term."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor of a weight: a number or a setting, or what some settings leave of 1.
+    """A factor of a weight: a number, a setting, or 1 minus the sum of some settings.
 
     Attributes
     ----------
     first : a number, or the name of a setting.
-    subtracted : the settings taken off it: ("a1", "a2") in 1-a1-a2.
+    subtracted : the settings subtracted from it: ("a1", "a2") in 1-a1-a2.
     """
 
     first: float | str
@@ -99,19 +99,19 @@ class Product:
 
     Attributes
     ----------
-    factors : none stand for 1.
+    factors : the factors; an empty product is 1.
     """
 
     factors: tuple[Factor, ...] = ()
 
     @classmethod
     def parse(cls, text: str, of: object) -> "Product":
-        """Return the product that a text says.
+        """Parse the text of a product.
 
         Parameters
         ----------
-        text : settings, numbers and remainders: "l2", "0.5 * own", "1-a1-a2"; "" stands for 1.
-        of : what the weight is part of, for messages.
+        text : settings, numbers and remainders: "l2", "0.5 * own", "1-a1-a2"; "" means 1.
+        of : the term that the weight belongs to, for error messages.
 
         Raises
         ------
@@ -121,20 +121,20 @@ class Product:
         factors = []
         for factor in split_factors(text):
             if not _FACTOR.fullmatch(factor):
-                raise ValueError(f"{of}: {factor!r} is no number, setting or remainder 1-a-b.")
+                raise ValueError(f"{of}: {factor!r} is not a number, setting or remainder 1-a-b.")
             first, *subtracted = factor.split("-")
             factors.append(Factor(float(first) if first[0].isdigit() else first, tuple(subtracted)))
         return cls(tuple(factors))
 
     @property
     def settings(self) -> frozenset[str]:
-        """The settings it is made of."""
+        """The names of all its settings."""
         firsts = (factor.first for factor in self.factors)
         return frozenset(name for name in firsts if isinstance(name, str)).union(*self.shares)
 
     @property
     def shares(self) -> tuple[tuple[str, ...], ...]:
-        """The groups of settings of which 1 minus their sum is a factor."""
+        """The groups of settings that are subtracted from 1 in a factor."""
         return tuple(factor.subtracted for factor in self.factors if factor.subtracted)
 
     def value(self, settings: Settings) -> float:

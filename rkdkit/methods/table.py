@@ -1,8 +1,8 @@
-"""The table of training methods: what the attack maximises, what the update minimises, and who guides.
+"""The table of training methods: what the attack maximises, what the update minimises, and which networks guide.
 
-A row is data, not code, so the same row trains a network, prints its formula and draws its overview. To add a method of
-your own, add a row: ``METHODS["mine"] = Method(...)``; ``docs/methods.md`` shows one. `grammar` says what a row is made
-of, `notation` how its points and weights are written.
+A row is data, not code, so the same row trains a network, prints its formula and draws its overview. To add your own
+method, add a row: ``METHODS["mine"] = Method(...)``; ``docs/methods.md`` shows an example. `grammar` defines the parts
+of a row, `notation` how its points and weights are written.
 """
 
 from dataclasses import replace
@@ -11,13 +11,14 @@ from typing import Any
 from rkdkit.methods.grammar import Maximised, Method, Term, with_label_mixing
 
 RKD_TEACHER = {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9, "attack_steps": 7}
-"""How RKD trains every fixed teacher, whatever its method (its appendix A); fields of a profile."""
+"""How RKD trains every fixed teacher, with any method (RKD appendix A); fields of a profile."""
 
 _ON_LABELS = Maximised("CE", "y", "S(x~)")
 _RKD_STUDENT = {"epochs": 100, "batch_size": 256, "lr": 0.21, "schedule": "onecycle", "attack_steps": 7}
 _ELEMENT_MEAN = (
-    "The paper's KL is a sum over classes, the released code's a mean over batch and classes, 1/C of it, and its "
-    "weights are tuned for that: kl_reduction 'mean' is the code's, 'batchmean' the paper's."
+    "The paper's KL is a sum over classes; the released code's KL is a mean over batch and classes, which is 1/C of "
+    "the sum, and the code's weights are tuned for it. kl_reduction 'mean' is the code's KL, 'batchmean' the "
+    "paper's."
 )
 
 
@@ -43,8 +44,8 @@ METHODS: dict[str, Method] = {
         maximises=(_ON_LABELS,),
         minimises=(Term("CE", "y", "S(x*)"),),
         recipe=RKD_TEACHER,
-        differences="RKD section 3 trains in batches of 256, its appendix A teachers in batches of 128; here it is "
-        "128. The step is not stated; here it stays 2/255. No released code.",
+        differences="RKD's section 3 trains with batches of 256, its appendix A trains teachers with batches of 128; "
+        "here it is 128. The step size is not stated; here it stays 2/255. There is no released code.",
         eps_factor=0.25,
     ),
     "FFGSM-AT": Method(
@@ -70,8 +71,8 @@ METHODS: dict[str, Method] = {
         maximises=(Maximised("KL", "S(x)", "S(x~)", start="gaussian"),),
         minimises=(Term("CE", "y", "S(x)"), Term("KL", "S(x)", "S(x*)", weight="beta")),
         settings={"beta": 6.0, "kl_reduction": "batchmean"},
-        differences="The KL's gradient reaches S(x), too, as in the released code. ARD's tables use a TRADES whose "
-        "beta (1/lambda there) they do not state; public re-runs with beta 6 are less accurate and more robust.",
+        differences="The KL's gradient also reaches S(x), as in the released code. ARD's tables do not state the "
+        "beta of their TRADES (1/lambda there); public re-runs with beta 6 are less accurate and more robust.",
     ),
     "KD": Method(
         title="KD",
@@ -108,8 +109,8 @@ METHODS: dict[str, Method] = {
         settings={"alpha": 1.0, "tau": 30.0, "kl_reduction": "mean", "m": 4},
         settings_on={"cifar100": {"tau": 5.0}},
         recipe=_multistep(200, 100, 150),
-        differences=f"{_ELEMENT_MEAN} The paper's Algorithm 2 perturbs by the cross entropy, its text by the gradient "
-        "of the loss that the update takes, in one backward pass; here it is the text's.",
+        differences=f"{_ELEMENT_MEAN} The paper's Algorithm 2 perturbs along the gradient of the cross entropy; its "
+        "text says the gradient of the update's loss, in one backward pass. Here it is the text's.",
         free=True,
         one_step=1.0,
     ),
@@ -123,8 +124,8 @@ METHODS: dict[str, Method] = {
         ),
         settings={"l": 5 / 6, "kl_reduction": "batchmean"},
         recipe=_multistep(300, 215, 260, 285, weight_decay=2e-4),
-        differences="The authors warn of the KL's reduction in their released code, where it is a mean over batch and "
-        "classes: kl_reduction 'mean'. 'batchmean' is the paper's.",
+        differences="The authors warn of the KL's reduction in their released code, which is a mean over batch and "
+        "classes (kl_reduction 'mean'); 'batchmean' is the paper's.",
     ),
     "AKD": Method(
         title="AKD",
@@ -132,8 +133,8 @@ METHODS: dict[str, Method] = {
         maximises=(_ON_LABELS,),
         minimises=(Term("CE", "T(x*)", "S(x*)"),),
         recipe=_RKD_STUDENT,
-        differences="RKD section 3 names lr 0.1 for its students, appendix A a highest lr of 0.21; here it is 0.21. No "
-        "released code.",
+        differences="RKD's section 3 gives lr 0.1 for its students, its appendix A a highest lr of 0.21; here it is "
+        "0.21. There is no released code.",
     ),
     "IAD": Method(
         title="IAD",
@@ -145,9 +146,10 @@ METHODS: dict[str, Method] = {
         ),
         settings={"beta": 0.1, "warmup": 0.3, "tau": 1.0, "teacher_weight": "a", "kl_reduction": "batchmean"},
         recipe=_multistep(200, 100, 150, batch_size=128, weight_decay=2e-4),
-        differences="a = T(x*)[y]^beta, but 1 in the first `warmup` of the epochs, 60 of 200. The paper weights the "
-        "teacher's term by a, the released code does not: teacher_weight '1'. The gradient reaches S(x) in the code, "
-        "and here. The code attacks the student in train mode, and takes an element-wise mean in part.",
+        differences="a = T(x*)[y]^beta, but a = 1 in the first share `warmup` of the epochs, 60 of 200. The paper "
+        "weights the teacher's term by a; the released code does not (teacher_weight '1'). In the code and here, "
+        "the gradient reaches S(x). The code attacks the student in train mode, and in part takes an element-wise "
+        "mean.",
     ),
     "AKD2": Method(
         title="AKD2",
@@ -174,7 +176,7 @@ METHODS: dict[str, Method] = {
         differences="The attack's gradient passes through teacher and student. The released CIFAR-10 code takes an "
         "element-wise mean: kl_reduction 'mean'.",
     ),
-    # the networks are called A and B there; here A is the student and B its peer
+    # the paper calls the networks A and B; here A is the student and B its peer
     "CAT": Method(
         title="CAT",
         source="Liu et al. 2023, with TRADES (the student) and ALP (the peer)",
@@ -193,11 +195,13 @@ METHODS: dict[str, Method] = {
         ),
         settings={"own": 1 / 20, "beta": 6.0, "kl_reduction": "batchmean"},
         recipe={"epochs": 200, "weight_decay": 5e-4, "milestones": (100, 150), "schedule": "multistep"},
-        differences="Inside the student's TRADES and the peer's ALP, S(x) and P(x) are no constants; what they teach "
-        "each other is. Where the learning rate drops is not known here: 100 and 150 of 200 epochs.",
+        differences="In the student's TRADES and the peer's ALP, S(x) and P(x) are not constants; the targets that "
+        "the two networks give each other are. The epochs at which the learning rate drops are not known here; 100 "
+        "and 150 of 200 are used.",
     ),
     # The released code takes the KL's element-wise mean, and its weights are tuned for that. The student's soft label
-    # is a constant nowhere: neither eq. 3 nor the code detaches it in the peer's loss, nor S(x) in eq. 4.
+    # is never a constant: neither eq. 3 nor the code detaches it in the peer's loss, and neither eq. 4 nor the code
+    # detaches S(x).
     "PeerAiD": Method(
         title="PeerAiD",
         source="Jung et al. 2024, eq. 2 to 5; weights of the released recipes",
@@ -224,8 +228,9 @@ METHODS: dict[str, Method] = {
             "tiny_imagenet wrn-34-10": _multistep(100, 49, 79, batch_size=128, weight_decay=2e-4),
         },
         differences=f"{_ELEMENT_MEAN} The paper writes one temperature; the code has one for the peer (tau_p) and one "
-        "for the student (tau). The peer's soft label is a constant for the student in both; the student's is "
-        "none for the peer, nor S(x) in the consistency term, in the code, and the paper does not say that they are.",
+        "for the student (tau). In the student's loss, the peer's soft label is a constant in paper and code. In "
+        "the code, the student's soft label in the peer's loss and S(x) in the consistency term are not constants; "
+        "the paper does not say that they are.",
         averages_weights=True,
     ),
 }
@@ -241,20 +246,22 @@ METHODS["PeerAiD-fixed"] = replace(
     ),
     settings={"l1": 0.0, "l2": 1.0, "l3": 1.0, "tau": 5.0, "kl_reduction": "mean"},
     settings_on={"tiny_imagenet": {"l1": 0.035, "l2": 35.0, "l3": 20.0, "tau": 1.0}},
-    differences=f"{_ELEMENT_MEAN} The paper says that the loss stays the same, not what its attack maximises; here it "
-    "is PeerAiD's, too, with the teacher's answer for the peer's. No released code.",
+    differences=f"{_ELEMENT_MEAN} The paper says that the loss stays the same, but not what the attack maximises; "
+    "here it is PeerAiD's attack with the teacher's output in place of the peer's. There is no released code.",
 )
 METHODS["ARD+"] = with_label_mixing(
     METHODS["ARD"],
     "RKD eq. 5",
     settings={"tau": 1.0, "kl_reduction": "batchmean"},
     recipe=_RKD_STUDENT,
-    differences="RKD writes ARD without a temperature and does not state its lambda (alpha here). No released code.",
+    differences="RKD writes ARD without a temperature and does not state its lambda (alpha here). There is no "
+    "released code.",
 )
 METHODS["RSLAD+"] = with_label_mixing(
     METHODS["RSLAD"],
     "RKD eq. 6",
     recipe=_RKD_STUDENT,
-    differences="Both terms are mixed, the attack is not. RKD does not state its lambda (l here). No released code.",
+    differences="Labels are mixed into both terms, not into the attack. RKD does not state its lambda (l here). "
+    "There is no released code.",
 )
 METHODS["AKD+"] = with_label_mixing(METHODS["AKD"], "RKD eq. 7")

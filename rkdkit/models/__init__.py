@@ -1,4 +1,4 @@
-"""Networks by name. Input normalisation is their first layer, so images and attacks live in [0, 1]."""
+"""Networks by name. Input normalisation is their first layer, so images and attacks are in [0, 1]."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ ARCHITECTURES: dict[str, Callable[..., Classifier]] = {
 
 
 def parse(name: str) -> tuple[str, int]:
-    """Split a network's name into architecture and width divisor: "resnet18/4" is a quarter as wide.
+    """Split a network's name into architecture and width divisor: "resnet18/4" has a quarter of the channels.
 
-    Every number of channels is divided, but for a WideResNet's stem: its divisor is of the widening factor, which never
-    reaches the stem, so "wrn-34-10/4" is a WRN-34-2.5. Fractions are rounded down.
+    Every number of channels is divided and rounded down, except in a WideResNet's stem: there the widening factor is
+    divided, which does not affect the stem, so "wrn-34-10/4" is a WRN-34-2.5.
 
     Raises
     ------
@@ -49,14 +49,15 @@ def parse(name: str) -> tuple[str, int]:
 
 
 def build(name: str, num_classes: int, mean: Sequence[float], std: Sequence[float], *, seed: int = 0) -> Classifier:
-    """Make a network with fresh weights.
+    """Make a network with new random weights.
 
     Parameters
     ----------
-    name : an architecture, with the width divided if wanted: "resnet18", "resnet18/4", "resnet18/16".
-    num_classes : how many logits it gives.
-    mean, std : of each input channel, in [0, 1] pixel units; their length is the number of input channels.
-    seed : decides the weights, whatever the state of torch's global generators, which stay as they are.
+    name : an architecture, with an optional width divisor: "resnet18", "resnet18/4", "resnet18/16".
+    num_classes : the number of logits.
+    mean, std : the normalisation of each input channel, in [0, 1] pixel units; their length is the number of input
+        channels.
+    seed : the seed of the weights; torch's global generators are neither used nor changed.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def build(name: str, num_classes: int, mean: Sequence[float], std: Sequence[floa
     """
     architecture, divisor = parse(name)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs', too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
         network = ARCHITECTURES[architecture](divisor, num_classes=num_classes, mean=tuple(mean), std=tuple(std))
     network.architecture = name
     return network

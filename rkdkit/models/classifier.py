@@ -1,4 +1,4 @@
-"""What every network of the kit has in common."""
+"""The base class of all networks of the kit."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,22 +14,23 @@ from rkdkit.models.shortcut import ShortcutConv2d
 
 
 class Classifier(nn.Module, ABC):
-    """A network that normalises its own input and shows its penultimate features.
+    """A network that normalises its own input and has a method for its penultimate features.
 
-    Subclasses define :meth:`trunk`. Where they register a batch norm right behind a convolution, that norm alone reads
-    what the convolution gives, and the convolution stands nowhere else: :meth:`folded` goes by it.
+    Subclasses define :meth:`trunk`. If a subclass registers a batch norm directly after a convolution, only this norm
+    may use the convolution's output, and the convolution must not be registered elsewhere: :meth:`folded` relies on
+    this.
 
     Parameters
     ----------
     feature_width : length of the penultimate features.
-    num_classes : how many logits it gives.
-    mean, std : of each input channel, in [0, 1] pixel units; saved with the weights.
+    num_classes : the number of logits.
+    mean, std : the normalisation of each input channel, in [0, 1] pixel units; saved with the weights.
     """
 
     mean: Tensor
     std: Tensor
     architecture: str = ""
-    """The name it was built by, the width's divisor included."""
+    """The name it was built from, including the width divisor."""
 
     def __init__(self, feature_width: int, num_classes: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -39,23 +40,23 @@ class Classifier(nn.Module, ABC):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def on(self, device: torch.device | str) -> Self:
-        """Move to `device` with channels-last weights, the faster layout for convolutions; return the network."""
+        """Move the network to `device`, with channels-last weights (faster for convolutions), and return it."""
         return self.to(device).to(memory_format=torch.channels_last)
 
     @contextmanager
     def folded(self) -> Iterator[Self]:
-        """Make batch norms part of the convolutions before them, for many passes with the same weights in eval mode.
+        """Fold batch norms into the convolutions before them, for many passes with the same weights in eval mode.
 
-        Inside, the network answers the same but for rounding, in fewer operations, and must be neither trained nor
-        saved. Under autocast the convolutions' weights are cast once for all passes. Afterwards it is as it was. A norm
-        in train mode, or without running statistics, stays where it is.
+        Within the ``with`` block, the network gives the same outputs except for rounding, with fewer operations, and
+        must be neither trained nor saved. Under autocast, the convolutions' weights are cast once for all passes.
+        Afterwards the network is restored. A norm in train mode, or without running statistics, is not folded.
         """
         kept = [
             (parent, name, norm, convolution, convolution.weight, convolution.bias)
             for parent in self.modules()
             for (_, convolution), (name, norm) in pairwise(parent.named_children())
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-            # exactly these: another subclass may do without the bias
+            # exactly these classes: another subclass may ignore the bias
             if type(convolution) in (nn.Conv2d, ShortcutConv2d)
             if norm.running_mean is not None and not norm.training
         ]
@@ -83,14 +84,14 @@ class Classifier(nn.Module, ABC):
         """(N, C, H, W) normalised images -> (N, feature_width)."""
 
     def features(self, x: Tensor) -> Tensor:
-        """Penultimate features: (N, C, H, W) float in [0, 1] -> (N, feature_width).
+        """Return the penultimate features: (N, C, H, W) float in [0, 1] -> (N, feature_width).
 
         Raises
         ------
         ValueError
-            If the images have another number of channels.
+            If the images do not have the network's number of channels.
         """
-        if x.shape[1] != self.mean.shape[1]:  # one channel would be broadcast to three without a word
+        if x.shape[1] != self.mean.shape[1]:  # one channel would be broadcast to three without an error
             raise ValueError(f"The network takes images of {self.mean.shape[1]} channels, not {x.shape[1]}.")
         return self.trunk((x - self.mean) / self.std)
 
@@ -101,12 +102,12 @@ class Classifier(nn.Module, ABC):
 
 
 def showing_features(network: nn.Module) -> Classifier:
-    """Return a network that shows its penultimate features, as the kit's own do.
+    """Return the network, if it has a method for its penultimate features, as the kit's networks have.
 
     Raises
     ------
     ValueError
-        If it does not.
+        If it has none.
     """
     if not isinstance(network, Classifier):
         raise ValueError(f"{type(network).__name__} shows no penultimate features: it must be a models.Classifier.")
@@ -116,11 +117,11 @@ def showing_features(network: nn.Module) -> Classifier:
 def stages(
     block: Callable[[int, int, int], nn.Module], in_width: int, rows: Iterable[tuple[int, int, int]]
 ) -> nn.Sequential:
-    """Chain blocks, stage after stage, in one flat sequence.
+    """Put the blocks of all stages into one flat sequence.
 
     Parameters
     ----------
-    block : makes one from its input channels, its output channels and its stride.
+    block : makes a block from its input channels, output channels and stride.
     in_width : channels of the first block's input.
     rows : channels, number of blocks and stride of each stage; only a stage's first block has the stride.
     """
@@ -133,5 +134,5 @@ def stages(
 
 
 def doubling(width: int, depths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Rows for :func:`stages`: from the second stage on, half the resolution and twice the channels."""
+    """Return rows for :func:`stages`: each stage after the first halves the resolution and doubles the channels."""
     return [(width * 2**stage, depth, 2 if stage else 1) for stage, depth in enumerate(depths)]

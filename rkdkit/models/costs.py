@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, as ARD's section 6 compares them."""
+"""The cost of a network: parameters and multiply-adds, as ARD's section 6 compares them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ class Cost:
 
     Attributes
     ----------
-    parameters : numbers that training moves.
-    multiply_adds : of the convolutions and linear layers, for one image; half their floating-point operations.
+    parameters : the number of trained parameters.
+    multiply_adds : the multiply-adds of the convolutions and linear layers for one image, half their floating-point
+        operations.
     """
 
     parameters: int
@@ -27,13 +28,13 @@ def cost(network: Classifier, shape: Sequence[int]) -> Cost:
     """Count a network's parameters, and the multiply-adds of one image.
 
     ARD's section 6 prints 13.3 B, 1.1 B and 187 M "MAdd operations" for WRN-34-10, ResNet-18 and MobileNetV2. Those are
-    floating-point operations, two to a multiply-add: this count is 6.66 B, 0.555 B and 91.2 M, twice which is 13.32 B,
-    1.111 B and 182.3 M. MobileNetV2's 187 M is 2.6 % more than that; the paper does not name its tool, and one that
-    counts batch norm, too, gives more (each operation per normalised value adds 3.4 M).
+    floating-point operations, two per multiply-add: this function counts 6.66 B, 0.555 B and 91.2 M multiply-adds, and
+    their doubles are 13.32 B, 1.111 B and 182.3 M. MobileNetV2's 187 M is 2.6 % more. The paper does not name its tool;
+    a tool that also counts batch norm gives more (each operation per normalised value adds 3.4 M).
 
     Parameters
     ----------
-    network : of any device, dtype and mode; it stays as it is, and nothing is computed.
+    network : on any device, of any dtype and in any mode; it is not changed, and no values are computed.
     shape : (C, H, W) of an image.
 
     Raises
@@ -41,13 +42,13 @@ def cost(network: Classifier, shape: Sequence[int]) -> Cost:
     ValueError
         If the shape is not (C, H, W) with the network's number of channels.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # brings triton along: a third of what the kit took to import
+    from torch.utils.flop_counter import FlopCounterMode  # late: it imports triton, which takes long
 
     channels = network.mean.shape[1]
     if len(shape) != 3 or shape[0] != channels or min(shape) < 1:
         raise ValueError(f"shape must be (C, H, W) with the network's {channels} channel(s), not {tuple(shape)}.")
     shadow = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
-    # two images, since a norm in train mode refuses one whose last feature map is a single pixel
+    # two images, because a norm in train mode refuses one image with a last feature map of a single pixel
     images = torch.empty(2, *shape, dtype=network.mean.dtype, device="meta")
     with FlopCounterMode(display=False) as counter:
         functional_call(network, shadow, (images,))

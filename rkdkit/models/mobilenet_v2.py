@@ -1,7 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018) for small images: the stem and the first two stages keep the resolution.
 
-This is the variant with ReLU, and with a convolution in the shortcut where only the number of channels changes, that
-the field took from kuangliu's CIFAR networks; the released codes of ARD and PeerAiD have it.
+This is the variant of kuangliu's CIFAR networks, common in this field: with ReLU, and with a convolution in the
+shortcut if only the number of channels changes. The released codes of ARD and PeerAiD use it.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def _conv_norm(in_width: int, width: int, size: int) -> nn.Sequential:
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 convolution that expands, a 3x3 one within each channel, and a linear 1x1 one that narrows again.
+    """A 1x1 convolution that expands, a depthwise 3x3 convolution, and a linear 1x1 convolution that narrows again.
 
     Parameters
     ----------
     in_width, width : channels of its input and output.
-    stride : of the 3x3 convolution; with stride 2 there is no shortcut.
-    expansion : how many times wider than its input it is inside.
+    stride : the stride of the 3x3 convolution; with stride 2 there is no shortcut.
+    expansion : the factor between the input's channels and the inner channels.
     """
 
     def __init__(self, in_width: int, width: int, stride: int, expansion: int) -> None:
@@ -56,7 +56,7 @@ class MobileNetV2(Classifier):
 
     Parameters
     ----------
-    divisor : of every number of channels, the stem's and the last layer's included; rounded down.
+    divisor : divides every number of channels, also in the stem and the last layer, rounding down.
     num_classes, mean, std : as :class:`Classifier`.
     """
 

@@ -13,14 +13,14 @@ from rkdkit.models.shortcut import ShortcutConv2d
 class PreActBlock(nn.Module):
     """Two 3x3 convolutions, each after batch norm and activation, beside a shortcut.
 
-    Where the shape changes, the shortcut is a 1x1 convolution of the activated input.
+    If the shape changes, the shortcut is a 1x1 convolution of the activated input.
 
     Parameters
     ----------
     in_width, width : channels of its input and output.
-    stride : of the first convolution and of the shortcut.
-    activation : may work in place, since a norm's output is needed by nothing else.
-    conv1 : makes the first convolution, with the arguments of `nn.Conv2d`.
+    stride : the stride of the first convolution and of the shortcut.
+    activation : may work in place, because nothing else uses the norm's output.
+    conv1 : makes the first convolution, called with the arguments of `nn.Conv2d`.
     """
 
     def __init__(

@@ -32,9 +32,9 @@ class BasicBlock(nn.Module):
 class ResNet(Classifier):
     """A CIFAR-style residual network; (2, 2, 2, 2) blocks make a ResNet-18, (3, 4, 6, 3) a ResNet-34.
 
-    Any input size works, since the last feature map is averaged: 8x8 digits end at 1x1, 32x32 at 4x4, 64x64 at 8x8.
-    TinyImageNet's 64x64 images thus get the network of CIFAR, stem and strides included, as in PeerAiD's released code;
-    that holds for every network of the kit.
+    Any input size works, because the last feature map is averaged: 8x8 digits end at 1x1, 32x32 at 4x4, 64x64 at 8x8.
+    So Tiny ImageNet's 64x64 images use the same network as CIFAR, stem and strides included, as in PeerAiD's released
+    code. This holds for every network of the kit.
 
     Parameters
     ----------
@@ -57,6 +57,6 @@ class ResNet(Classifier):
 
     def trunk(self, x: Tensor) -> Tensor:
         """(N, C, H, W) normalised images -> (N, 8 * width)."""
-        # a mean, not adaptive pooling, whose backward pass is not deterministic on GPUs
+        # a mean, because the backward pass of adaptive pooling is not deterministic on GPUs
         maps: Tensor = self.stages(F.relu(self.stem(x), inplace=True))
         return maps.mean((2, 3))

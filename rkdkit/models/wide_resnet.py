@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko & Komodakis 2016): three pre-activation stages behind a narrow stem."""
+"""Wide residual networks (Zagoruyko & Komodakis 2016): three pre-activation stages after a narrow stem."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ class WideResNet(PreActResNet):
     ----------
     depth : layers, 6 n + 4 for n blocks in each stage.
     width : channels of the first stage, doubled in each later one: 16 times the widening factor. The stem has 16
-        channels whatever the width.
+        channels at every width.
     num_classes, mean, std : as :class:`Classifier`.
     activation, conv1 : as :class:`PreActBlock`.
     """
@@ -41,8 +41,8 @@ class WideResNet(PreActResNet):
 class SiLUWideResNet(WideResNet):
     """The WideResNet of Gowal et al. 2020, Rebuffi et al. 2021 and Wang et al. 2023, which RKD uses.
 
-    It differs from TRADES's in its activation (SiLU, there called swish), in where strided convolutions start
-    (:class:`SameConv2d`) and in the momentum of its running statistics (0.01).
+    It differs from TRADES's WideResNet in its activation (SiLU, called swish there), in the padding of strided
+    convolutions (:class:`SameConv2d`) and in the momentum of its running statistics (0.01).
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class SiLUWideResNet(WideResNet):
 
 
 class SameConv2d(nn.Conv2d):
-    """A 3x3 convolution padded as TensorFlow's and JAX's "SAME": under stride 2, even sizes only right and below."""
+    """A 3x3 convolution with TensorFlow's and JAX's "SAME" padding: with stride 2, even sizes only right and below."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""

@@ -1,1 +1,1 @@
-"""What the papers claim and report, one module a paper."""
+"""The numbers that the papers report, and those that others report with the released codes."""

@@ -1,4 +1,4 @@
-"""What the papers print in their tables, and what others say they got with the released codes."""
+"""The numbers in the papers' tables, and the numbers that others report with the released codes."""
 
 from importlib.resources import files
 
@@ -10,7 +10,7 @@ PAPERS = ("peeraid", "ard", "rkd")
 
 
 def reported(paper: str, table: str = "") -> pd.DataFrame:
-    """Return the numbers that a paper prints, a row each.
+    """Return the numbers that a paper prints, one per row.
 
     Parameters
     ----------
@@ -19,8 +19,9 @@ def reported(paper: str, table: str = "") -> pd.DataFrame:
 
     Returns
     -------
-    Columns table, dataset, network, method (in the kit's names), guide (whom it learns from), setting (what else tells
-    rows apart), metric, unit, value and spread (the number behind the paper's plus-minus sign; NaN: none).
+    A table with the columns table, dataset, network, method (the kit's name), guide (the network that teaches), setting
+    (other differences between rows), metric, unit, value and spread (the number after the paper's plus-minus sign; NaN:
+    none).
 
     Raises
     ------
@@ -32,11 +33,11 @@ def reported(paper: str, table: str = "") -> pd.DataFrame:
 
 
 def replications() -> pd.DataFrame:
-    """Return what others publicly report having got with the released codes.
+    """Return the results that others publicly report with the released codes.
 
     Returns
     -------
-    As :func:`reported`, with the columns paper, paper_value (what the paper prints for it) and source.
+    As :func:`reported`, with the columns paper, paper_value (the number that the paper prints) and source.
     """
     return _read("replications")
 
@@ -47,9 +48,10 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, dataset: str, network: str)
     Parameters
     ----------
     ours : as `WhiteBox.table`.
-    theirs : as :func:`reported`, a method's metric at most once for each dataset and network, in per cent.
-    dataset, network : ours. Where the paper's table has no such data or network, its numbers are those of its first;
-        the columns paper_dataset and paper_network say which. Some classes of a dataset have none.
+    theirs : as :func:`reported`, in per cent; each method and metric at most once per dataset and network.
+    dataset, network : the dataset and network of our numbers. If the paper's table does not have this dataset or
+        network, the numbers of the table's first one are used; the columns paper_dataset and paper_network name it. For
+        a selection of classes, the paper has no numbers.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, dataset: str, network: str)
     Raises
     ------
     ValueError
-        If a method's metric comes twice in `theirs`.
+        If `theirs` has a method and metric twice.
     """
     network, subset = network.partition("/")[0], ":" in dataset
     dataset = dataset if dataset in set(theirs.dataset) else theirs.dataset.iloc[0]
