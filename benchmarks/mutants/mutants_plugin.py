@@ -44,6 +44,9 @@ def _note(context: str) -> None:
 
     os.environ["MUTANTS_CONTEXT"] = context  # for processes that are started meanwhile
     if running := coverage.Coverage.current():
+        if sys.gettrace() is None:  # a test, or what it called, took the tracer away for good
+            running.stop()
+            running.start()
         running.switch_context(context)
 
 
