@@ -186,7 +186,8 @@ def _claim(found):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"points": 4}, ValueError, "number of places must be odd"),
+        ({"points": 4}, ValueError, "points must be odd"),
+        ({"grid": 4}, ValueError, "grid must be odd"),
         ({"n": 1000}, ValueError, "n must be between 2 and 497"),
         ({"surfaces_of": ["TRADES"]}, UnknownNameError, "Unknown network 'TRADES'"),
         ({"networks": {}}, ValueError, "one architecture only"),

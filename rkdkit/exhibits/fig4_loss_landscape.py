@@ -120,17 +120,22 @@ def sizes(n_test: int) -> dict[str, int]:
     return {"n": n_test // 8, "n_surface": n_test // 16, "points": points, "grid": grid, "directions": 3}
 
 
-def evenly(points: int) -> tuple[float, ...]:
+def evenly(points: int, name: str = "points") -> tuple[float, ...]:
     """Return `points` equally spaced offsets from -`REACH` to `REACH`.
+
+    Parameters
+    ----------
+    points : how many.
+    name : what the caller calls this number, for the message.
 
     Raises
     ------
     ValueError
         If `points` is below 3 or even: the network itself, at 0, must be one of the places.
     """
-    checks.number("points", points, 3)
+    checks.number(name, points, 3)
     if points % 2 == 0:
-        raise ValueError(f"The number of places must be odd, so that the network itself is one of them, not {points}.")
+        raise ValueError(f"{name} must be odd, so that the network itself is one of the places, not {points}.")
     half = points // 2
     return tuple(REACH * i / half for i in range(-half, half + 1))
 
@@ -174,7 +179,7 @@ def measure(
     for name, number in (("n", n), ("n_surface", n_surface)):
         checks.number(name, number, 2, len(images))
     planes = [checks.one_of("network", name, networks) for name in surfaces_of or networks]
-    line, axis = evenly(points), evenly(grid)
+    line, axis = evenly(points), evenly(grid, "grid")
     on_line: tuple[Place, ...] = tuple((offset,) for offset in line)
     on_plane: tuple[Place, ...] = tuple((first, second) for first in axis for second in axis)
 
