@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -17,7 +18,7 @@ from rkdkit.store import Store
 from rkdkit.tasks import Answer, Context, Task
 
 
-@dataclass
+@dataclass(eq=False)
 class Asked:
     """The tasks that an exhibit requested, in order: the results that it rests on.
 
@@ -50,7 +51,6 @@ class Executor(ABC):
 
     Attributes
     ----------
-    asked : the tasks requested since the last call of `listen`.
     modules : as `tasks.Context`.
     """
 
@@ -59,7 +59,7 @@ class Executor(ABC):
         if device is not None:
             self._given["device"] = torch.device(device)
         self.modules: dict[tuple[str, str], torch.nn.Module] = {}
-        self.asked = Asked()
+        self._listening: WeakSet[Asked] = WeakSet()
 
     @property
     def context(self) -> Context:
@@ -67,9 +67,14 @@ class Executor(ABC):
         return Context(**self._given, modules=self.modules)
 
     def listen(self) -> Asked:
-        """Start a new list of requested tasks and return it; all later requests are added to it."""
-        self.asked = Asked()
-        return self.asked
+        """Return a new list of requested tasks; later requests are added to it for as long as the caller keeps it."""
+        asked = Asked()
+        self._listening.add(asked)
+        return asked
+
+    def listen_as(self, other: "Executor") -> None:
+        """Add requests to the lists of another executor, too."""
+        self._listening |= other._listening
 
     def gather(self, tasks: Iterable[Task], what: str = "", *, deciding: bool = False) -> list[Answer]:
         """Return the answers to tasks, in their order.
@@ -86,12 +91,13 @@ class Executor(ABC):
             If the store cannot be read or written, or a file in it is damaged.
         """
         listed = list(tasks)
-        self.asked.note(listed, deciding)
-        answers = self._answers(list(dict.fromkeys(listed)), what) if listed else {}
+        for asked in list(self._listening):
+            asked.note(listed, deciding)
+        answers = self.answer_all(list(dict.fromkeys(listed)), what) if listed else {}
         return [answers[task] for task in listed]
 
     @abstractmethod
-    def _answers(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
+    def answer_all(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
         """Return the answers to tasks, all of which are different."""
 
     @abstractmethod
@@ -106,10 +112,13 @@ class Executor(ABC):
 class Here(Executor):
     """Does the tasks that are not in the store in this process, one after the other."""
 
-    def _answers(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
+    def answer_all(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
+        """As :meth:`Executor.answer_all`."""
         context = self.context
         found = {task: task.find(context) for task in tasks}
         missing = [task for task, answer in found.items() if answer is None]
+        for task in missing:
+            task.check(context)
         # a bar in which nothing is to be done would only flicker
         for task in track(missing, desc=what, unit="task") if what and missing else missing:
             _find_or_do(task, context, found)
@@ -146,6 +155,7 @@ def current() -> Executor:
 @contextmanager
 def using(executor: Executor) -> Iterator[Executor]:
     """Let another executor answer tasks within a ``with`` block."""
+    executor.listen_as(current())
     token = _CURRENT.set(executor)
     try:
         yield executor

@@ -1,6 +1,6 @@
 """Measurements as tasks: questions about snapshots and images. Each is measured once and its answer is stored.
 
-A new kind of measurement is a subclass of :class:`Measure`, in the module that uses it.
+A new kind of measurement is a subclass of :class:`Measurement`, in the module that uses it.
 """
 
 from abc import abstractmethod
@@ -45,7 +45,7 @@ class Pass:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure(Task):
+class Measurement(Task):
     """A question about snapshots and images; all its fields are plain values.
 
     Attributes
@@ -112,6 +112,11 @@ class Measure(Task):
         """Return the trainings of its snapshots."""
         return [Train(spec) for spec in self.specs]
 
+    def check(self, context: Context) -> None:
+        """As :meth:`Task.check`, of the trainings of its snapshots."""
+        for task in self.inputs():
+            task.check(context)
+
     def find(self, context: Context) -> Any:
         """Return the answer from the store; None: it is not there.
 
@@ -120,27 +125,27 @@ class Measure(Task):
         DamagedFileError
             If the stored answer or a run's record is damaged.
         """
-        question = self.asked(context)
+        question = self.question_in(context)
         answer = None if question is None else context.store.read_answer(question)
         return None if answer is None else self.value(answer, self.images.split(context.load))
 
     def do(self, context: Context) -> None:
         """Measure it and store the answer."""
-        question = self.asked(context)
+        question = self.question_in(context)
         assert question is not None, "its snapshots are trained by now"
         answer = self.measured(lambda snapshot: snapshot.read(context), self.images.split(context.load))
         context.store.write_answer(question, answer, environment(context.device))
 
-    def asked(self, context: Context) -> dict[str, Any] | None:
+    def question_in(self, context: Context) -> dict[str, Any] | None:
         """Return its question; None: one of its snapshots is not trained yet."""
-        digests = {snapshot: snapshot.digest(context.store) for snapshot in self.snapshots}
+        digests = {snapshot: snapshot.digest(context) for snapshot in self.snapshots}
         if None in digests.values():
             return None
         return self.question(lambda snapshot: digests[snapshot] or "", self.images.split(context.load))
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrectPredictions(Measure):
+class CorrectPredictions(Measurement):
     """Which images each of several snapshots classifies correctly, all on the same adversarial examples.
 
     The answer is (len(judges), N) bool; each judge's row is stored separately.
@@ -168,7 +173,7 @@ class CorrectPredictions(Measure):
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measure.snapshots`."""
+        """As :attr:`Measurement.snapshots`."""
         return (*self.judges, self.target) if self.attack is not None else self.judges
 
     @property
@@ -177,11 +182,11 @@ class CorrectPredictions(Measure):
         return [replace(self, judges=(judge,), attacked=self.target) for judge in self.judges]
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.question`, for the first judge."""
+        """As :meth:`Measurement.question`, for the first judge."""
         return question_of("correct predictions", self.judges[0], split, self.attack, self.target, digest)
 
     def find(self, context: Context) -> Tensor | None:
-        """As :meth:`Measure.find`, for all judges."""
+        """As :meth:`Measurement.find`, for all judges."""
         if len(self.judges) == 1:
             found: Tensor | None = super().find(context)
             return found
@@ -208,7 +213,7 @@ class CorrectPredictions(Measure):
 
     def keep(self, correct: Tensor, context: Context) -> None:
         """Store the first judge's answer."""
-        question = self.asked(context)
+        question = self.question_in(context)
         assert question is not None
         context.store.write_answer(question, _packed(correct), environment(context.device))
         context.store.forget_answer(_unfinished(question))
@@ -217,7 +222,7 @@ class CorrectPredictions(Measure):
         self, attack: autoattack.Packaged, network: nn.Module, split: data.Split, context: Context
     ) -> Tensor:
         """Return which images withstand a costly attack; its progress is stored, so that it can be resumed."""
-        question = self.asked(context)
+        question = self.question_in(context)
         assert question is not None
         unfinished = _unfinished(question)
         with track(total=len(split), desc=str(attack), unit="image", leave=False) as bar:
@@ -234,12 +239,12 @@ class CorrectPredictions(Measure):
                 return attack.correct(prepared, images, split.labels, context.store.read_answer(unfinished), keep)
 
     def measured(self, load: Load, split: data.Split) -> str:
-        """As :meth:`Measure.measured`, for the first judge."""
+        """As :meth:`Measurement.measured`, for the first judge."""
         judge, attacked = load(self.judges[0]), load(self.target)
         return _packed(evaluation.correct_predictions([judge], split.images, split.labels, self.attack, attacked)[0])
 
     def value(self, answer: str, split: data.Split) -> Tensor:
-        """As :meth:`Measure.value`: (1, N) bool."""
+        """As :meth:`Measurement.value`: (1, N) bool."""
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(answer), np.uint8), count=len(split))
         return torch.from_numpy(bits).bool()[None]
 
@@ -248,12 +253,12 @@ class CorrectPredictions(Measure):
         return torch.zeros(len(self.judges), len(self.images), dtype=torch.bool)
 
     def passes(self) -> list[Pass]:
-        """As :meth:`Measure.passes`."""
+        """As :meth:`Measurement.passes`."""
         return [Pass(judge, self.attack, self.target) for judge in self.judges]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerImage(Measure):
+class PerImage(Measurement):
     """A quantity of a snapshot's output for each image, under an attack on itself; the answer is (N,) float32, in nats.
 
     Attributes
@@ -277,20 +282,20 @@ class PerImage(Measure):
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measure.snapshots`."""
+        """As :attr:`Measurement.snapshots`."""
         return (self.snapshot,)
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.question`."""
+        """As :meth:`Measurement.question`."""
         return question_of(self.quantity, self.snapshot, split, self.attack, self.snapshot, digest)
 
     def measured(self, load: Load, split: data.Split) -> str:
-        """As :meth:`Measure.measured`."""
+        """As :meth:`Measurement.measured`."""
         values = evaluation.per_image(self.quantity, load(self.snapshot), split.images, split.labels, self.attack)
         return floats_to_text(values)
 
     def value(self, answer: str, split: data.Split) -> Tensor:
-        """As :meth:`Measure.value`."""
+        """As :meth:`Measurement.value`."""
         del split
         return floats_from_text(answer)
 
@@ -299,7 +304,7 @@ class PerImage(Measure):
         return torch.zeros(len(self.images))
 
     def passes(self) -> list[Pass]:
-        """As :meth:`Measure.passes`."""
+        """As :meth:`Measurement.passes`."""
         return [Pass(self.snapshot, self.attack, self.snapshot)]
 
 

@@ -9,7 +9,7 @@ import torch
 from rkdkit import checks, data, executors, models
 from rkdkit.data import Dataset, Split
 from rkdkit.spec import RunSpec, Teacher
-from rkdkit.store import Store
+from rkdkit.store import StoreError
 from rkdkit.tasks import Context
 
 
@@ -51,12 +51,11 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epoch", self.epoch or self.spec.epochs)
-        epochs = epochs_of(self.spec, self.role)
-        if self.epoch not in epochs:
-            raise ValueError(
-                f"{self.spec} has no snapshot of its {self.role} at epoch {self.epoch}; it has them at "
-                f"{', '.join(map(str, epochs))}."
-            )
+        spec, role = self.spec, self.role
+        kept = 1 <= self.epoch <= spec.epochs and spec.has_snapshot(self.epoch)
+        if not kept or role not in spec.roles_at(self.epoch):
+            epochs = ", ".join(map(str, epochs_of(spec, role)))
+            raise ValueError(f"{spec} has no snapshot of its {role} at epoch {self.epoch}; it has them at {epochs}.")
 
     @property
     def certain(self) -> bool:
@@ -83,20 +82,19 @@ class Snapshot:
         """
         return Teacher(run=self.spec, epoch=self.epoch, role=self.role, slot=slot, weight=weight, certain=self.chosen)
 
-    def digest(self, store: Store | None = None) -> str | None:
+    def digest(self, context: Context | None = None) -> str | None:
         """Return the SHA-256 of its file, as the run's record has it; None: it is not trained yet.
 
         Parameters
         ----------
-        store : where to look; None: the executor's.
+        context : its store is looked in; None: the executor's context.
 
         Raises
         ------
         DamagedFileError
             If the run's record is damaged.
         """
-        store = executors.current().context.store if store is None else store
-        record = store.run_folder(self.spec).read_record()
+        record = (context or executors.current().context).record(self.spec)
         by_epoch = {} if record is None else record["snapshots"].get(self.role, {})
         digest: str | None = by_epoch.get(str(self.epoch))
         return digest
@@ -125,9 +123,13 @@ class Snapshot:
         ------
         DamagedFileError
             If the file is missing or damaged.
+        StoreError
+            If the run is not trained up to that epoch.
         """
-        digest = self.digest(context.store)
-        weights = context.store.run_folder(self.spec).read_tensors(self.file, digest or "")
+        digest = self.digest(context)
+        if digest is None:
+            raise StoreError(f"The {self} is not trained yet: call runs.ensure(spec) first.")
+        weights = context.store.run_folder(self.spec).read_tensors(self.file, digest)
         network = models.build(
             self.architecture,
             len(weights["head.bias"]),

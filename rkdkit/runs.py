@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -65,9 +65,8 @@ def ensure(spec: RunSpec) -> Run:
     DivergedError
         If the loss or a weight becomes NaN or infinite.
     """
-    (run,) = gather([Train(spec)])
-    trained: Run = run
-    return trained
+    trained: Run = gather([Train(spec)])[0]
+    return replace(trained, spec=spec)  # equal to it, but perhaps certain where it is not
 
 
 def ensure_all(*groups: Sequence[RunSpec]) -> list[list[Run]]:
@@ -95,7 +94,8 @@ def ensure_all(*groups: Sequence[RunSpec]) -> list[list[Run]]:
         steps = data.batches_per_epoch(n_train, spec.batch_size)
         say(f"  {spec}: {spec.epochs} epochs of {steps} steps{attack}{begun}")
     runs = dict(zip(wanted, gather(wanted), strict=True))
-    return [[runs[Train(spec)] for spec in group] for group in groups]
+    # of equal specifications, one may be certain and the other not
+    return [[replace(runs[Train(spec)], spec=spec) for spec in group] for group in groups]
 
 
 def foreign_teacher(module: nn.Module, name: str, slot: str = "T", weight: float = 1.0) -> Teacher:

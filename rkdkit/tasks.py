@@ -38,6 +38,24 @@ class Context:
     device: torch.device = field(default_factory=default_device)
     load: Callable[[str], data.Dataset] = data.load
     modules: Mapping[tuple[str, str], nn.Module] = field(default_factory=dict)
+    _records: dict[RunSpec, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    def record(self, spec: RunSpec) -> dict[str, Any] | None:
+        """Return a run's record, which the caller must not change; None: there is none.
+
+        The record of a finished run is read once per context: a measurement asks for it at each epoch.
+
+        Raises
+        ------
+        DamagedFileError
+            If the record is damaged.
+        """
+        if spec in self._records:
+            return self._records[spec]
+        record = self.store.run_folder(spec).read_record()
+        if record is not None and record["finished"] == spec.epochs:
+            self._records[spec] = record
+        return record
 
 
 class Task(ABC):
@@ -65,6 +83,15 @@ class Task(ABC):
     @abstractmethod
     def inputs(self) -> Sequence["Task"]:
         """Return the tasks that must be done before this one."""
+
+    def check(self, context: Context) -> None:  # noqa: B027 - most tasks have nothing to check
+        """Refuse, before anything is done, a task that cannot be done with the data that are there.
+
+        Raises
+        ------
+        ValueError
+            If sizes do not fit the data.
+        """
 
     @abstractmethod
     def find(self, context: Context) -> Any:

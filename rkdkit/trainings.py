@@ -3,12 +3,12 @@
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
 
-from rkdkit import data, methods, training
+from rkdkit import data, executors, methods, training
 from rkdkit.progress import say, track
 from rkdkit.provenance import environment
 from rkdkit.references import Snapshot, epochs_of
@@ -24,12 +24,27 @@ class Run:
     Attributes
     ----------
     spec : what was trained.
-    record : the content of `run.json`: history, digests, data, and every environment it was trained in; None: the run
-        is not trained yet, and this is a placeholder.
+    found : the content of `run.json`; None: the run is not trained yet, and this is a placeholder.
     """
 
     spec: RunSpec
-    record: dict[str, Any] | None
+    found: dict[str, Any] | None = field(repr=False)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says: history, digests, data, and every environment the run was trained in.
+
+        Raises
+        ------
+        NeedsNetworkError
+            While planning, when nothing is known of a run that is not trained.
+        StoreError
+            If the run is not trained.
+        """
+        if self.found is None:
+            executors.current().networks_for(f"The record of {self.spec}")
+            raise StoreError(f"{self.spec} is not trained: call runs.ensure(spec) first.")
+        return self.found
 
     @property
     def epochs(self) -> tuple[int, ...]:
@@ -49,7 +64,7 @@ class Run:
     @property
     def training_seconds(self) -> float:
         """Wall time of all its finished epochs, in seconds, interruptions not counted."""
-        return float(sum(epoch["seconds"] for epoch in self.record["history"])) if self.record else 0.0
+        return float(sum(epoch["seconds"] for epoch in self.record["history"]))
 
     def snapshot(self, role: str = "student", epoch: int = 0) -> Snapshot:
         """Return a network's snapshot.
@@ -106,6 +121,11 @@ class Train(Task):
         before = [Train(teacher.run) for teacher in self.spec.teachers if teacher.run is not None]
         return list(dict.fromkeys([*(each for task in before for each in task.with_teachers()), self]))
 
+    def check(self, context: Context) -> None:
+        """As :meth:`Task.check`, for its teachers, too: bad sizes are refused before a teacher is trained."""
+        for task in self.with_teachers():
+            context.load(task.spec.dataset).split_validation(task.spec.n_train, task.spec.n_val)
+
     def finished_epochs(self, context: Context) -> int:
         """Return how many of its epochs are in the store; errors as :meth:`find`."""
         record = self._record(context)
@@ -141,7 +161,6 @@ class Train(Task):
             If the loss or a weight becomes NaN or infinite.
         """
         dataset, extra = self._data(context)
-        dataset.split_validation(self.spec.n_train, self.spec.n_val)  # sizes that do not fit are refused first
         teachers = [_teacher(teacher, context) for teacher in self.spec.teachers]
         folder = context.store.run_folder(self.spec)
         with folder.lock(lambda: say(f"Another process is training {self.spec}; waiting for it to finish.")):
@@ -159,7 +178,7 @@ class Train(Task):
         """Return the run's record, finished or not; refuse a record of another run or of other data."""
         dataset, extra = self._data(context)
         folder = context.store.run_folder(self.spec)
-        record = folder.read_record()
+        record = context.record(self.spec)
         if record is None:
             return None
         if record["spec"] != self.spec.to_json():
@@ -184,7 +203,7 @@ def _teacher(teacher: Teacher, context: Context) -> tuple[str, nn.Module]:
     """Return the digest and the network of a teacher."""
     if teacher.run is not None:
         snapshot = Snapshot(teacher.run, teacher.role, teacher.epoch or 0)
-        return snapshot.digest(context.store) or "", snapshot.read(context)
+        return snapshot.digest(context) or "", snapshot.read(context)
     module = context.modules.get((teacher.module, teacher.digest))
     if module is None:
         raise ValueError(

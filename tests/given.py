@@ -6,7 +6,7 @@ from typing import Any
 
 from rkdkit import data
 from rkdkit.executors import Here
-from rkdkit.measurements import Measure
+from rkdkit.measurements import Measurement
 from rkdkit.store import Store
 from rkdkit.tasks import Answer, Context, Task
 from rkdkit.trainings import Run, Train
@@ -18,7 +18,7 @@ class Given(Here):
     `gathered` are the tasks of each call.
     """
 
-    def __init__(self, store: Store, answer: Callable[[Measure], Any]) -> None:
+    def __init__(self, store: Store, answer: Callable[[Measurement], Any]) -> None:
         super().__init__(store, "cpu")
         self.answer = answer
         self.gathered: list[list[Task]] = []
@@ -27,7 +27,7 @@ class Given(Here):
     def context(self) -> Context:
         return replace(super().context, load=data.load_or_blank)
 
-    def _answers(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
+    def answer_all(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
         del what
         self.gathered.append(list(tasks))
         return {task: Answer(Run(task.spec, None) if isinstance(task, Train) else self.answer(task)) for task in tasks}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from rkdkit import executors
-from rkdkit.measurements import Measure
+from rkdkit.measurements import Measurement
 from rkdkit.references import Images, Snapshot
 from rkdkit.tasks import Answer, Context, Task
 
@@ -20,7 +20,7 @@ class Pretending(executors.Here):
         self.noted: list[Task] = []
         self.gathers: list[int] = []
 
-    def _answers(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
+    def answer_all(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
         del what
         self.noted += tasks
         self.gathers.append(len(tasks))
@@ -32,12 +32,12 @@ def name_of(snapshot: Snapshot) -> str:
     return f"{snapshot.role} {snapshot.epoch} of {snapshot.spec.method} {snapshot.spec.seed}"
 
 
-def question(task: Measure) -> str:
+def question(task: Measurement) -> str:
     """A task's question as it is written."""
     return json.dumps(task.question(name_of, task.images.split()), allow_nan=False, sort_keys=True)
 
 
-def each_makes_another_question(task: Measure, **changes: object) -> None:
+def each_makes_another_question(task: Measurement, **changes: object) -> None:
     """Make sure that a change of a single field makes another question and another task.
 
     Parameters
@@ -68,7 +68,7 @@ def has_the_form_of(placeholder: object, answer: object) -> None:
             has_the_form_of(getattr(placeholder, name), getattr(answer, name))
 
 
-def the_store_answers(task: Measure) -> object:
+def the_store_answers(task: Measurement) -> object:
     """Return the answer that is in the store; there must be one."""
     answer = task.find(Context())
     assert answer is not None

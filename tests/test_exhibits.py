@@ -36,7 +36,7 @@ class UntilTraining(executors.Here):
     def context(self):
         return replace(super().context, load=noise) if self.photographs else super().context
 
-    def _answers(self, tasks, what):
+    def answer_all(self, tasks, what):
         del what
         raise Reached([task.spec for task in tasks if isinstance(task, Train)])
 

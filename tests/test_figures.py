@@ -57,8 +57,8 @@ def trained(store, spec, device="cpu, 2 threads"):
 class Measured(executors.Here):
     """Has an answer to everything that is to be measured."""
 
-    def _answers(self, tasks, what):
-        trainings = super()._answers([task for task in tasks if isinstance(task, Train)], what)
+    def answer_all(self, tasks, what):
+        trainings = super().answer_all([task for task in tasks if isinstance(task, Train)], what)
         return {task: trainings.get(task, Answer(None)) for task in tasks}
 
 
@@ -151,34 +151,68 @@ def test_networks_and_teachers_are_those_of_the_runs_and_measurements_each_once(
     teacher = trained(store, tiny_spec("TRADES"))
     guided = tiny_spec("ARD", teachers=(teacher.snapshot(epoch=1).as_teacher(),))
     student, peers = trained(store, guided), trained(store, tiny_spec("PeerAiD"))
+    in_two_slots = tuple(teacher.snapshot(epoch=1).as_teacher(slot) for slot in ("T_rob", "T_nat"))
+    two = trained(store, tiny_spec("AKD2", teachers=in_two_slots))
     asked = [
         by(student.snapshot(), PGD),
         by(student.snapshot(), None),
         by(peers.snapshot("peer"), PGD, attacked=peers.snapshot(epoch=1)),
+        by(peers.snapshot(), PGD),
+        by(two.snapshot(), PGD),
     ]
     _, summary = saved(tmp_path, lambda executor: executor.gather(asked))
-    listed = [(s["method"], s["role"], s["epoch"], s["sha256"]) for s in summary["networks"]]
+    listed = [(s["method"], s["role"], s["sha256_by_epoch"]) for s in summary["networks"]]
     assert listed == [
-        ("ARD", "student", 2, "student 2"), ("PeerAiD", "peer", 2, "peer 2"), ("PeerAiD", "student", 1, "student 1")
-    ]  # fmt: skip
-    assert [(s["method"], s["epoch"], s["sha256"]) for s in summary["teachers"]] == [("TRADES", 1, "student 1")]
-    assert [run["id"] for run in summary["provenance"]["runs"]] == [r.spec.id for r in (teacher, student, peers)]
+        ("ARD", "student", {"2": "student 2"}),
+        ("PeerAiD", "peer", {"2": "peer 2"}),
+        ("PeerAiD", "student", {"1": "student 1", "2": "student 2"}),
+        ("AKD2", "student", {"2": "student 2"}),
+    ]
+    assert [(s["method"], s["sha256_by_epoch"]) for s in summary["teachers"]] == [("TRADES", {"1": "student 1"})]
+    runs_of = (teacher, student, peers, two)
+    assert [run["id"] for run in summary["provenance"]["runs"]] == [r.spec.id for r in runs_of]
+
+
+def test_two_attacks_of_one_name_are_named_once_in_the_caption(tmp_path, store):
+    snapshot, unbounded = trained(store, tiny_spec()).snapshot(), attacks.PGD(1.0, 0.0625, 20)
+    caption, summary = saved(tmp_path, lambda executor: executor.gather([by(snapshot, PGD), by(snapshot, unbounded)]))
+    assert caption.count("PGD-20") == 1
+    assert [each["attack"]["eps"] for each in summary["measured"]] == [0.25, 1.0]
+
+
+def test_every_setup_hears_what_is_asked_for_and_one_that_heard_nothing_is_not_saved(tmp_path, store):
+    snapshot = trained(store, tiny_spec()).snapshot()
+    with executors.using(Measured()):
+        first, second = setup(output_dir=str(tmp_path / "first")), setup(output_dir=str(tmp_path / "second"))
+        figure, _ = figures.new_figure()
+        with pytest.raises(ValueError, match="Nothing was trained or measured since fig1_peer_vs_teacher was set up"):
+            figures.save(first, figure, pd.DataFrame())
+        with executors.using(Measured()) as another:
+            another.gather([by(snapshot, PGD)])
+        for asked in (first, second):
+            *_, summary = figures.save(asked, figure, pd.DataFrame())
+            assert [n["method"] for n in json.loads(summary.read_text())["networks"]] == ["PGD-AT"]
 
 
 def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    assert "rkdkit figures fig1_peer_vs_teacher" in figures.committed("fig1_peer_vs_teacher")
+    assert "rkdkit figures fig1_peer_vs_teacher" in figures.at_quick("fig1_peer_vs_teacher")
     higher, lower = (Quantity(name, Estimate(v, v - 0.1, v + 0.2, 9)) for name, v in (("peer", 0.75), ("rival", 0.5)))
     accuracy = Claim("The peer is ahead.", "a paper", higher, lower, Estimate(0.25, 0.125, 0.5, 9))
     sharp, flat = (
         Quantity(name, Measure(v, v - 0.1, v, 9, unit="nats")) for name, v in (("sharp", 2.5), ("flat", 1.0))
     )
     rise = Claim("It is flatter.", "a paper", flat, sharp, Measure(-1.5, -2.0, -0.0001, 9, unit="nats"), 0.99)
-    made = {"profile": "quick", "dataset": "digits", "seeds": [0, 1], "claims": [accuracy.to_json(), rise.to_json()]}
+    made = {
+        "dataset": "digits",
+        "seeds": [0, 1],
+        "overrides": {"eps": 0.1},
+        "claims": [accuracy.to_json(), rise.to_json()],
+    }
     (tmp_path / "figures" / "quick").mkdir(parents=True)
     (tmp_path / "figures" / "quick" / "fig1_peer_vs_teacher.json").write_text(json.dumps(made))
-    assert figures.committed("fig1_peer_vs_teacher").splitlines() == [
-        "In the committed picture (quick profile, digits, seeds 0, 1):",
+    assert figures.at_quick("fig1_peer_vs_teacher").splitlines() == [
+        "In figures/quick/fig1_peer_vs_teacher.png (digits, seeds 0, 1, eps 0.1):",
         "",
         "HOLDS: The peer is ahead.",
         "  peer: 75.0 % [65.0, 95.0]",

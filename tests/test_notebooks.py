@@ -64,8 +64,8 @@ def test_figure_1_writes_picture_numbers_and_provenance(smoke):
     assert (summary["seeds"], summary["paper"]) == ([0], "PeerAiD, Figure 1")
     (measured,) = summary["measured"]
     assert (measured["attack"]["name"], measured["part"], measured["n"]) == ("PGD-20", "test", 128)
-    assert {n["role"] for n in summary["networks"]} == {"student", "peer"}
-    assert len(summary["networks"]) == 3 * 2 + 1, "a student and a peer an epoch, and the teacher"
+    networks = {(n["method"], n["role"]): len(n["sha256_by_epoch"]) for n in summary["networks"]}
+    assert networks == {("PGD-AT", "student"): 1, ("PeerAiD", "peer"): 3, ("PeerAiD", "student"): 3}
     assert len(summary["claims"]) == 3
     for claim in summary["claims"]:
         assert claim["verdict"] in (claims.HOLDS, claims.FAILS, claims.OPEN)
@@ -75,7 +75,7 @@ def test_figure_1_writes_picture_numbers_and_provenance(smoke):
     assert summary["teachers"] == [], "the fixed teacher of this figure teaches nobody"
     (teacher,) = [network for network in summary["networks"] if network["method"] == "PGD-AT"]
     assert (teacher["role"], teacher["network"]) == ("student", "resnet18/16")
-    assert teacher["epoch"] in (1, 2, 3)
+    assert set(teacher["sha256_by_epoch"]) < {"1", "2", "3"}
     provenance = summary["provenance"]
     again = [RunSpec.from_json(run["spec"]).id for run in provenance["runs"]]
     assert again == [run["id"] for run in provenance["runs"]]

@@ -379,7 +379,7 @@ class MadeUp(executors.Here):
         super().__init__()
         self.hits, self.calls = hits, 0
 
-    def _answers(self, tasks, what):
+    def answer_all(self, tasks, what):
         del what
         self.calls += 1
         return {task: Answer(torch.arange(9)[None] < self.hits[task.judges[0].epoch]) for task in tasks}

@@ -13,10 +13,10 @@ from conftest import ROOT, run_python, tiny_spec
 from rkdkit import attacks, data, evaluation, executors, methods, runs
 from rkdkit.analysis.features import Similarities
 from rkdkit.analysis.landscape import LossesAround
-from rkdkit.measurements import CorrectPredictions, Measure, PerImage
+from rkdkit.measurements import CorrectPredictions, Measurement, PerImage
 from rkdkit.references import Images, Snapshot
 from rkdkit.spec import digest_of
-from rkdkit.store import Store
+from rkdkit.store import RunFolder, Store, StoreError
 from rkdkit.tasks import Task
 from rkdkit.trainings import Run, Train
 
@@ -29,7 +29,7 @@ def earlier_store(tmp_path, monkeypatch, one_block):
     del one_block
     shutil.copytree(ROOT / "tests" / "earlier_store", tmp_path / "store")
     monkeypatch.setenv("RKDKIT_STORE", str(tmp_path / "store"))
-    for kind in (Train, Measure, CorrectPredictions):
+    for kind in (Train, Measurement, CorrectPredictions):
         monkeypatch.setattr(kind, "do", lambda task, _: pytest.fail(f"done again: {task}"))
 
 
@@ -237,7 +237,7 @@ def test_the_executor_is_one_for_a_context():
 class Unknown(executors.Here):
     """Knows no answer."""
 
-    def _answers(self, tasks, what):
+    def answer_all(self, tasks, what):
         del what
         return {task: executors.Answer(task.placeholder(), known=False) for task in tasks}
 
@@ -296,3 +296,42 @@ def test_a_snapshot_that_a_run_does_not_keep_is_refused():
     with pytest.raises(ValueError, match="Unknown class of digits 'ten'"):
         Images("digits", classes=("ten",)).split()
     assert data.PARTS == ("test", "train", "val")
+
+
+def test_sizes_that_do_not_fit_are_refused_before_a_teacher_is_trained(store):
+    teacher = tiny_spec("TRADES")
+    student = tiny_spec("ARD", n_train=10**6, teachers=(Snapshot(teacher).as_teacher(),))
+    for task in (Train(student), PerImage(images=SOME, quantity="entropy", snapshot=Snapshot(student))):
+        with pytest.raises(ValueError, match="digits has 1,300 training images"):
+            runs.gather([task])
+    assert not store.root.exists()
+
+
+def test_a_network_that_is_not_trained_is_said_to_be_so(store):
+    snapshot = Snapshot(tiny_spec())
+    with pytest.raises(StoreError, match=r"not trained yet: call runs\.ensure"):
+        snapshot.load()
+    with pytest.raises(StoreError, match=r"is not trained: call runs\.ensure"):
+        _ = Run(tiny_spec(), None).record
+    assert not store.root.exists()
+
+
+def test_a_finished_runs_record_is_read_once_for_all_its_epochs(store, monkeypatch):
+    run = runs.ensure(tiny_spec(epochs=3, n_train=64))
+    reads, read = [], RunFolder.read_record
+    monkeypatch.setattr(RunFolder, "read_record", lambda folder: (reads.append(folder.path), read(folder))[1])
+    attack = attacks.FGSM(0.1)
+    tasks = [CorrectPredictions(images=SOME, judges=(each,), attack=attack) for each in run.snapshots()]
+    runs.gather(tasks)
+    assert reads == [store.run_folder(run.spec).path]
+
+
+def test_of_equal_runs_each_stays_as_certain_as_it_was():
+    teacher = tiny_spec("TRADES", epochs=3)
+    sure, unsure = (
+        tiny_spec("ARD", teachers=(Snapshot(teacher, chosen=chosen).as_teacher(),)) for chosen in (True, False)
+    )
+    with executors.using(Unknown()):
+        for first, second in ((sure, unsure), (unsure, sure)):
+            groups = runs.ensure_all([first], [second])
+            assert [run.spec.certain for (run,) in groups] == [first.certain, second.certain]

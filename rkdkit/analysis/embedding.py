@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rkdkit import attacks, data, evaluation, models
 from rkdkit.determinism import exact_arithmetic
-from rkdkit.measurements import Digest, Load, Measure, Pass, floats_from_text, floats_to_text
+from rkdkit.measurements import Digest, Load, Measurement, Pass, floats_from_text, floats_to_text
 from rkdkit.references import Snapshot
 
 ENGINE = 1
@@ -131,7 +131,7 @@ class Features:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embedded(Measure):
+class Embedded(Measurement):
     """How well a network's features separate classes, on natural images and on x*_S; the answer is a `Features`.
 
     Attributes
@@ -153,11 +153,11 @@ class Embedded(Measure):
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measure.snapshots`."""
+        """As :attr:`Measurement.snapshots`."""
         return self.network, self.student
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.question`."""
+        """As :meth:`Measurement.question`."""
         return {
             "engine": ENGINE,
             "question": "classes in penultimate features",
@@ -172,7 +172,7 @@ class Embedded(Measure):
         }
 
     def measured(self, load: Load, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.measured`."""
+        """As :meth:`Measurement.measured`."""
         network, labels = load(self.network), split.labels.numpy()
         against = evaluation.perturbed(load(self.student), split.images, split.labels, self.attack)
         images = {"natural": data.to_float(split.images), "student": torch.cat([x.cpu() for x, _ in against])}
@@ -194,7 +194,7 @@ class Embedded(Measure):
         return torch.from_numpy(tsne.fit_transform(np.concatenate(list(features.values())).astype(np.float32)))
 
     def value(self, answer: dict[str, Any], split: data.Split) -> Features:
-        """As :meth:`Measure.value`."""
+        """As :meth:`Measurement.value`."""
         scores = {
             examples: Scores(of["value"], floats_from_text(of["resampled"], "<f8").numpy(), len(split))
             for examples, of in answer["silhouettes"].items()
@@ -211,5 +211,5 @@ class Embedded(Measure):
         return Features({examples: Scores(0.0, np.zeros(self.resamplings), n) for examples in EXAMPLES}, points)
 
     def passes(self) -> list[Pass]:
-        """As :meth:`Measure.passes`."""
+        """As :meth:`Measurement.passes`."""
         return [Pass(self.network, None, self.network), Pass(self.network, self.attack, self.student)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rkdkit import attacks, checks, data, evaluation, models, statistics
 from rkdkit.determinism import exact_arithmetic
-from rkdkit.measurements import EVALUATION_ENGINE, Digest, Load, Measure, Pass, floats_from_text, floats_to_text
+from rkdkit.measurements import EVALUATION_ENGINE, Digest, Load, Measurement, Pass, floats_from_text, floats_to_text
 from rkdkit.references import Snapshot
 
 COSINES = ("cos(f(x), f(x*_S))", "cos(f(x*_S), f(x*_f))", "cos(f(x), f(x*_f))")
@@ -67,7 +67,7 @@ def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-
 
 
 @dataclass(frozen=True, kw_only=True)
-class Similarities(Measure):
+class Similarities(Measurement):
     """The :func:`similarities` of snapshots; the answer is (3, N) float32 in [-1, 1], in the order of `COSINES`.
 
     Attributes
@@ -82,11 +82,11 @@ class Similarities(Measure):
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measure.snapshots`."""
+        """As :attr:`Measurement.snapshots`."""
         return self.guide, self.student
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.question`."""
+        """As :meth:`Measurement.question`."""
         return {
             "engine": EVALUATION_ENGINE,
             "question": "cosine similarities of penultimate features",
@@ -98,12 +98,12 @@ class Similarities(Measure):
         }
 
     def measured(self, load: Load, split: data.Split) -> str:
-        """As :meth:`Measure.measured`."""
+        """As :meth:`Measurement.measured`."""
         guide, student = load(self.guide), load(self.student)
         return floats_to_text(similarities(guide, student, split.images, split.labels, self.attack))
 
     def value(self, answer: str, split: data.Split) -> Tensor:
-        """As :meth:`Measure.value`."""
+        """As :meth:`Measurement.value`."""
         return floats_from_text(answer).view(len(COSINES), len(split))
 
     def placeholder(self) -> Tensor:
@@ -111,7 +111,7 @@ class Similarities(Measure):
         return torch.zeros(len(COSINES), len(self.images))
 
     def passes(self) -> list[Pass]:
-        """As :meth:`Measure.passes`."""
+        """As :meth:`Measurement.passes`."""
         return [
             Pass(self.guide, None, self.guide),
             Pass(self.guide, self.attack, self.student),

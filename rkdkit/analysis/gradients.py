@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rkdkit import attacks, data
 from rkdkit.determinism import exact_arithmetic
-from rkdkit.measurements import Digest, Load, Measure, Pass, floats_from_text, floats_to_text
+from rkdkit.measurements import Digest, Load, Measurement, Pass, floats_from_text, floats_to_text
 from rkdkit.references import Snapshot
 
 ENGINE = 1
@@ -134,7 +134,7 @@ class Gradients:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputGradients(Measure):
+class InputGradients(Measurement):
     """Three measures of a network's gradient at every image, and maps of some images; the answer is a `Gradients`.
 
     The measures are the Gini index of |gradient|, summed over channels (:func:`gini`); the alignment of gradient and
@@ -154,11 +154,11 @@ class InputGradients(Measure):
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measure.snapshots`."""
+        """As :attr:`Measurement.snapshots`."""
         return self.network, self.student
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.question`."""
+        """As :meth:`Measurement.question`."""
         return {
             "engine": ENGINE,
             "question": "input gradients",
@@ -170,7 +170,7 @@ class InputGradients(Measure):
         }
 
     def measured(self, load: Load, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.measured`."""
+        """As :meth:`Measurement.measured`."""
         network = load(self.network).double()
         found: list[tuple[Tensor, ...]] = []
         for start in range(0, len(split), BATCH_SIZE):
@@ -189,7 +189,7 @@ class InputGradients(Measure):
         }
 
     def value(self, answer: dict[str, Any], split: data.Split) -> Gradients:
-        """As :meth:`Measure.value`."""
+        """As :meth:`Measurement.value`."""
         values = {measure: floats_from_text(text, "<f8") for measure, text in answer["values"].items()}
         shape = (len(self.shown), *split.images.shape[2:])
         return Gradients(values, floats_from_text(answer["pictures"]).view(shape))
@@ -201,7 +201,7 @@ class InputGradients(Measure):
         return Gradients(values, torch.zeros(len(self.shown), *split.images.shape[2:]))
 
     def passes(self) -> list[Pass]:
-        """As :meth:`Measure.passes`: a backward pass costs about two forward passes."""
+        """As :meth:`Measurement.passes`: a backward pass costs about two forward passes."""
         return [Pass(each, None, each, times=3) for each in dict.fromkeys(self.snapshots)]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rkdkit import attacks, data, evaluation
 from rkdkit.determinism import generator
-from rkdkit.measurements import Digest, Load, Measure, Pass
+from rkdkit.measurements import Digest, Load, Measurement, Pass
 from rkdkit.progress import track
 from rkdkit.references import Snapshot
 
@@ -87,7 +87,7 @@ def adversarial_loss(split: data.Split, attack: attacks.Attack) -> Loss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossesAround(Measure):
+class LossesAround(Measurement):
     """The adversarial loss of each image at places around a snapshot; the answer is (places, N) float32, in nats.
 
     Attributes
@@ -105,11 +105,11 @@ class LossesAround(Measure):
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measure.snapshots`."""
+        """As :attr:`Measurement.snapshots`."""
         return (self.snapshot,)
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
-        """As :meth:`Measure.question`."""
+        """As :meth:`Measurement.question`."""
         return {
             "engine": ENGINE,
             "question": "losses along random directions",
@@ -121,7 +121,7 @@ class LossesAround(Measure):
         }
 
     def measured(self, load: Load, split: data.Split) -> list[list[float]]:
-        """As :meth:`Measure.measured`."""
+        """As :meth:`Measurement.measured`."""
         network = load(self.snapshot)
         directions = [random_direction(network, draw) for draw in self.draws]
         losses = losses_at(network, directions, self.places, adversarial_loss(split, self.attack))
@@ -131,7 +131,7 @@ class LossesAround(Measure):
         ]
 
     def value(self, answer: list[list[float]], split: data.Split) -> Tensor:
-        """As :meth:`Measure.value`."""
+        """As :meth:`Measurement.value`."""
         del split
         return torch.tensor(answer)
 
@@ -140,7 +140,7 @@ class LossesAround(Measure):
         return torch.zeros(len(self.places), len(self.images))
 
     def passes(self) -> list[Pass]:
-        """As :meth:`Measure.passes`."""
+        """As :meth:`Measurement.passes`."""
         return [Pass(self.snapshot, self.attack, self.snapshot, times=len(self.places))]
 
 

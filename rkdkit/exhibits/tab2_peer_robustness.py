@@ -9,7 +9,7 @@ from torch import Tensor
 from rkdkit import attacks, checks, claims, runs, statistics
 from rkdkit.analysis.features import COSINES, Similarities, mean_similarity
 from rkdkit.claims import Claim, Quantity
-from rkdkit.measurements import CorrectPredictions, Measure
+from rkdkit.measurements import CorrectPredictions, Measurement
 from rkdkit.papers.reported import reported
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Exhibit
@@ -99,7 +99,7 @@ def measure(
     if guides.keys() != students.keys() or any(a != b or a == 0 for a, b in counts.values()):
         raise ValueError(f"One student per guide is needed; numbers of guides and students: {counts or 'none'}.")
     checks.number("The number of test images", len(images), 2)
-    tasks: dict[tuple[str, int, str], Measure] = {}
+    tasks: dict[tuple[str, int, str], Measurement] = {}
     for name in guides:
         for i, (guide, student) in enumerate(zip(guides[name], students[name], strict=True)):
             asked = {

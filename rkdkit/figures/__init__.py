@@ -4,14 +4,14 @@ from rkdkit.figures.curves import entropy_curves, peer_tutoring, robust_accuracy
 from rkdkit.figures.look import COLOURS, METRICS, new_figure, style
 from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
-from rkdkit.figures.saving import committed, save
+from rkdkit.figures.saving import at_quick, save
 from rkdkit.figures.tables import accuracy_by_method, guides_compared
 
 __all__ = [
     "COLOURS",
     "METRICS",
     "accuracy_by_method",
-    "committed",
+    "at_quick",
     "easiest_and_hardest",
     "embeddings",
     "entropy_curves",

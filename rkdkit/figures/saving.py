@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from rkdkit import executors, paths
 from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import Claim, report
-from rkdkit.measurements import Measure
+from rkdkit.measurements import Measurement
 from rkdkit.progress import say
 from rkdkit.provenance import environment
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
 from rkdkit.spec import RunSpec
 from rkdkit.store import write_atomically
+from rkdkit.tasks import Context
 from rkdkit.trainings import Run, Train
 
 _CHOSEN_ON = {
@@ -50,9 +51,15 @@ def save(
         If a file cannot be written.
     """
     executors.current().before_drawing()
+    if setup.exhibit.needs_data and not setup.asked.tasks:
+        raise ValueError(
+            f"Nothing was trained or measured since {setup.name} was set up, so there is nothing to save. Run all "
+            "cells from exhibits.setup on."
+        )
     context = executors.current().context
-    measured = [t for t in setup.asked.tasks if isinstance(t, Measure) and t not in setup.asked.deciding]
-    runs = _runs(setup)
+    measured = [t for t in setup.asked.tasks if isinstance(t, Measurement) and t not in setup.asked.deciding]
+    runs = _runs(setup, context)
+    guides = [t for run in runs for t in run.spec.teachers if t.run is not None]
     provenance = {
         "wall_time_s": round(time.perf_counter() - setup.started, 1),
         "made_with": environment(context.device),
@@ -65,12 +72,8 @@ def save(
         "profile": setup.profile.name,
         **(_scale(setup) if setup.exhibit.needs_data else {}),
         "measured": _measured(measured),
-        "teachers": [
-            _snapshot(Snapshot(t.run, t.role, t.epoch or 0))
-            for t in dict.fromkeys(teacher for run in runs for teacher in run.spec.teachers)
-            if t.run is not None
-        ],
-        "networks": [_snapshot(s) for s in dict.fromkeys(s for task in measured for s in task.snapshots)],
+        "teachers": _networks([Snapshot(t.run, t.role, t.epoch or 0) for t in guides if t.run is not None], context),
+        "networks": _networks([snapshot for task in measured for snapshot in task.snapshots], context),
         "claims": [claim.to_json() for claim in claims],
         "provenance": provenance,
     }
@@ -78,8 +81,10 @@ def save(
     return _write(setup.output_dir, figure, "\n".join(lines), numbers, summary)
 
 
-def committed(name: str) -> str:
-    """Return the results in the picture that is committed with an exhibit's notebook, as text made from its JSON.
+def at_quick(name: str) -> str:
+    """Return what the picture in `figures/quick` shows of the paper's claims, as text made from its JSON.
+
+    That is the committed picture until the exhibit is made again at `quick`.
 
     Parameters
     ----------
@@ -87,30 +92,30 @@ def committed(name: str) -> str:
     """
     file = paths.project_root() / "figures" / "quick" / f"{name}.json"
     if not file.is_file():
-        return f"{file} is not there: make it with `rkdkit figures {name}`."
+        return f"figures/quick/{file.name} is not there: make it with `rkdkit figures {name}`."
     made = json.loads(file.read_text(encoding="utf-8"))
     seeds = made["seeds"]
     named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    changed = "".join(f", {field} {value}" for field, value in made["overrides"].items())
     found = report([Claim.from_json(claim) for claim in made["claims"]])
-    return f"In the committed picture ({made['profile']} profile, {made['dataset']}, {named}):\n\n{found}"
+    return f"In figures/quick/{name}.png ({made['dataset']}, {named}{changed}):\n\n{found}"
 
 
-def _runs(setup: Setup) -> list[Run]:
+def _runs(setup: Setup, context: Context) -> list[Run]:
     """Return every run that the exhibit rests on, teachers first, each once."""
-    context = executors.current().context
     specs = dict.fromkeys(spec for task in setup.asked.tasks for spec in task.specs)
     tasks = dict.fromkeys(each for spec in specs for each in Train(spec).with_teachers())
     found = [task.find(context) for task in tasks]
     return [run for run in found if run is not None]
 
 
-def _caption(setup: Setup, measured: Sequence[Measure], note: str) -> list[str]:
+def _caption(setup: Setup, measured: Sequence[Measurement], note: str) -> list[str]:
     """Return the lines of the caption that describe the parameters, the attacks and the data."""
     if not measured:
         return [note] if note else []
-    attacks = list(dict.fromkeys(attack for task in measured for attack in task.attacks if attack is not None))
+    attacks = dict.fromkeys(attack for task in measured for attack in task.attacks if attack is not None)
     images = _most([task.images for task in measured])
-    asked = setup.described(map(str, attacks), len(images), images.part)
+    asked = setup.described(dict.fromkeys(map(str, attacks)), len(images), images.part)
     tried = [
         f"AutoAttack: {attack.parameters()['implementation']}, first {n:,} images."
         for attack in attacks
@@ -147,7 +152,7 @@ def _scale(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _measured(measured: Sequence[Measure]) -> list[dict[str, Any]]:
+def _measured(measured: Sequence[Measurement]) -> list[dict[str, Any]]:
     """Return what was measured: kind of measurement, attack, dataset, part of it, and number of images."""
     lines = [
         {
@@ -164,7 +169,7 @@ def _measured(measured: Sequence[Measure]) -> list[dict[str, Any]]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    record = run.record or {}
+    record = run.record
     return {
         "id": run.spec.id,
         "run": str(run.spec),
@@ -176,17 +181,17 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    spec: RunSpec = snapshot.spec
-    return {
-        "method": spec.method,
-        "network": snapshot.architecture,
-        "role": snapshot.role,
-        "epoch": snapshot.epoch,
-        "seed": spec.seed,
-        "run": spec.id,
-        "sha256": snapshot.digest(),
-    }
+def _networks(snapshots: Sequence[Snapshot], context: Context) -> list[dict[str, Any]]:
+    """Return each network once, with the SHA-256 of its snapshots by epoch."""
+    listed: dict[tuple[RunSpec, str], dict[str, Any]] = {}
+    for snapshot in dict.fromkeys(snapshots):
+        spec = snapshot.spec
+        about = {"method": spec.method, "network": snapshot.architecture, "role": snapshot.role}
+        network = listed.setdefault(
+            (spec, snapshot.role), {**about, "seed": spec.seed, "run": spec.id, "sha256_by_epoch": {}}
+        )
+        network["sha256_by_epoch"][snapshot.epoch] = snapshot.digest(context)
+    return list(listed.values())
 
 
 def _write(folder: Path, figure: Figure, caption: str, table: pd.DataFrame, summary: Mapping[str, Any]) -> list[Path]:

@@ -12,7 +12,7 @@ import torch
 
 from rkdkit import data, executors
 from rkdkit.executors import Executor
-from rkdkit.measurements import CorrectPredictions, Measure
+from rkdkit.measurements import CorrectPredictions, Measurement
 from rkdkit.store import Store
 from rkdkit.tasks import Answer, Context, Task
 from rkdkit.trainings import Train
@@ -49,7 +49,7 @@ class Planner(Executor):
     def __init__(self, store: Store | None = None, device: torch.device | str | None = None) -> None:
         super().__init__(store, device)
         self.trainings: dict[Train, int] = {}
-        self.measurements: list[Measure] = []
+        self.measurements: list[Measurement] = []
         self.blank: list[str] = []
         self.cut_short = False
         self._noted: dict[Task, bool] = {}  # whether it is certain
@@ -92,7 +92,8 @@ class Planner(Executor):
         """
         raise DrawingError
 
-    def _answers(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
+    def answer_all(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
+        """Note the tasks; return answers from the store, and placeholders where there are none."""
         del what
         context = self.context
         return {task: self._answer(task, context) for task in tasks}
@@ -120,7 +121,7 @@ class Planner(Executor):
             judges = tuple(judge for part in new if isinstance(part, CorrectPredictions) for judge in part.judges)
             if judges:
                 self.measurements.append(replace(task, judges=judges, attacked=task.target))
-        elif new and isinstance(task, Measure):
+        elif new and isinstance(task, Measurement):
             self.measurements.append(task)
         return not missing
 

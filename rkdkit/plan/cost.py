@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from rkdkit import attacks, autoattack, data, evaluation, models
-from rkdkit.measurements import Measure
+from rkdkit.measurements import Measurement
 from rkdkit.references import Snapshot
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.training import Training, fresh_networks
@@ -121,7 +121,7 @@ def passes(attack: attacks.Attack | None, classes: int) -> Passes:
     raise ValueError(f"What {attack} costs is not known.")
 
 
-def examples_of(task: Measure) -> list[Examples]:
+def examples_of(task: Measurement) -> list[Examples]:
     """Return what a measurement's passes come to: what is made by one attack on one snapshot is made once for all.
 
     Parameters

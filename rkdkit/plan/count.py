@@ -69,7 +69,9 @@ def _notes(planner: Planner) -> list[str]:
     """Return what is to be known of a plan's numbers."""
     notes = []
     if not planner.all_certain:
-        notes.append("Where what is not measured yet would choose an epoch, of a teacher say, it is the last.")
+        notes.append(
+            "Where a measurement that is not made yet would choose an epoch (of a teacher, say), the plan takes the last."
+        )
     notes += [
         f"The data {name} are not on this machine; their published sizes are counted with. Answers in the store go by "
         "the data, so none could be looked up: every measurement counts as to be done. Runs in the store count as "

@@ -166,12 +166,13 @@ class Plan:
         table.add_column("", no_wrap=True)
         for name in ("work", "memory", *(["time here"] if self.device else []), *([f"at {rates}"] if rates else [])):
             table.add_column(name, justify="right", no_wrap=True)
-        heading = ""
+        by_heading: dict[str, list[Line]] = {}
         for line in (*self.trainings, *self.measurements, *self.totals):
-            if line.heading != heading:
-                heading = line.heading
-                table.add_row(Text(heading, "bold"))
-            table.add_row(*self._row(line, rates))
+            by_heading.setdefault(line.heading, []).append(line)
+        for heading, lines in by_heading.items():
+            table.add_row(Text(heading, "bold"))
+            for line in lines:
+                table.add_row(*self._row(line, rates))
         return table
 
     def _row(self, line: Line, rates: Rates | None) -> list[RenderableType]:
@@ -188,7 +189,7 @@ class Plan:
         training, measuring, whole = (f"{IN_WORDS[line.bound]}{_hours(line.seconds_at(rates))}" for line in self.totals)
         yield (
             f"In all {whole} GPU-hours at {rates}: {training} of training, {measuring} of measuring, which is always "
-            "in float32. Small networks reach a fraction of what a GPU is sold for."
+            "in float32. Small networks reach only a fraction of the rate that a GPU is sold with."
         )
         if rates.tflops_float32 is None and self.totals[-1].float32:
             yield "Most GPUs are far slower in float32 than in bfloat16: --tflops-float32 takes that rate (no TF32)."
@@ -205,7 +206,7 @@ class Plan:
         if self.measurements:
             yield "'5 x 1,000 images' means five networks, or five epochs of one, on 1,000 images each."
         if self.totals[-1].at_most:
-            yield "At most (<=): such an attack goes on with those images only that withstood it so far."
+            yield "At most (<=): such an attack drops an image from later steps as soon as it is misclassified."
         if self.cut_short:
             yield "At least (>=): something is not counted, as said below."
             if self.totals[-1].at_most:
