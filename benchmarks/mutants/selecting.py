@@ -121,8 +121,10 @@ class Tests:
         """Return the tests to try on a change of these lines, likely and cheap ones first, and how many run them."""
         contexts = {context for line in lines for context in self.lines.get(file, {}).get(str(line), [])}
         tests = self.named(contexts)
-        if "" in contexts:  # it runs on import
-            tests |= self.named({context for line in self.lines[file].values() for context in line}) or self.usable
+        if "" in contexts:  # it runs on import: whatever runs anything of its module, or of its package, may notice
+            folder = str(Path(file).parent)
+            beside = [f for f in self.lines if f == file or (folder != "rkdkit" and str(Path(f).parent) == folder)]
+            tests |= self.named({c for f in beside for line in self.lines[f].values() for c in line}) or self.usable
         chosen, ready, spent = [], set[str](), 0.0
         alone = {test: self.seconds(test) for test in tests}
         for test in sorted(tests, key=lambda t: (alone[t] > 3, Path(file).stem not in t.split("::")[0], alone[t], t)):

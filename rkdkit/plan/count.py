@@ -70,7 +70,7 @@ def _notes(planner: Planner) -> list[str]:
     notes = []
     if not planner.all_certain:
         notes.append(
-            "Where a measurement that is not made yet would choose an epoch (of a teacher, say), the plan takes the last."
+            "Where a measurement that is not made yet would choose an epoch (of a teacher, say), it is the last."
         )
     notes += [
         f"The data {name} are not on this machine; their published sizes are counted with. Answers in the store go by "
