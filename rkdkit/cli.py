@@ -132,9 +132,11 @@ def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, obj
         checks.one_of("parameter", name, [*own, *fields])
     parameters = {name: value for name, value in given.items() if name in own}
     more = {name: value for name, value in given.items() if name in fields}
+    said = parameters.get("more", {})
+    if not isinstance(said, dict):
+        raise ValueError(f"more takes fields of a profile, as in more={{'lr': 0.05}}, not {said!r}.")
     if more:
-        said = parameters.get("more", {})
-        parameters["more"] = {**(said if isinstance(said, dict) else {}), **more}
+        parameters["more"] = {**said, **more}
     return parameters
 
 
@@ -196,7 +198,10 @@ def plan(
             notes += plan.ask(planner, notebook, parameters[name])
         except Exception as error:  # whatever the notebook raises, as when it is made
             sys.exit(f"\n{name}: {type(error).__name__}: {error}")
-    counted = plan.count(planner, notes, calibrated=calibration)
+    try:
+        counted = plan.count(planner, notes, calibrated=calibration)
+    except ValueError as error:  # an attack of which nobody said what it costs
+        sys.exit(f"\n{error}")
     Console(width=WIDTH, highlight=False).print(counted.report(rates))
 
 
@@ -210,6 +215,10 @@ def figures(names: _Names = None, profile: _Profile = "quick", parameter: _Param
 
     wanted, parameters = _asked(names, profile, parameter)
     os.environ[progress.TEXT_ONLY] = "1"
+    if not names:
+        typer.echo(
+            f"All {len(wanted)} exhibits; name some to make only these. Ctrl-C stops, nothing is lost.", err=True
+        )
     began, made = time.time(), []
     for name, notebook in wanted.items():
         given = parameters[name]
@@ -224,6 +233,7 @@ def figures(names: _Names = None, profile: _Profile = "quick", parameter: _Param
                 output,
                 given,
                 cwd=paths.project_root(),
+                kernel_name="python3",
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,

@@ -34,19 +34,23 @@ class Pass:
     Attributes
     ----------
     judge : the network that classifies the images.
-    attack, attacked : the attack that makes the images, and the network attacked; `attack` None: natural images.
+    attack : the attack that makes the images; None: natural images.
+    attacked : the network attacked; None: the judge itself.
     times : how many times.
     """
 
     judge: Snapshot
     attack: attacks.Attack | None
-    attacked: Snapshot
+    attacked: Snapshot | None = None
     times: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement(Task):
     """A question about snapshots and images; all its fields are plain values.
+
+    A subclass is a frozen dataclass (``kw_only=True``) that defines the abstract members below and
+    :meth:`Task.placeholder`, an answer of the right form made of zeros.
 
     Attributes
     ----------
@@ -63,6 +67,9 @@ class Measurement(Task):
     @abstractmethod
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
         """Return all that the answer depends on, as plain JSON values: its key in the store.
+
+        A stored answer is found again by this key alone. So the question names the kind of measurement, with a text
+        that no other kind has, and a number that is raised whenever :meth:`measured` would answer differently.
 
         Parameters
         ----------

@@ -118,7 +118,9 @@ def passes(attack: attacks.Attack | None, classes: int) -> Passes:
         case autoattack.AutoAttack():
             targets = min(9, classes - 1)
             return Passes(100 * targets + 5000 + 1, 101 + (101 + 100) * targets, True)
-    raise ValueError(f"What {attack} costs is not known.")
+    raise ValueError(
+        f"The cost of {attack} is not known: add {type(attack).__name__} to `passes` in rkdkit/plan/cost.py."
+    )
 
 
 def examples_of(task: Measurement) -> list[Examples]:
@@ -130,7 +132,7 @@ def examples_of(task: Measurement) -> list[Examples]:
     """
     judges: dict[tuple[attacks.Attack | None, Snapshot, int], list[str]] = {}
     for each in task.passes():
-        judges.setdefault((each.attack, each.attacked, each.times), []).append(each.judge.architecture)
+        judges.setdefault((each.attack, each.attacked or each.judge, each.times), []).append(each.judge.architecture)
     return [
         Examples(attack, attacked.architecture, tuple(of), attacked.spec.dataset, len(task.images), times)
         for (attack, attacked, times), of in judges.items()
