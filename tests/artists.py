@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import SubFigure
+from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
@@ -138,3 +139,34 @@ def entries(legend: Legend) -> dict[str, Any]:
     with_marker = [line for line in legend.findobj(Line2D) if str(line.get_marker()).lower() != "none"]
     shown = with_marker if len(with_marker) == len(texts) else legend.legend_handles
     return dict(zip(texts, shown, strict=True))
+
+
+class Form(NamedTuple):
+    """How a legend is laid out."""
+
+    place: str
+    columns: int
+    framed: bool
+
+
+def form(legend: Legend) -> Form:
+    """Return a legend's layout; its place is as it was asked for, such as "upper center"."""
+    place = {code: name for name, code in Legend.codes.items()}[legend._loc]  # matplotlib has no public name for it
+    return Form(f"outside {place}" if legend._outside_loc else place, legend._ncols, legend.get_frame_on())
+
+
+def grids(axes: Axes) -> dict[str, float | None]:
+    """Return the opacity of the grid lines across the x and the y axis, where there are any."""
+    by_axis = {"x": axes.xaxis.get_gridlines(), "y": axes.yaxis.get_gridlines()}
+    return {name: drawn[0].get_alpha() for name, drawn in by_axis.items() if drawn and drawn[0].get_visible()}
+
+
+def points(size: str) -> float:
+    """Return a size of text such as "small" in points, in the look that was set last."""
+    return FontProperties(size=size).get_size_in_points()
+
+
+def ratios(part: SubFigure | Axes) -> tuple[list[float], list[float]]:
+    """Return the widths and heights of the columns and rows among which a part stands, as they were asked for."""
+    grid = part._subplotspec.get_gridspec() if isinstance(part, SubFigure) else part.get_subplotspec().get_gridspec()
+    return list(grid.get_width_ratios()), list(grid.get_height_ratios())

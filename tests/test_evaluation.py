@@ -107,6 +107,42 @@ def test_transfer_judges_on_the_attacked_networks_examples(trained, digits):
     assert not alone.all()
 
 
+class Noise(attacks.Attack):
+    """Makes noise of every image: what a network answers to it depends on the seed alone."""
+
+    def examples(self, _network, images, _labels, generator):
+        return torch.rand(images.shape, generator=generator)
+
+
+def test_without_a_seed_every_evaluation_has_seed_0():
+    network, images, labels = Threshold(), torch.zeros(200, 1, 2, 2), torch.zeros(200, dtype=torch.int64)
+
+    def answered(**seed):
+        given, noise = (network, images, labels), Noise(0.1)
+        judged = ([network], images, labels, noise)
+        (examples,) = (x for x, _ in evaluation.perturbed(*given, noise, **seed))
+        return {
+            "perturbed": examples.tolist(),
+            "logits": evaluation.logits(*judged, **seed).tolist(),
+            "correct": evaluation.correct_predictions(*judged, **seed).tolist(),
+            "evaluate": evaluation.evaluate(*given, {"noise": noise}, **seed).correct["noise"].tolist(),
+            "per image": evaluation.per_image("entropy", *given, noise, **seed).tolist(),
+            "accuracy": evaluation.accuracy(*given, noise, **seed),
+        }
+
+    assert answered() == answered(seed=0)
+    another = answered(seed=1)
+    assert [name for name, answer in answered().items() if answer == another[name]] == []
+
+
+def test_without_a_seed_an_attack_has_seed_0(trained, digits):
+    images, labels = data.to_float(digits.test.images[:3]), digits.test.labels[:3]
+    attack = attacks.PGD(0.1, 0.0, 1)  # its random start alone
+    assert torch.equal(attack(trained, images, labels), attack(trained, images, labels, seed=0))
+    assert not torch.equal(attack(trained, images, labels), attack(trained, images, labels, seed=1))
+    assert (autoattack.Square(0.1).seed, autoattack.AutoAttack(0.1).seed) == (0, 0)
+
+
 def test_the_batch_size_changes_no_clean_verdict(trained, digits):
     images, labels = digits.test.images[:50], digits.test.labels[:50]
     whole = evaluation.correct_predictions([trained], images, labels)

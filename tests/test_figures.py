@@ -194,6 +194,20 @@ def test_every_setup_hears_what_is_asked_for_and_one_that_heard_nothing_is_not_s
             assert [n["method"] for n in json.loads(summary.read_text())["networks"]] == ["PGD-AT"]
 
 
+def test_a_claim_without_a_number_is_not_saved(tmp_path, store):
+    snapshot = trained(store, tiny_spec()).snapshot()
+    quantity = Quantity("peer", Estimate(0.5, 0.4, 0.6, 9))
+    with executors.using(Measured()) as executor:
+        asked = setup(output_dir=str(tmp_path / "made"))
+        executor.gather([by(snapshot, PGD)])
+        figure, _ = figures.new_figure()
+        for bad in (float("nan"), float("inf")):
+            claim = Claim("text", "source", quantity, quantity, Estimate(bad, 0.0, 0.1, 9))
+            with pytest.raises(ValueError, match="JSON"):
+                figures.save(asked, figure, pd.DataFrame(), [claim])
+    assert not list(tmp_path.glob("made/*")), "neither a picture nor numbers"
+
+
 def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     assert "rkdkit figures fig1_peer_vs_teacher" in figures.at_quick("fig1_peer_vs_teacher")

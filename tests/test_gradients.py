@@ -62,6 +62,15 @@ def test_a_picture_is_clipped_summed_and_scaled():
     assert torch.allclose(shown[0], shown[1]), "each image on a scale of its own"
 
 
+def test_every_picture_has_its_own_scale():
+    sizes = torch.tensor([[[[1.0, 1.5], [2.0, 1.0]]], [[[40.0, 20.0], [30.0, 20.0]]], [[[0.3, 0.4], [0.4, 0.2]]]])
+    signs = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])  # opposite, so that nothing is clipped
+    shown = gradients.picture(sizes * signs)
+    expected = [[[0, 0.5], [1, 0]], [[1, 0], [0.5, 0]], [[0.5, 1], [1, 0]]]
+    assert torch.allclose(shown, torch.tensor(expected), atol=1e-6)
+    assert gradients.picture(torch.full((1, 1, 2, 2), 3.0)).tolist() == [[[0, 0], [0, 0]]], "one value is no picture"
+
+
 def test_the_gini_index_of_one_pixel_and_of_all_alike():
     one = torch.zeros(1, 4, 4)
     one[0, 2, 1] = 3.0

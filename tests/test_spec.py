@@ -171,6 +171,16 @@ def test_a_teacher_is_part_of_the_run():
     assert again.teachers[0].run == teacher
 
 
+def test_a_run_is_named_by_method_network_data_teachers_and_seed():
+    assert str(tiny_spec("PGD-AT", seed=3)) == "PGD-AT resnet18/16 on digits, seed 3"
+    assert str(Teacher(run=tiny_spec("TRADES", epochs=3))) == "TRADES resnet18/16 at epoch 3"
+    assert str(Teacher(module="their teacher", digest="12")) == "their teacher"
+    of_two = tiny_spec("AKD2")
+    assert str(of_two) == (
+        "AKD2 resnet18/16 on digits from TRADES resnet18/16 at epoch 1 and TRADES resnet18/16 at epoch 1, seed 0"
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 
 import pytest
 import torch
@@ -31,6 +32,14 @@ def test_similarity_is_the_cosine_of_the_probabilities():
     known = [2**-0.5, 1.0, (0.08 + 0.08) / 0.2]
     assert trajectories.similarity(student, teacher).tolist() == pytest.approx(known, abs=1e-6)
     assert trajectories.similarity(student + 300, teacher).tolist() == pytest.approx(known, abs=1e-6), "tiny alike"
+
+
+def test_similarity_is_each_images_own_however_improbable_its_class():
+    losses = torch.tensor([[0.1, 300.0, 5000.0], [0.1, 300.0 + math.log(2), 5000.0], [0.1, 300.0, 5000.0]])
+    even = torch.tensor([[200.0, 0.2, 0.7]]).expand(3, 3)
+    known = [1.0, 2.5 / math.sqrt(2.25 * 3), 1.0]
+    assert trajectories.similarity(losses, even).tolist() == pytest.approx(known, abs=1e-5)
+    assert trajectories.similarity(even, losses).tolist() == pytest.approx(known, abs=1e-5)
 
 
 def test_a_difference_of_different_images_adds_both_uncertainties():

@@ -52,6 +52,23 @@ def test_cosines_are_those_of_the_features_at_x_and_at_both_kinds_of_adversarial
     assert torch.allclose(found, expected, atol=1e-6)
 
 
+def test_cosines_of_many_images_are_in_one_row_each_and_never_above_one():
+    guide, student = Plane(angle=0.7), Plane()
+    x = torch.rand(700, 1, 1, 2, generator=torch.Generator().manual_seed(0))  # three batches
+    labels = torch.zeros(700, dtype=torch.int64)
+    towards = Fixed({student: torch.tensor([1.0, 0.0]), guide: torch.tensor([0.0, 0.5])})
+    found = features.similarities(guide, student, x, labels, towards)
+    assert found.shape == (3, 700)
+    flat = x.flatten(1)
+    expected = torch.stack([flat[:, 0] / flat.norm(dim=1), torch.zeros(700), flat[:, 1] / flat.norm(dim=1)])
+    assert torch.allclose(found, expected, atol=1e-6)
+    alike = features.similarities(guide, student, x, labels, attacks.FGSM(0.0))
+    rounded = torch.nn.functional.cosine_similarity(guide.features(x), guide.features(x))
+    assert rounded.max() > 1, "as it is computed, some are above 1 by rounding"
+    assert alike.max() == 1
+    assert alike.min() > 0.999
+
+
 def test_a_network_that_shows_no_features_is_refused():
     x, y = torch.zeros(1, 1, 1, 2), torch.tensor([0])
     with pytest.raises(ValueError, match="Sequential shows no penultimate features"):
