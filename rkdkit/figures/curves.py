@@ -5,12 +5,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from rkdkit.analysis.curves import BY_PEER
 from rkdkit.figures.look import COLOURS, PALETTE, accuracy_axis, legend_below, line_with_band, new_figure, new_part
@@ -124,7 +124,7 @@ def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
             colour = COLOURS["student"]
             if quantity == "p_T,K":
                 colour = COLOURS["natural" if teacher == "Natural" else "teacher"]
-            for name, dots in one.assign(percent=_percent(one).numpy()).groupby("class"):
+            for name, dots in one.assign(percent=_percent(one)).groupby("class"):
                 panel.plot(dots.percent, dots.value, ".", ms=3, color=shades[name])
             panel.plot(_percent(one), one.smoothed, color=colour, lw=2)
             panel.set(ylim=limits)
@@ -152,5 +152,5 @@ _STUDENT_LINES = [
 _CLASS_SHADES = ("0.75", "0.35")  # grey shades for classes; colours are used for networks
 
 
-def _percent(part: pd.DataFrame) -> Tensor:
-    return torch.linspace(0, 100, len(part))
+def _percent(part: pd.DataFrame) -> npt.NDArray[np.float64]:
+    return np.linspace(0, 100, len(part))

@@ -36,7 +36,7 @@ def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
             for place, panel in enumerate(block.subplots(2, wide).flat):
                 panel.set_axis_off()
                 if place < n:
-                    image = ranked.split.images[chosen[place]].permute(1, 2, 0)
+                    image = ranked.split.images[chosen[place]].permute(1, 2, 0).numpy()
                     panel.imshow(image, cmap="gray", vmin=0, vmax=255)
                     panel.set_title(f"{score[chosen[place]]:.2f}", fontsize=7, pad=2)
     return figure
