@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -25,6 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile("kit", deadline=None, max_examples=30)
 settings.load_profile("kit")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` starts: together they have as many threads as the machine has cores."""
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 class OneBlock(models.Classifier):
