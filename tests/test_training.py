@@ -178,6 +178,21 @@ def test_adaads_attack_follows_the_gradient_through_both_networks(digits, traine
     assert (examples(other) - expected).abs().max() < 1e-6
 
 
+def test_adaads_attack_mixes_several_teachers_by_their_weights(digits, trained):
+    images, labels = data.to_float(digits.test.images[:8]), digits.test.labels[:8]
+    student, second = (models.build("resnet18/16", 10, *digits.channel_statistics, seed=s).eval() for s in (5, 6))
+    shares = {"T": (0.25, 0.75)}
+    logits = methods.Logits({"S": (student,), "T": (trained, second)}, {"x": images}, shares)
+    attack, adaad = attacks.PGD(0.1, 0.05, 1, "none"), methods.get("AdaAD").maximises[0]
+    found = methods.adversarial_examples(adaad, logits, images, labels, attack, torch.Generator())
+    x = images.clone().requires_grad_()
+    p = 0.25 * trained(x).softmax(1) + 0.75 * second(x).softmax(1)
+    (p * (p.log() - student(x).log_softmax(1))).sum().backward()
+    steps = (found - images).sign() == x.grad.sign()
+    assert steps[(images > 0.05) & (images < 0.95)].float().mean() > 0.99
+    assert (found - (images + 0.05 * x.grad.sign()).clamp(0, 1)).abs().mean() < 1e-3
+
+
 def test_free_training_carries_the_perturbation_over_and_moves_it_by_the_updates_gradient(digits):
     spec = tiny_spec("Free-AT", n_train=64, lr=0.0, weight_decay=0.0, eps=0.1, settings=(("m", 1),))
     training = start(spec, digits)
