@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `rkdkit methods`, `rkdkit plan` and `rkdkit figures`."""
+"""The command line: `rkdkit list`, `rkdkit methods`, `rkdkit plan`, `rkdkit train` and `rkdkit figures`."""
 
 import ast
 import json
@@ -7,20 +7,20 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from traitlets.config import Config
 
 from rkdkit import checks, paths
 
+if TYPE_CHECKING:  # most commands do without
+    from rkdkit import cluster, making
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
 
-
-# local sockets rather than TCP ports, where there are such: nobody else on the machine can listen in
-_KERNEL = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
 
 _PARTS = re.compile(r"(\d+)")
 _KINDS = {"fig": "figure", "tab": "table"}
@@ -205,51 +205,130 @@ def plan(
     Console(width=WIDTH, highlight=False).print(counted.report(rates))
 
 
+_Workers = Annotated[
+    str, typer.Option(help="Worker processes of one thread each; 1: none; auto: what this machine and the work allow.")
+]
+_Scheduler = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="Of a Dask scheduler: its workers do the work (docs/scaling.md).")
+]
+_SchedulerFile = Annotated[str, typer.Option(metavar="FILE", help="In which a Dask scheduler wrote its address.")]
+
+
 @app.command()
-def figures(names: _Names = None, profile: _Profile = "quick", parameter: _Parameter = None) -> None:
+def figures(
+    names: _Names = None,
+    profile: _Profile = "quick",
+    parameter: _Parameter = None,
+    workers: _Workers = "",
+    scheduler: _Scheduler = "",
+    scheduler_file: _SchedulerFile = "",
+) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
+    from rkdkit import making, setup
 
-    from rkdkit import progress, setup
+    notebooks = _notebooks_of(names, profile, parameter)
+    workforce = _workforce(workers, scheduler, scheduler_file)
+    began, done, side_by_side = time.time(), making.Done(0), 1
+    os.environ |= workforce.variables
+    with _interruptible():
+        if len(notebooks) > 1 and not workforce.alone:
+            typer.echo(f"{len(notebooks)} exhibits. Ctrl-C stops, nothing is lost.", err=True)
+            done = _do(notebooks, workforce, alone=False)
+            if not done.missing or set(done.unfinished) < {each.name for each in notebooks}:
+                side_by_side = making.most_side_by_side()
+                os.environ |= {"RKDKIT_WORKERS": "1", "OMP_NUM_THREADS": "1"}
+        left_out = done.unfinished if done.failure else ()
+        drawn = []
+        for each in making.draw_all([each for each in notebooks if each.name not in left_out], side_by_side):
+            drawn.append(each)
+            typer.echo(each.error or f"{each.notebook.name}: drawn in {each.seconds:.0f} s", err=True)
+    made = []
+    for each in drawn:
+        if not each.error:
+            given = each.notebook.parameters
+            folder = None if given.get("output_dir") is None else str(given["output_dir"])
+            made.append(setup.output_folder(str(given["profile"]), folder) / f"{each.notebook.name}.json")
+    if made:
+        typer.echo(_summary(made, began), err=True)
+    failed = [*left_out, *(each.notebook.name for each in drawn if each.error)]
+    if failed:
+        sys.exit(f"{done.failure or ''}\nNot made: {', '.join(failed)}.")
 
-    wanted, parameters = _asked(names, profile, parameter)
+
+@app.command()
+def train(
+    names: _Names = None,
+    profile: _Profile = "quick",
+    parameter: _Parameter = None,
+    workers: _Workers = "",
+    scheduler: _Scheduler = "",
+    scheduler_file: _SchedulerFile = "",
+) -> None:
+    """Train and measure all that exhibits need, without drawing them."""
+    notebooks = _notebooks_of(names, profile, parameter)
+    with _interruptible():
+        done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
+    if done.failure:
+        sys.exit(f"{done.failure}\nUnfinished: {', '.join(done.unfinished)}.")
+    left = f" Left for the notebooks to do: {', '.join(done.unfinished)}." if done.unfinished else ""
+    typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
+
+
+def _notebooks_of(names: list[str] | None, profile: str, pairs: list[str] | None) -> "list[making.Notebook]":
+    """Return the exhibits that a command line names, with their parameters."""
+    from rkdkit import making, progress
+
+    wanted, parameters = _asked(names, profile, pairs)
     os.environ[progress.TEXT_ONLY] = "1"
-    if not names:
+    return [making.Notebook(path, parameters[name]) for name, path in wanted.items()]
+
+
+def _workforce(workers: str, scheduler: str, scheduler_file: str) -> "cluster.Workforce":
+    """Return who does the work; leave with a message if the options cannot be, or if nobody answers."""
+    from rkdkit import cluster
+    from rkdkit.cluster.connection import remote_client
+
+    alone = scheduler or scheduler_file
+    try:
+        given = workers or ("1" if alone else os.environ.get("RKDKIT_WORKERS") or "auto")
+        if workers and alone:
+            raise ValueError(
+                "Give either --workers, which are started here, or --scheduler, which has its own: not both."
+            )
+        found = cluster.Workforce(given, scheduler, scheduler_file)
+        if found.remote:
+            with remote_client(found):
+                pass
+    except (ValueError, cluster.NoClusterError) as error:
+        sys.exit(str(error))
+    return found
+
+
+def _do(notebooks: "Sequence[making.Notebook]", workforce: "cluster.Workforce", *, alone: bool) -> "making.Done":
+    """Do what exhibits need; leave with a message if that cannot be done at all."""
+    from rkdkit import cluster, making
+    from rkdkit.cluster.job import WrongWorkerError
+    from rkdkit.store import StoreError
+
+    executor = cluster.Workers(workforce)
+    try:
+        return making.do_all(notebooks, executor, alone=alone)
+    except (making.NotebookError, cluster.NoClusterError, WrongWorkerError, StoreError) as error:
+        sys.exit(f"\n{error}")
+    finally:
+        executor.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Say on Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
         typer.echo(
-            f"All {len(wanted)} exhibits; name some to make only these. Ctrl-C stops, nothing is lost.", err=True
+            "\nStopped. What is trained is kept: the same command goes on after the last finished epoch.", err=True
         )
-    began, made = time.time(), []
-    for name, notebook in wanted.items():
-        given = parameters[name]
-        profile = str(given["profile"])
-        typer.echo(f"{name} ({profile})", err=True)
-        output = paths.project_root() / "executed" / profile / f"{name}.ipynb"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        try:
-            papermill.execute_notebook(
-                notebook,
-                output,
-                given,
-                cwd=paths.project_root(),
-                kernel_name="python3",
-                progress_bar=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                config=_KERNEL,
-            )
-        except KeyboardInterrupt:
-            typer.echo(
-                "\nStopped. What is trained is kept: the same command goes on after the last finished epoch.", err=True
-            )
-            sys.exit(130)
-        except PapermillExecutionError as error:
-            sys.exit(f"\n{name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {output})")
-        typer.echo(f"{name}: done in {time.perf_counter() - started:.0f} s", err=True)
-        folder = given.get("output_dir")
-        made.append(setup.output_folder(profile, None if folder is None else str(folder)) / f"{name}.json")
-    typer.echo(_summary(made, began), err=True)
+        sys.exit(130)
 
 
 def _summary(files: Sequence[Path], began: float) -> str:

@@ -119,10 +119,21 @@ class Here(Executor):
         missing = [task for task, answer in found.items() if answer is None]
         for task in missing:
             task.check(context)
-        # a bar in which nothing is to be done would only flicker
-        for task in track(missing, desc=what, unit="task") if what and missing else missing:
-            _find_or_do(task, context, found)
-        return {task: Answer(found[task]) for task in tasks}
+        if missing:
+            self.do_all(missing, context, what)
+        return {task: Answer(task.find(context) if found[task] is None else found[task]) for task in tasks}
+
+    def do_all(self, tasks: Sequence[Task], context: Context, what: str) -> None:
+        """Do tasks that are not in the store, and first the tasks that they need.
+
+        Parameters
+        ----------
+        tasks : each once, and checked.
+        context : where their answers are written.
+        what : as :meth:`Executor.gather`.
+        """
+        for task in track(tasks, desc=what, unit="task") if what else tasks:
+            _do_where_missing(task, context)
 
     def networks_for(self, what: str) -> Context:
         """As :meth:`Executor.networks_for`."""
@@ -133,18 +144,17 @@ class Here(Executor):
         """Do nothing: all answers can be drawn."""
 
 
-def _find_or_do(task: Task, context: Context, found: dict[Task, Any]) -> None:
-    """Put a task's answer into `found`; do it first where it is not in the store, and before that what it needs."""
-    if found.get(task) is None:
-        found[task] = task.find(context)
-    if found[task] is None:
+def _do_where_missing(task: Task, context: Context) -> None:
+    if task.find(context) is None:  # a task before it may have done it
         for needed in task.inputs():
-            _find_or_do(needed, context, found)
+            _do_where_missing(needed, context)
         task.do(context)
-        found[task] = task.find(context)
 
 
-_CURRENT: ContextVar[Executor] = ContextVar("executor", default=Here())  # noqa: B039 - one for the process is meant
+DEFAULT = Here()
+"""The executor of whoever did not choose one."""
+
+_CURRENT: ContextVar[Executor] = ContextVar("executor", default=DEFAULT)
 
 
 def current() -> Executor:

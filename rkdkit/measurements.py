@@ -3,6 +3,7 @@
 A new kind of measurement is a subclass of :class:`Measurement`, in the module that uses it.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -106,6 +107,15 @@ class Measurement(Task):
         return tuple(dict.fromkeys(snapshot.spec for snapshot in self.snapshots))
 
     @property
+    def datasets(self) -> tuple[str, ...]:
+        """As :attr:`Task.datasets`, with that of the images."""
+        return tuple(dict.fromkeys((*super().datasets, self.images.dataset)))
+
+    def __str__(self) -> str:
+        what = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).lower()
+        return f"{what} of the {self.snapshots[0]}"
+
+    @property
     def certain(self) -> bool:
         """As :attr:`Task.certain`."""
         return all(snapshot.certain for snapshot in self.snapshots)
@@ -182,6 +192,11 @@ class CorrectPredictions(Measurement):
     def snapshots(self) -> tuple[Snapshot, ...]:
         """As :attr:`Measurement.snapshots`."""
         return (*self.judges, self.target) if self.attack is not None else self.judges
+
+    def __str__(self) -> str:
+        under = "" if self.attack is None else f" under {self.attack}"
+        others = f" and {len(self.judges) - 1} others" if len(self.judges) > 1 else ""
+        return f"accuracy of the {self.judges[0]}{others}{under}"
 
     @property
     def parts(self) -> list["CorrectPredictions"]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, data, evaluation, executors
+from rkdkit import attacks, checks, cluster, data, evaluation, executors
 from rkdkit.interchange import digest_of_module
 from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.progress import say
@@ -34,7 +34,7 @@ def gather(tasks: Iterable[Task], what: str = "") -> list[Any]:
     StoreError
         If the store cannot be read or written, or a file in it is damaged.
     """
-    return [answer.value for answer in executors.current().gather(tasks, what)]
+    return [answer.value for answer in cluster.current().gather(tasks, what)]
 
 
 def answers(tasks: Mapping[Key, Task], what: str = "") -> dict[Key, Any]:
@@ -252,7 +252,7 @@ def select_all(choices: Sequence[Choice]) -> list[Snapshot]:
     """Return the snapshots that represent several runs; all epochs of all runs are evaluated in one gather."""
     asked = [choice.tasks for choice in choices]
     answers = iter(
-        executors.current().gather([task for tasks in asked for task in tasks], "Choosing epochs", deciding=True)
+        cluster.current().gather([task for tasks in asked for task in tasks], "Choosing epochs", deciding=True)
     )
     chosen = []
     for choice, tasks in zip(choices, asked, strict=True):

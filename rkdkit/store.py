@@ -8,6 +8,7 @@ Layout below the root (`paths.store_folder`)::
         state-0007.safetensors            the state that the next epoch needs, until the run is finished
         lock                              held by the process that trains the run
     answers/<id>.json                     results of evaluations, by question
+    marks/<name>                          while a cluster works for it: how workers tell that they see this store
 
 All files are safetensors or JSON, so reading them cannot run code.
 """
@@ -219,6 +220,31 @@ class Store:
         """Return the ids of the runs that were trained at or after a moment, given as by `time.time()`."""
         records = (self.root / "runs").glob("*/run.json")
         return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment}
+
+    @contextmanager
+    def mark(self) -> Iterator[str]:
+        """Within a ``with`` block, keep a mark in the store and return its name: other processes see it, too.
+
+        Raises
+        ------
+        StoreError
+            If the store cannot be written to.
+        """
+        name = uuid.uuid4().hex
+        write_atomically(self._marks / name, b"")
+        try:
+            yield name
+        finally:
+            with suppress(OSError):
+                (self._marks / name).unlink(missing_ok=True)
+
+    def has_mark(self, name: str) -> bool:
+        """Return whether this store has a mark: it is then the same store as the one that the mark was made in."""
+        return (self._marks / name).is_file()
+
+    @property
+    def _marks(self) -> Path:
+        return self.root / "marks"
 
     def read_answer(self, question: dict[str, Any]) -> Any:
         """Return the stored answer to a question; None: there is none.

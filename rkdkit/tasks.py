@@ -76,6 +76,11 @@ class Task(ABC):
         """The specifications it rests on."""
 
     @property
+    def datasets(self) -> tuple[str, ...]:
+        """The names of the datasets that it needs."""
+        return tuple(dict.fromkeys(spec.dataset for spec in with_teachers(self.specs)))
+
+    @property
     def certain(self) -> bool:
         """Whether exactly this task will be needed: none of its epochs is a placeholder."""
         return all(spec.certain for spec in self.specs)
@@ -113,7 +118,7 @@ class Task(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Include the rows of the methods table: another process may not know a method that a notebook defines."""
-        names = {spec.method for spec in _with_teachers(self.specs)}
+        names = {spec.method for spec in with_teachers(self.specs)}
         return {**self.__dict__, "_rows": {name: methods.get(name) for name in sorted(names)}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -138,6 +143,7 @@ class Answer:
     known: bool = True
 
 
-def _with_teachers(specs: Sequence[RunSpec]) -> list[RunSpec]:
+def with_teachers(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return specifications, and those of their teachers and of their teachers' teachers; some may be repeated."""
     teachers = [teacher.run for spec in specs for teacher in spec.teachers if teacher.run is not None]
-    return [*specs, *(_with_teachers(teachers) if teachers else ())]
+    return [*specs, *(with_teachers(teachers) if teachers else ())]

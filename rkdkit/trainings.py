@@ -112,6 +112,9 @@ class Train(Task):
         """As :attr:`Task.specs`."""
         return (self.spec,)
 
+    def __str__(self) -> str:
+        return f"training of {self.spec}"
+
     def inputs(self) -> list[Task]:
         """Return the trainings of its teachers."""
         return [Train(teacher.run) for teacher in self.spec.teachers if teacher.run is not None]

@@ -67,6 +67,12 @@ class Planner(Executor):
         return all(self._noted[part] for part in _parts(task))
 
     @property
+    def missing(self) -> list[Task]:
+        """What was noted and is not in the store, each once, what is needed first."""
+        trainings = [task for task, finished in self.trainings.items() if finished < task.spec.epochs]
+        return [*trainings, *self.measurements]
+
+    @property
     def all_certain(self) -> bool:
         """Whether all that was noted is certain."""
         return all(self._noted.values())

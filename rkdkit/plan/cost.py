@@ -205,7 +205,7 @@ class Costs:
         """Return what decides the cost of a run's step: runs that differ in something else are given the same."""
         teachers = tuple(
             # named by its network, which is what it costs
-            Teacher(module=_network_of(teacher) or spec.student, slot=teacher.slot, weight=teacher.weight)
+            Teacher(module=network_of(teacher) or spec.student, slot=teacher.slot, weight=teacher.weight)
             for teacher in spec.teachers
         )
         return dataclasses.replace(
@@ -390,7 +390,8 @@ def images_of(kind: RunSpec) -> int:
     return kind.batch_size * max(2, min(64, 2**16 // kind.batch_size))
 
 
-def _network_of(teacher: Teacher) -> str:
+def network_of(teacher: Teacher) -> str:
+    """Return a teacher's architecture; "": it is a module from elsewhere."""
     if teacher.run is None:
         return ""
     return teacher.run.peer if teacher.role == "peer" else teacher.run.student

@@ -1,0 +1,18 @@
+"""Workers that do tasks side by side, on this machine or on many: Dask's `distributed` starts, feeds and watches them.
+
+A worker's result is what it puts into the store. Who did a task, its answer lies there under its key.
+"""
+
+from rkdkit.cluster.connection import NoClusterError, Workforce, workforce_of_environment
+from rkdkit.cluster.tasking import SchedulerLostError, TasksFailedError
+from rkdkit.cluster.workers import Workers, current
+
+__all__ = [
+    "NoClusterError",
+    "SchedulerLostError",
+    "TasksFailedError",
+    "Workers",
+    "Workforce",
+    "current",
+    "workforce_of_environment",
+]

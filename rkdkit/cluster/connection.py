@@ -1,0 +1,238 @@
+"""Where workers are: a cluster of this machine's own, or one that is already there."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from rkdkit import paths
+
+WORKERS = "RKDKIT_WORKERS"
+SCHEDULER = "RKDKIT_SCHEDULER"
+SCHEDULER_FILE = "RKDKIT_SCHEDULER_FILE"
+"""The variables that say who does tasks: see :class:`Workforce`."""
+
+AUTO = "auto"
+
+PATIENCE = 10.0
+"""Seconds after which a scheduler that does not answer is given up."""
+
+BYTES_OF_A_WORKER = 700 * 2**20
+"""Memory of a worker that has imported everything and computes nothing yet: 560 MB were measured."""
+
+TROUBLES = 10
+"""How many workers may die over a task, before it counts as failed; a training goes on where it was each time."""
+
+
+class NoClusterError(RuntimeError):
+    """There is no cluster that can be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Who does tasks.
+
+    Attributes
+    ----------
+    workers : how many worker processes this machine has, of one thread each; 1: none, this process does everything
+        itself, with all its threads; "auto": as many as there are physical cores and as fit in memory, or none where
+        this process is as fast alone.
+    scheduler : the address of a Dask scheduler that is already there, as "tcp://10.0.0.1:8786"; "": none.
+    scheduler_file : the file in which a Dask scheduler wrote its address; "": none.
+
+    Raises
+    ------
+    ValueError
+        If `workers` is neither a whole number of at least 1 nor "auto", there is no room for so many, more than one of
+        the three is given, or there is no such file.
+    """
+
+    workers: int | str = 1
+    scheduler: str = ""
+    scheduler_file: str = ""
+
+    def __post_init__(self) -> None:
+        given = self.workers
+        if isinstance(given, str) and given.isascii() and given.isdecimal():
+            object.__setattr__(self, "workers", int(given))
+        if self.workers != AUTO and (isinstance(self.workers, str | bool) or self.workers < 1):
+            raise ValueError(f"workers must be a whole number of at least 1, or auto, not {given!r}.")
+        if self.scheduler and self.scheduler_file:
+            raise ValueError("Give the scheduler's address or its file, not both.")
+        if self.remote and self.workers != 1:
+            raise ValueError(
+                "Give either workers, which are started here, or a scheduler, which has its own: not both."
+            )
+        if self.scheduler_file and not Path(self.scheduler_file).is_file():
+            raise ValueError(
+                f"There is no scheduler file {self.scheduler_file}: `dask scheduler --scheduler-file FILE` writes it."
+            )
+        if isinstance(self.workers, int) and self.workers > most_workers():
+            raise ValueError(
+                f"workers={self.workers} do not fit in this machine's memory: there is room for {most_workers()}."
+            )
+
+    @property
+    def remote(self) -> bool:
+        """Whether the cluster is already there."""
+        return bool(self.scheduler or self.scheduler_file)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process does everything itself."""
+        return not self.remote and self.workers == 1
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that say so to a notebook; "" where something is not given."""
+        return {WORKERS: str(self.workers), SCHEDULER: self.scheduler, SCHEDULER_FILE: self.scheduler_file}
+
+
+def workforce_of_environment() -> Workforce:
+    """Return who does tasks, as the environment variables say; without them, this process alone.
+
+    Raises
+    ------
+    ValueError
+        As :class:`Workforce`; the message names the variable.
+    """
+    workers, address, file = (os.environ.get(name, "") for name in (WORKERS, SCHEDULER, SCHEDULER_FILE))
+    try:
+        return Workforce(workers or 1, address, file)
+    except ValueError as error:
+        raise ValueError(f"{WORKERS}, {SCHEDULER} or {SCHEDULER_FILE} is set wrongly: {error}") from error
+
+
+def cores() -> int:
+    """Return how many physical cores this process may use."""
+    from dask.system import CPU_COUNT  # goes by affinity and control groups
+
+    return max(1, min(psutil.cpu_count(logical=False) or CPU_COUNT, CPU_COUNT))
+
+
+def most_workers(memory: int = 0) -> int:
+    """Return how many workers fit in memory, at least 1.
+
+    Parameters
+    ----------
+    memory : bytes that a worker needs beside what it needs to do nothing.
+    """
+    from distributed.system import MEMORY_LIMIT  # goes by control groups
+
+    return max(1, math.floor(MEMORY_LIMIT / (BYTES_OF_A_WORKER + memory)))
+
+
+@contextmanager
+def local_client(workers: int, store: Path) -> Iterator[Any]:
+    """Start workers of one thread each on this machine, and stop them at the end of the ``with`` block.
+
+    Scheduler and workers listen on the loopback alone, and on it accept only who has the certificate that was made for
+    this occasion: a Dask scheduler runs whatever it is sent, and a machine may have other users.
+
+    Parameters
+    ----------
+    workers : how many.
+    store : the folder of their store.
+
+    Yields
+    ------
+    The `distributed.Client`.
+    """
+    import dask.config
+    from distributed import Client, LocalCluster
+    from distributed.security import Security
+
+    variables = {
+        "RKDKIT_STORE": str(store.resolve()),
+        "RKDKIT_DATA": str(paths.data_folder().resolve()),
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+        **dict.fromkeys((WORKERS, SCHEDULER, SCHEDULER_FILE), ""),
+    }
+    # the scheduler reads it when it is made
+    dask.config.set({"distributed.scheduler.allowed-failures": TROUBLES})
+    security = Security.temporary()  # type: ignore[no-untyped-call]
+    dashboard = "127.0.0.1:0" if find_spec("bokeh") else None
+    starting = LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=dashboard,
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+        security=security,
+        env=variables,
+        asynchronous=False,
+    )
+    with starting as local, Client(local, security=security, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+        yield client
+
+
+@contextmanager
+def remote_client(workforce: Workforce) -> Iterator[Any]:
+    """Connect to a cluster that is already there; it goes on running after the ``with`` block.
+
+    Its TLS is as Dask's own configuration says (`distributed.comm.tls`).
+
+    Yields
+    ------
+    The `distributed.Client`.
+
+    Raises
+    ------
+    NoClusterError
+        If nobody answers within `PATIENCE` seconds, or it is a scheduler of another version of Dask.
+    """
+    from distributed import Client
+
+    where = workforce.scheduler or workforce.scheduler_file
+    given: dict[str, Any] = {"address": workforce.scheduler}
+    if workforce.scheduler_file:
+        given = {"scheduler_file": workforce.scheduler_file}
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        client = Client(**given, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever Dask makes of an address, a port of something else, or a lack of TLS
+        raise NoClusterError(
+            f"No Dask scheduler answers at {where}: {_first_line(error)}. Start one there (`dask scheduler`), or give "
+            "the address that it prints; docs/scaling.md says how, also with TLS."
+        ) from error
+    try:
+        _check_versions(client, where)
+        yield client
+    finally:
+        with suppress(Exception):  # a scheduler that is gone cannot be taken leave of
+            client.close(timeout=2)  # type: ignore[no-untyped-call]
+        logger.setLevel(level)
+
+
+def _check_versions(client: Any, where: str) -> None:
+    """Refuse a scheduler or workers of another version of Dask, and workers without the kit."""
+    found = client.get_versions(packages=["rkdkit"])
+    ours = found["client"]["packages"]
+    everybody = {f"The scheduler at {where}": found["scheduler"]}
+    everybody |= {f"The worker at {address}": each for address, each in found["workers"].items()}
+    for who, theirs in everybody.items():
+        for name in ("dask", "distributed"):
+            if theirs["packages"][name] != ours[name]:
+                raise NoClusterError(
+                    f"{who} has {name} {theirs['packages'][name]}, and this process has {ours[name]}. Install the "
+                    "same version on both sides: requirements.lock names it."
+                )
+        if who.startswith("The worker") and theirs["packages"].get("rkdkit") is None:
+            raise NoClusterError(
+                f"{who} runs in an environment without rkdkit. Install the kit there as the README says."
+            )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,360 @@
+"""Hand tasks to workers, wait for them, show what they are at, and say what failed."""
+
+import queue
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from rkdkit import runtime
+from rkdkit.cluster import job
+from rkdkit.cluster.connection import NoClusterError, Workforce, local_client, remote_client
+from rkdkit.progress import say, track
+from rkdkit.tasks import Context, Task
+from rkdkit.trainings import Train
+
+LONG = 10.0
+"""Seconds from which on a finished measurement is told with a line of its own; a training always is."""
+
+SHOWN = 6
+"""How many workers the progress bar names at most."""
+
+
+class TasksFailedError(RuntimeError):
+    """Some tasks failed on workers; the message names each, why it failed, and what could not be done without it.
+
+    Attributes
+    ----------
+    failed : what each task failed with.
+    prevented : the tasks that rest on them.
+    """
+
+    def __init__(self, failed: Mapping[Task, BaseException], prevented: Sequence[Task]) -> None:
+        self.failed, self.prevented = failed, prevented
+        lines = []
+        for task, error in failed.items():
+            lines.append(f"The {task} failed: {_explained(error)}")
+            without = [str(other) for other in prevented if task in _closure(other.inputs())]
+            if without:
+                more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+                lines.append(f"  Without it there is no {'; no '.join(without[:3])}{more}.")
+        super().__init__("\n".join([*lines, "Everything else is done and kept in the store."]))
+
+
+class SchedulerLostError(NoClusterError):
+    """The scheduler went away while tasks were being done."""
+
+
+@contextmanager
+def opened(workforce: Workforce, workers: int, context: Context, device: str = "") -> "Iterator[Cluster]":
+    """Start workers or connect to a cluster, for as long as the ``with`` block lasts.
+
+    Parameters
+    ----------
+    workforce : where the workers are.
+    workers : how many to start, if they are started here.
+    context : the caller's: its store is the workers' store.
+    device : the device on which workers do tasks; "": each worker's default.
+
+    Raises
+    ------
+    NoClusterError
+        As `connection.remote_client`.
+    StoreError
+        If the store cannot be written to.
+    """
+    client_of = remote_client(workforce) if workforce.remote else local_client(workers, context.store.root)
+    with context.store.mark() as mark, client_of as client:
+        cluster = Cluster(client, context, mark, device)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
+
+
+class Cluster:
+    """Workers that do tasks.
+
+    Parameters
+    ----------
+    client : a `distributed.Client`.
+    context : the caller's.
+    mark : the name of the caller's mark in its store.
+    device : as :func:`opened`.
+
+    Attributes
+    ----------
+    failed : the tasks that failed, and with what.
+    prevented : the tasks that could not be done because another failed.
+    done : how many tasks are done.
+    """
+
+    def __init__(self, client: Any, context: Context, mark: str, device: str = "") -> None:
+        self.client, self.context = client, context
+        self.failed: dict[Task, BaseException] = {}
+        self.prevented: list[Task] = []
+        self.done = 0
+        self._expected = job.Expected(job.code_digest(), mark, str(context.store.root.resolve()), device=device)
+        self._checked: set[str] = set()
+        self._futures: dict[Task, Any] = {}
+        self._finished: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._costs: dict[Task, float] = {}
+        self._epochs: dict[Task, int] = {}
+        self._ranks: dict[Task, int] = {}
+        self._sent: Counter[Task] = Counter()
+        self._by_name: dict[str, Task] = {}
+        self._at: dict[str, tuple[str, float]] = {}  # a worker's name -> its task's name, and the share that is done
+        client.subscribe_topic(job.TOPIC, lambda event: self._reports.put(event[1]))
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are now."""
+        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    @property
+    def alive(self) -> bool:
+        """Whether its scheduler still answers."""
+        return bool(self.client.status == "running")
+
+    @property
+    def dashboard(self) -> str:
+        """The address of Dask's dashboard; "": there is none."""
+        return str(self.client.dashboard_link or "")
+
+    @property
+    def pending(self) -> list[Task]:
+        """The tasks that were handed out and are not finished."""
+        return list(self._futures)
+
+    def submit(self, tasks: Iterable[Task], costs: Mapping[Task, float]) -> None:
+        """Hand out tasks; what a task needs must be handed out before it, or be in the store.
+
+        Parameters
+        ----------
+        tasks : those that were handed out before are left out.
+        costs : how much work each is, in any unit: what takes longest, with all that waits for it, is begun first.
+
+        Raises
+        ------
+        WrongWorkerError
+            If a worker sees another store, other data or other code than the caller.
+        """
+        new = [task for task in dict.fromkeys(tasks) if task not in self._costs]
+        self._check_workers(new)
+        self._costs.update((task, costs[task]) for task in new)
+        self._ranks.update(_ranks(new, costs))
+        for task in new:
+            self._by_name[task.name] = task
+            self._epochs[task] = self._finished_epochs(task)
+            broken = [needed for needed in task.inputs() if needed in self.failed or needed in self.prevented]
+            if broken:
+                self.prevented.append(task)
+            else:
+                self._send(task)
+
+    def wait(self, most: int = 0, on_progress: Callable[[], object] = lambda: None) -> None:
+        """Wait until one more task is finished, and no more than `most` tasks are left.
+
+        Parameters
+        ----------
+        most : how many unfinished tasks may be left.
+        on_progress : called about twice a second.
+
+        Raises
+        ------
+        SchedulerLostError
+            If the scheduler goes away.
+        """
+        while self._futures:
+            try:
+                self._finish(self._finished.get(timeout=0.3))
+            except queue.Empty:
+                self._hear()
+                on_progress()
+                self._check_scheduler()
+                continue
+            self._hear()
+            on_progress()
+            if len(self._futures) <= most and self._finished.empty():
+                return
+
+    def work_done(self) -> float:
+        """Return how much of the work that was handed out is done, in the unit of its costs."""
+        running = {self._by_name[name]: share for name, share in self._at.values() if name in self._by_name}
+        done = sum(cost for task, cost in self._costs.items() if task not in self._futures)
+        return done + sum(self._costs[task] * share for task, share in running.items() if task in self._futures)
+
+    def described(self) -> str:
+        """Say what each worker is at."""
+        at = [
+            f"{self._short(self._by_name[name])} {share:.0%}"
+            for name, share in self._at.values()
+            if self._by_name.get(name) in self._futures
+        ]
+        more = f" and {len(at) - SHOWN} more" if len(at) > SHOWN else ""
+        return " | ".join(at[:SHOWN]) + more if at else "waiting for workers" if not self.workers else ""
+
+    def forget(self) -> None:
+        """Forget the tasks that are finished or failed: what is handed out again is done again."""
+        for known in (self.failed, self.prevented, self._costs, self._ranks, self._by_name, self._at):
+            known.clear()
+        self.done = 0
+
+    def close(self) -> None:
+        """Take back what is not finished."""
+        futures, self._futures = list(self._futures.values()), {}
+        if futures and self.client.status == "running":
+            self.client.cancel(futures, force=True)
+
+    @property
+    def failure(self) -> TasksFailedError | None:
+        """What failed, if anything did."""
+        return TasksFailedError(dict(self.failed), list(self.prevented)) if self.failed else None
+
+    def _check_workers(self, tasks: Sequence[Task]) -> None:
+        """Let every worker check itself before anything is done; one that comes later does so before its first task."""
+        new = {name for task in tasks for name in task.datasets} - self._checked
+        if new or not self._checked:
+            self._checked |= new
+            self.client.run(job.check, self._expecting(sorted(self._checked)))
+
+    def _expecting(self, names: Sequence[str]) -> job.Expected:
+        return replace(self._expected, data={name: self.context.load(name).digest for name in names})
+
+    def _send(self, task: Task) -> None:
+        self._sent[task] += 1
+        needed = [self._futures[each] for each in task.inputs() if each in self._futures]
+        future = self.client.submit(
+            job.do,
+            task,
+            self._expecting(task.datasets),
+            runtime.current(),
+            *needed,
+            key=f"{task.name}-{self._expected.mark[:8]}-{self._sent[task]}",
+            priority=self._ranks[task],
+            pure=False,
+        )
+        self._futures[task] = future
+        future.add_done_callback(lambda _: self._finished.put(task))
+
+    def _finish(self, task: Task) -> None:
+        """Note how a task ended."""
+        future = self._futures.get(task)
+        if future is None or not future.done():
+            return
+        if future.status == "finished":
+            del self._futures[task]
+            self.done += 1
+            seconds = future.result()
+            if isinstance(task, Train) or seconds >= LONG:
+                say(f"done in {seconds:.0f} s: {task}")
+            return
+        if future.status != "error":  # the scheduler is gone, or somebody else cancelled the task
+            self._check_scheduler()
+            raise SchedulerLostError(f"The {task} was cancelled at the scheduler. Repeat the command to go on.")
+        inputs = task.inputs()
+        if any(each in self.failed or each in self.prevented for each in inputs):
+            del self._futures[task]
+            self.prevented.append(task)
+        elif any(each in self._futures for each in inputs):  # an input failed, and may be tried again
+            tried_again = all(self._futures[each].status == "pending" for each in inputs if each in self._futures)
+            self._send(task) if tried_again else self._finished.put(task)
+        else:
+            self._fail(task, future.exception())
+
+    def _fail(self, task: Task, error: BaseException) -> None:
+        """Note a failure; where workers died over a training that got on, let it go on where it is."""
+        from distributed import KilledWorker
+
+        finished = self._finished_epochs(task)
+        if isinstance(error, KilledWorker) and finished > self._epochs[task]:
+            self._epochs[task] = finished
+            say(f"Several workers died over the {task}; another goes on after epoch {finished}.")
+            self._send(task)
+            return
+        del self._futures[task]
+        self.failed[task] = error
+        say(f"failed: {task}: {_explained(error)}")
+
+    def _finished_epochs(self, task: Task) -> int:
+        return task.finished_epochs(self.context) if isinstance(task, Train) else 0
+
+    def _hear(self) -> None:
+        """Note what the workers reported."""
+        while True:
+            try:
+                report = self._reports.get_nowait()
+            except queue.Empty:
+                return
+            if "message" in report:
+                say(report["message"])
+            elif report["task"] in self._by_name:
+                self._at[report["worker"]] = (report["task"], float(report["share"]))
+
+    def _check_scheduler(self) -> None:
+        if self.client.status not in ("running", "newly-connected"):
+            raise SchedulerLostError(
+                "The Dask scheduler went away. What is trained is kept up to the last finished epoch. Start the "
+                "scheduler and its workers again, and repeat the command."
+            )
+
+    def _short(self, task: Task) -> str:
+        spec = task.specs[0]
+        return f"{spec.method} {spec.student}"
+
+
+@contextmanager
+def shown(cluster: Cluster, total: Callable[[], float]) -> Iterator[Callable[[], None]]:
+    """Show one progress bar for all work, within a ``with`` block; yield what draws it again.
+
+    Parameters
+    ----------
+    cluster : the workers.
+    total : how much work there is in all, in the unit of its costs; it may become more.
+    """
+    # the work is in floating-point operations, which nobody wants to read
+    bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {postfix}"
+    with track(total=total() or 1.0, bar_format=bar_format, smoothing=0.0, dynamic_ncols=True, mininterval=0.5) as bar:
+
+        def draw() -> None:
+            bar.total = max(total(), 1e-9)
+            bar.n = min(cluster.work_done(), bar.total)
+            bar.set_postfix_str(cluster.described(), refresh=False)
+            bar.refresh()
+
+        yield draw
+        draw()
+
+
+def _closure(tasks: Iterable[Task]) -> Iterator[Task]:
+    for task in tasks:
+        yield task
+        yield from _closure(task.inputs())
+
+
+def _ranks(tasks: Sequence[Task], costs: Mapping[Task, float]) -> dict[Task, int]:
+    """Return Dask's priorities: highest for the task that, with what waits for it one after another, is most work."""
+    waiting: dict[Task, list[Task]] = {}
+    for task in tasks:
+        for needed in task.inputs():
+            waiting.setdefault(needed, []).append(task)
+    path: dict[Task, float] = {}
+    for task in reversed(tasks):  # what is needed comes before what needs it
+        path[task] = costs[task] + max((path.get(after, 0.0) for after in waiting.get(task, ())), default=0.0)
+    return {task: rank for rank, task in enumerate(sorted(path, key=path.__getitem__))}
+
+
+def _explained(error: BaseException) -> str:
+    """Say what a task failed with, and what to do where its own words do not."""
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return (
+            "every worker that did it died, most often for lack of memory. Give fewer workers, or workers with more "
+            "memory (`dask worker --memory-limit`)."
+        )
+    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+        return f"a worker ran out of memory. Give fewer workers. ({str(error).splitlines()[0] if str(error) else ''})"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,259 @@
+"""The executor that hands tasks to workers, and the decision how many workers that takes."""
+
+import atexit
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from rkdkit import executors, methods
+from rkdkit.cluster.connection import AUTO, Workforce, cores, most_workers, workforce_of_environment
+from rkdkit.cluster.tasking import Cluster, TasksFailedError, opened, shown
+from rkdkit.executors import Executor, Here
+from rkdkit.plan import estimate
+from rkdkit.plan.cost import Costs
+from rkdkit.progress import say
+from rkdkit.store import Store
+from rkdkit.tasks import Context, Task
+from rkdkit.trainings import Train
+
+BUSY = 0.75
+"""The share of its workers that tasks must keep busy, for "auto" to start workers at all."""
+
+LEAST_SECONDS = 10.0
+"""The work in seconds of one thread, from which on "auto" starts workers: that takes some seconds itself."""
+
+MOST_GAIN = 3.0
+"""How many times as fast as one thread all threads of one process are at most, on networks as small as these."""
+
+
+class Workers(Here):
+    """Hands the tasks that are not in the store to workers; where that gains nothing, does them in this process.
+
+    A training whose teacher is a module from elsewhere (`runs.foreign_teacher`) is done in this process: workers were
+    not given the module.
+
+    Parameters
+    ----------
+    workforce : who the workers are.
+    store, device : as :class:`Executor`.
+    """
+
+    def __init__(
+        self, workforce: Workforce, store: Store | None = None, device: torch.device | str | None = None
+    ) -> None:
+        super().__init__(store, device)
+        self.workforce = workforce
+        self._held = contextlib.ExitStack()
+        self._open: tuple[Any, Cluster] | None = None
+
+    def do_all(self, tasks: Sequence[Task], context: Context, what: str) -> None:
+        """As :meth:`Here.do_all`.
+
+        Raises
+        ------
+        TasksFailedError
+            If tasks failed on workers; all others are done.
+        NoClusterError
+            If there is no cluster, or it went away.
+        """
+        missing = with_inputs(tasks, context)
+        costs = costs_of(missing, context)
+        workers = how_many(self.workforce, costs, context)
+        if workers == 1:
+            self.do_here(tasks, context, what)
+            return
+        cluster = self.cluster(workers, context)
+        try:
+            cluster.forget()
+            with shown(cluster, lambda: sum(costs.values())) as draw:
+                for group, here in in_turn(missing):
+                    if here:
+                        self.do_here(group, context)
+                    else:
+                        cluster.submit(group, costs)
+                        cluster.wait(on_progress=draw)
+                        if cluster.failure:
+                            raise cluster.failure
+        except TasksFailedError:
+            raise
+        except BaseException:  # workers that are in the middle of something are not waited for
+            self.close()
+            raise
+
+    def do_here(self, tasks: Sequence[Task], context: Context, what: str = "") -> None:
+        """Do tasks in this process; with one thread where a number of workers is given, so the bits are theirs."""
+        with contextlib.nullcontext() if self.workforce.workers in (1, AUTO) else one_thread():
+            super().do_all(tasks, context, what)
+
+    def cluster(self, workers: int, context: Context) -> Cluster:
+        """Return an open cluster, the same as long as it fits: :meth:`close` closes it, or the end of the process.
+
+        Parameters
+        ----------
+        workers : how many workers it must have, if they are started here.
+        context : as for tasks.
+
+        Raises
+        ------
+        NoClusterError
+            As `tasking.opened`.
+        """
+        # a row that a notebook redefined does not fit workers that know it as it was
+        fitting = (context.store.root.resolve(), dict(methods.METHODS))
+        if self._open is not None:
+            known, cluster = self._open
+            if known == fitting and cluster.alive and (self.workforce.remote or cluster.workers >= workers):
+                return cluster
+        self.close()
+        device = str(self._given.get("device", ""))
+        cluster = self._held.enter_context(opened(self.workforce, workers, context, device))
+        self._open = (fitting, cluster)
+        if cluster.dashboard:
+            say(f"{cluster.workers} workers; what they do: {cluster.dashboard}")
+        return cluster
+
+    def close(self) -> None:
+        """Stop the workers that were started here, or take leave of the cluster."""
+        self._open = None
+        self._held.close()
+
+
+def with_inputs(tasks: Iterable[Task], context: Context) -> list[Task]:
+    """Return tasks and all that they need, as far as it is not in the store: each once, what is needed first."""
+    ordered: dict[Task, None] = {}
+
+    def add(task: Task) -> None:
+        if task not in ordered and task.find(context) is None:
+            for needed in task.inputs():
+                add(needed)
+            ordered[task] = None
+
+    for task in tasks:
+        add(task)
+    return list(ordered)
+
+
+def in_turn(tasks: Sequence[Task]) -> Iterator[tuple[list[Task], bool]]:
+    """Yield groups of tasks, and whether a group must be done in this process: it needs a module from elsewhere.
+
+    Parameters
+    ----------
+    tasks : what is needed first.
+    """
+    left = list(tasks)
+    while left:
+        group = without_modules(left)
+        here = not group
+        if here:
+            group = [task for task in left if not any(needed in left for needed in task.inputs())]
+        yield group, here
+        left = [task for task in left if task not in group]
+
+
+def without_modules(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks that rest on no training whose teacher is a module, which this process alone was given.
+
+    Parameters
+    ----------
+    tasks : those that are not in the store, what is needed first.
+    """
+    out = set[Task]()
+    for task in tasks:
+        taught = isinstance(task, Train) and any(teacher.run is None for teacher in task.spec.teachers)
+        if taught or any(needed in out for needed in task.inputs()):
+            out.add(task)
+    return [task for task in tasks if task not in out]
+
+
+def costs_of(tasks: Iterable[Task], context: Context) -> dict[Task, float]:
+    """Return each task's estimated work, in floating-point operations; a task takes some work at least."""
+    known = Costs(context.load)
+    costs = {}
+    for task in tasks:
+        finished = task.finished_epochs(context) if isinstance(task, Train) else 0
+        costs[task] = max(estimate.work(task, known, finished), 1.0)
+    return costs
+
+
+def how_many(workforce: Workforce, costs: Mapping[Task, float], context: Context) -> int:
+    """Return how many workers to start for tasks; 1: none, this process does them; 0: they are there already.
+
+    "auto" starts workers where the tasks keep them so busy that they are faster than all threads of one process, and as
+    many as there are physical cores, memory, and tasks. On a GPU it starts none: several processes would share it.
+
+    Parameters
+    ----------
+    workforce : who may be started.
+    costs : the work of each task.
+    context : its device counts.
+    """
+    if workforce.remote:
+        return 0
+    if workforce.workers != AUTO:
+        return min(int(workforce.workers), max(len(costs), 1))
+    most, whole = min(cores(), len(costs)), sum(costs.values())
+    if context.device.type != "cpu" or most < 2 or whole < LEAST_SECONDS * estimate.A_SECOND:
+        return 1
+    side_by_side = whole / max(*path_lengths(costs).values(), whole / most)
+    if side_by_side < min(BUSY * most, MOST_GAIN):
+        return 1
+    return min(most, most_workers(memory_of(costs, context)))
+
+
+def path_lengths(costs: Mapping[Task, float]) -> dict[Task, float]:
+    """Return the work of each task and of what it needs one after another; what is needed comes first in `costs`."""
+    lengths: dict[Task, float] = {}
+    for task, cost in costs.items():
+        lengths[task] = cost + max((lengths.get(needed, 0.0) for needed in task.inputs()), default=0.0)
+    return lengths
+
+
+def memory_of(costs: Mapping[Task, float], context: Context) -> int:
+    """Return the memory of a step of the training that has most work in a step, in bytes; 0: there is no training."""
+    known = Costs(context.load)
+    trainings = [task.spec for task in costs if isinstance(task, Train)]
+    if not trainings:
+        return 0
+    heaviest = max(
+        trainings, key=lambda spec: estimate.training(spec, known) / spec.epochs / known.n_train(spec) * spec.batch_size
+    )
+    return known.count_step(known.kind(heaviest)).memory
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread within a ``with`` block, as workers do: then the bits are theirs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def current() -> Executor:
+    """Return the executor that answers what notebooks ask: the current one, or workers if the environment says so.
+
+    Raises
+    ------
+    ValueError
+        If the environment's variables are set wrongly.
+    """
+    held = executors.current()
+    workforce = workforce_of_environment()
+    if held is not executors.DEFAULT or workforce.alone:
+        return held
+    ours = _standing_for_default(workforce)
+    ours.listen_as(held)
+    return ours
+
+
+@lru_cache(maxsize=1)
+def _standing_for_default(workforce: Workforce) -> Workers:
+    workers = Workers(workforce)
+    workers.modules = executors.DEFAULT.modules
+    atexit.register(workers.close)
+    return workers

@@ -1,0 +1,74 @@
+"""How much work a task is, estimated in microseconds: enough to share work out and to show how much of it is done.
+
+`cost` counts a training step exactly, which takes a second for each kind of step.
+"""
+
+from rkdkit import data, evaluation, methods
+from rkdkit.measurements import Measurement
+from rkdkit.plan.cost import Costs, Examples, examples_of, network_of, passes
+from rkdkit.spec import RunSpec
+from rkdkit.tasks import Task
+from rkdkit.trainings import Train
+
+LEAST = 2e8
+"""What a batch's pass through a network counts at least, in FLOP: some milliseconds pass however small it is."""
+
+A_SECOND = 5e10
+"""What one thread of a processor does in a second, in FLOP, within a factor of two or three."""
+
+
+def work(task: Task, costs: Costs, finished: int = 0) -> float:
+    """Estimate the work of a task, in floating-point operations; a task of an unknown kind counts as a second.
+
+    Parameters
+    ----------
+    task : a training or a measurement.
+    costs : what networks cost.
+    finished : the epochs of a training that are in the store.
+    """
+    if isinstance(task, Train):
+        return training(task.spec, costs) * (task.spec.epochs - finished) / task.spec.epochs
+    if not isinstance(task, Measurement):
+        return A_SECOND
+    try:
+        return float(sum(_measuring(made, costs) for made in examples_of(task)))
+    except ValueError:  # an attack of a notebook's own
+        return A_SECOND
+
+
+def training(spec: RunSpec, costs: Costs) -> float:
+    """Estimate the work of a whole training from its method's row, in floating-point operations.
+
+    A step of the attack takes a forward and a backward pass of the attacked network. The update takes a forward pass
+    at each point of the loss, and for networks that are trained a backward pass of twice that work.
+    """
+    row, n_train = methods.get(spec.method), costs.n_train(spec)
+    batch = min(spec.batch_size, n_train)
+
+    def forward(architecture: str) -> float:
+        return max(batch * costs.forward(architecture, spec.dataset), LEAST)
+
+    of = {"S": forward(spec.student), **({"P": forward(spec.peer)} if spec.peer else {})}
+    for slot in row.guides:
+        guides = [network_of(teacher) or spec.student for teacher in spec.teachers if teacher.slot == slot]
+        of[slot] = sum(map(forward, guides))
+    step = 0.0
+    for attack in row.maximises:
+        step += spec.attack_steps * 2 * of[attack.output_point.network]
+        if attack.target_point is not None:
+            passed = 2 * spec.attack_steps if attack.target_point.place == "x~" else 1
+            step += passed * of[attack.target_point.network]
+    points = {point for term in row.minimises for point in term.asked}
+    step += sum(of[point.network] * (3 if point.network in methods.TRAINED else 1) for point in points)
+    if row.free:
+        step *= float(dict(spec.settings)["m"])
+    return spec.epochs * data.batches_per_epoch(n_train, spec.batch_size) * step
+
+
+def _measuring(made: Examples, costs: Costs) -> float:
+    """Estimate the work of making examples and classifying them, as :meth:`Costs.work` counts it."""
+    least = LEAST / min(max(made.n, 1), evaluation.BATCH_SIZE)
+    forward, gradient, _ = passes(made.attack, costs.classes(made.dataset))
+    of_one = (forward + 2 * gradient) * max(costs.forward(made.attacked, made.dataset), least)
+    of_one += sum(max(costs.forward(judge, made.dataset), least) for judge in made.judges)
+    return made.times * made.n * of_one
