@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,9 +25,6 @@ from rkdkit.cluster.tasking import TasksFailedError, shown
 from rkdkit.cluster.workers import Workers, costs_of, how_many, without_modules
 from rkdkit.plan import Planner, ask
 from rkdkit.tasks import Task
-
-# local sockets rather than TCP ports, where there are such: nobody else on the machine can listen in
-_KERNEL = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
 
 
 @dataclass(frozen=True)
@@ -220,17 +218,26 @@ def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
     notebook.output.parent.mkdir(parents=True, exist_ok=True)
     started, said = time.perf_counter(), ""
     try:
-        papermill.execute_notebook(
-            notebook.path,
-            notebook.output,
-            dict(notebook.parameters),
-            cwd=paths.project_root(),
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=out,
-            stderr_file=err,
-            config=_KERNEL,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            papermill.execute_notebook(
+                notebook.path,
+                notebook.output,
+                dict(notebook.parameters),
+                cwd=paths.project_root(),
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=out,
+                stderr_file=err,
+                config=_kernel_in(folder),
+            )
     except PapermillExecutionError as error:
         said = f"{notebook.name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {notebook.output})"
     return Drawn(notebook, time.perf_counter() - started, said)
+
+
+def _kernel_in(folder: str) -> Config:
+    """Let a kernel listen on sockets in a folder of its own rather than on TCP ports, where the system has such.
+
+    Then nobody else on the machine can listen in, and kernels that start at once do not take each other's.
+    """
+    return Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}} if os.name == "posix" else {})
