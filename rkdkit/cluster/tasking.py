@@ -301,8 +301,7 @@ class Cluster:
             )
 
     def _short(self, task: Task) -> str:
-        spec = task.specs[0]
-        return f"{spec.method} {spec.student}"
+        return " and ".join(f"{spec.method} {spec.student}" for spec in task.specs[:1]) or task.name
 
 
 @contextmanager
