@@ -99,7 +99,6 @@ class _Pixels:
 
     def lock(self) -> AbstractContextManager[object]:
         """Wait until no other process decodes the folder, and return the lock, held."""
-        self.cache.mkdir(parents=True, exist_ok=True)
         return FileLock(self.cache / f"{self.name}.lock").acquire(timeout=WAIT)
 
     def write(self, images: Tensor) -> None:

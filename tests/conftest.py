@@ -75,7 +75,7 @@ def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what the tests cache out of the checkout."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))

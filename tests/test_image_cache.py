@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,19 +23,20 @@ SHAPE = (3, 6, 5)
 
 @pytest.fixture
 def folder(tmp_path):
-    """A dataset of two classes: eight training and four test images, as JPEG files that are an hour old."""
+    """A dataset of two classes: eight training and four test images, as JPEG files of one size and time."""
     root = tmp_path / "data"
     for part, per_class in (("train", 4), ("test", 2)):
         for name in "ab":
             for i in range(per_class):
                 path = root / "mine" / part / name / f"{i}.jpg"
                 save_image(path, SHAPE[1:])
+                path.write_bytes(path.read_bytes().ljust(2000, b"\0"))
                 set_age(path, 3600)
     return root / "mine"
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache_folder(tmp_path, monkeypatch):
     """An empty cache of the test's own, which takes folders of any size."""
     monkeypatch.setenv("RKDKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(image_cache, "FEWEST", 1)
@@ -69,8 +71,8 @@ def files_of(folder, part="train"):
     return sorted((folder / part).glob("*/*"))
 
 
-def cached(cache):
-    return sorted(path.name for path in cache.glob("*") if path.suffix != ".lock")
+def cached(cache_folder):
+    return sorted(path.name for path in cache_folder.glob("*") if path.suffix != ".lock")
 
 
 def without_cache(folder):
@@ -95,14 +97,14 @@ def spoil(path):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_the_second_load_decodes_nothing_and_has_the_same_digest(folder, cache, decoded, monkeypatch):
+def test_the_second_load_decodes_nothing_and_has_the_same_digest(folder, cache_folder, decoded, monkeypatch):
     monkeypatch.setattr(image_cache, "FEWEST", 9)
     plain = load(folder)
-    assert cached(cache) == [], "eight files are fewer than nine"
+    assert cached(cache_folder) == [], "eight files are fewer than nine"
     monkeypatch.setattr(image_cache, "FEWEST", 4)
     first = load(folder)
     assert decoded == [8, 4] * 2
-    assert len(cached(cache)) == 2
+    assert len(cached(cache_folder)) == 2
     for path in files_of(folder)[1:] + files_of(folder, "test"):  # the first says the shape
         spoil(path)
     second = load(folder)
@@ -137,13 +139,6 @@ def rewritten(path):
     path.with_name("other.jpg").replace(path)
 
 
-def swapped(path):
-    other = path.with_name("1.jpg")
-    path.rename(path.with_name("between"))
-    other.rename(path)
-    path.with_name("between").rename(other)
-
-
 def longer(path):
     status = path.stat()
     path.write_bytes(path.read_bytes() + b"\0")
@@ -164,21 +159,21 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_folder_is_decoded_again_and_its_older_pixels_are_deleted(folder, cache, decoded, change):
+def test_a_changed_folder_is_decoded_again_and_its_older_pixels_are_deleted(folder, cache_folder, decoded, change):
     through_cache(folder)
-    before = cached(cache)
+    before = cached(cache_folder)
     CHANGES[change](folder / "train" / "a" / "0.jpg")
     expected = without_cache(folder)
     decoded.clear()
     for _ in range(2):
         assert torch.equal(through_cache(folder), expected)
     assert decoded == [len(expected)], "once"
-    after = cached(cache)
+    after = cached(cache_folder)
     assert len(before) == len(after) == 1
     assert before != after
 
 
-def test_a_damaged_image_is_named_as_soon_as_it_is_noticed(folder, cache):
+def test_a_damaged_image_is_named_as_soon_as_it_is_noticed(folder, cache_folder):
     through_cache(folder)
     broken = folder / "train" / "b" / "2.jpg"
     spoil(broken)
@@ -189,7 +184,7 @@ def test_a_damaged_image_is_named_as_soon_as_it_is_noticed(folder, cache):
             through_cache(folder)
     broken.unlink()
     assert len(through_cache(folder)) == 7
-    assert len(cached(cache)) == 1
+    assert len(cached(cache_folder)) == 1
 
 
 def test_a_missing_image_is_named_as_without_a_cache(folder):
@@ -210,22 +205,25 @@ def test_what_is_read_in_another_way_is_not_taken_from_the_cache(folder, decoded
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(chosen=st.lists(st.integers(0, 7), min_size=1, max_size=9))
-def test_any_files_in_any_order_are_the_same_with_and_without_the_cache(folder, chosen):
-    files = [files_of(folder)[i] for i in chosen]
-    expected = image_files.read(files, SHAPE, False)
-    for _ in range(2):
+@given(drawn=st.data())
+def test_any_files_in_any_order_are_the_same_with_and_without_the_cache(folder, drawn):
+    chosen = drawn.draw(st.lists(st.sampled_from(files_of(folder)), min_size=1, max_size=9))
+    for files in (chosen, chosen, drawn.draw(st.permutations(chosen))):
+        expected = image_files.read(files, SHAPE, False)
         assert torch.equal(image_cache.read(folder, files, SHAPE, False), expected)
 
 
-def test_folders_of_the_same_names_do_not_replace_each_other(folder, cache, decoded):
-    other = folder.parent / "other"
+def test_folders_with_the_same_names_sizes_and_times_are_not_mixed_up(folder, cache_folder, decoded, monkeypatch):
+    other = folder.parent / "other" / "mine"
     shutil.copytree(folder, other)
-    save_image(other / "train" / "a" / "0.jpg", SHAPE[1:])
-    for _ in range(2):
-        assert torch.equal(through_cache(folder)[1:], through_cache(other)[1:])
-    assert decoded == [8, 8]
-    assert len(cached(cache)) == 2
+    shutil.copy2(other / "train" / "a" / "1.jpg", other / "train" / "a" / "0.jpg")
+    for each in (folder, other, folder, other):
+        monkeypatch.chdir(each.parent)
+        expected = without_cache(each)
+        decoded.clear()
+        assert torch.equal(through_cache(Path("mine")), expected)
+    assert decoded == []
+    assert len(cached(cache_folder)) == 2
 
 
 DAMAGE = {
@@ -240,58 +238,60 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_cache_file_is_noticed_and_replaced(folder, cache, decoded, said, damage):
+def test_a_damaged_cache_file_is_noticed_and_replaced(folder, cache_folder, decoded, said, damage):
     expected = through_cache(folder)
-    (name,) = cached(cache)
-    content = (cache / name).read_bytes()
-    (cache / name).write_bytes(DAMAGE[damage](content))
+    (name,) = cached(cache_folder)
+    content = (cache_folder / name).read_bytes()
+    (cache_folder / name).write_bytes(DAMAGE[damage](content))
     for _ in range(2):
         assert torch.equal(through_cache(folder), expected)
     assert decoded == [8, 8], "again, but once"
-    assert said == [f"{cache / name} is damaged: it does not match its digest. {folder / 'train'} is decoded again."]
-    assert cached(cache) == [name]
-    assert (cache / name).read_bytes() == content
+    assert said == [
+        f"{cache_folder / name} is damaged: it does not match its digest. {folder / 'train'} is decoded again."
+    ]
+    assert cached(cache_folder) == [name]
+    assert (cache_folder / name).read_bytes() == content
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_no_flipped_bit_reaches_the_pixels(folder, cache, at, bit):
+def test_no_flipped_bit_reaches_the_pixels(folder, cache_folder, at, bit):
     expected = through_cache(folder)
-    path = cache / cached(cache)[0]
+    path = cache_folder / cached(cache_folder)[0]
     content = bytearray(path.read_bytes())
     content[int(at * len(content))] ^= 1 << bit
     path.write_bytes(content)
     assert torch.equal(through_cache(folder), expected)
 
 
-def test_a_cache_that_cannot_be_made_is_said_and_does_without(folder, cache, decoded, said):
-    cache.write_text("not a folder")
+def test_a_cache_that_cannot_be_made_is_said_and_does_without(folder, cache_folder, decoded, said):
+    cache_folder.write_text("not a folder")
     expected = without_cache(folder)
     for _ in range(2):
         assert torch.equal(through_cache(folder), expected)
     assert len(decoded) == 3
     assert len(said) == 2
-    assert str(cache) in said[0]
+    assert str(cache_folder) in said[0]
     assert "File exists" in said[0]
     assert f"{folder / 'train'} is decoded without it; RKDKIT_CACHE names another" in said[0]
 
 
-def test_a_file_system_without_locks_does_without_a_cache(folder, cache, said, monkeypatch):
+def test_a_file_system_without_locks_does_without_a_cache(folder, cache_folder, said, monkeypatch):
     def refused(*_, **__):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
     monkeypatch.setattr(FileLock, "acquire", refused)
     assert torch.equal(through_cache(folder), without_cache(folder))
     assert "does not appear to support flock" in said[0]
-    assert cached(cache) == []
+    assert cached(cache_folder) == []
 
 
-def test_a_cache_that_may_only_be_read_is_read(folder, cache, decoded, said, monkeypatch):
+def test_a_cache_that_may_only_be_read_is_read(folder, cache_folder, decoded, said, monkeypatch):
     def refused(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     through_cache(folder)
-    before = cached(cache)
+    before = cached(cache_folder)
     monkeypatch.setattr(FileLock, "acquire", refused)
     monkeypatch.setattr(image_cache.files, "write_atomically", refused)
     through_cache(folder)
@@ -300,7 +300,7 @@ def test_a_cache_that_may_only_be_read_is_read(folder, cache, decoded, said, mon
     through_cache(folder)
     assert decoded == [8, 8]
     assert "Permission denied" in said[0]
-    assert cached(cache) == before
+    assert cached(cache_folder) == before
 
 
 LOADING = """
@@ -354,12 +354,12 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-def test_of_several_processes_one_decodes(folder, cache):
+def test_of_several_processes_one_decodes(folder, cache_folder):
     processes = [start(folder, 0.5) for _ in range(3)]
     go(*processes)
     assert {digest_of(process) for process in processes} == {digest_without_cache(folder)}
     assert decoded_in(folder) == ["8", "4"]
-    assert len(cached(cache)) == 2
+    assert len(cached(cache_folder)) == 2
 
 
 def test_when_the_decoding_process_is_killed_the_waiting_one_decodes(folder, said):
@@ -376,7 +376,7 @@ def test_when_the_decoding_process_is_killed_the_waiting_one_decodes(folder, sai
     assert said == []
 
 
-def test_a_process_waits_no_longer_than_it_should(folder, cache, said, monkeypatch):
+def test_a_process_waits_no_longer_than_it_should(folder, cache_folder, said, monkeypatch):
     monkeypatch.setattr(image_cache, "WAIT", 0.2)
     other = start(folder, 100)
     go(other)
@@ -385,7 +385,7 @@ def test_a_process_waits_no_longer_than_it_should(folder, cache, said, monkeypat
         assert torch.equal(through_cache(folder), without_cache(folder))
         assert len(said) == 1
         assert "could not be acquired" in said[0]
-        assert cached(cache) == []
+        assert cached(cache_folder) == []
     finally:
         other.kill()
         other.communicate()
@@ -402,25 +402,25 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))  # the operating system re
 """
 
 
-def test_what_a_process_leaves_that_was_killed_while_it_wrote_is_deleted(folder, cache):
+def test_what_a_process_leaves_that_was_killed_while_it_wrote_is_deleted(folder, cache_folder):
     killed = start(folder, 0, KILLED_IN_WRITING)
     go(killed)
     killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
-    (left,) = cached(cache)
+    (left,) = cached(cache_folder)
     assert left.endswith(".tmp")
     through_cache(folder)
-    (whole,) = cached(cache)
+    (whole,) = cached(cache_folder)
     assert whole.endswith(".safetensors")
 
 
-def test_a_full_disk_is_said_and_the_images_are_there(folder, cache):
+def test_a_full_disk_is_said_and_the_images_are_there(folder, cache_folder):
     process = start(folder, 0, FULL_DISK)
     out, err = process.communicate("\n", timeout=120)
     assert process.returncode == 0, err
     assert out.strip() == digest_without_cache(folder)
-    assert f"The cache of images in {cache} cannot be used (File too large)." in err
-    assert cached(cache) == [], "no temporary file either"
+    assert f"The cache of images in {cache_folder} cannot be used (File too large)." in err
+    assert cached(cache_folder) == [], "no temporary file either"
 
 
 def test_the_cache_lies_where_the_environment_says_or_in_the_projects_root(tmp_path, monkeypatch):
