@@ -6,11 +6,12 @@ Layout of the cache (`paths.cache_folder`), per folder of images::
     images-<folder>.lock                            held by the process that decodes the folder
 
 ``<folder>`` is a digest of the folder's path. ``<files>`` is a digest of what decides the pixels: which files are read,
-in which order, their sizes and times of change, and how they are read; so outdated pixels are not found. ``<sha256>``
-is the file's own; so damage is noticed.
+in which order, their sizes and times of change, how they are read, and pillow's version; so outdated pixels are not
+found. ``<sha256>`` is the file's own; so damage is noticed.
 """
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
@@ -59,7 +60,8 @@ def read(folder: Path, image_paths: Sequence[Path], shape: image_files.Shape, gr
     if len(image_paths) < FEWEST:
         return decoded()
     try:
-        key = _digest([_FORMAT, shape, grey_as_colour, [_identity(path) for path in image_paths]])
+        decoder = importlib.metadata.version("pillow")  # another one may round JPEG files to other pixels
+        key = _digest([_FORMAT, decoder, shape, grey_as_colour, [_identity(path) for path in image_paths]])
     except OSError:
         return decoded()  # which names the file that is not there
     pixels = _Pixels(folder, key)

@@ -1,5 +1,6 @@
 """Image folders are decoded once: the same pixels with and without the cache; changes and damage are noticed."""
 
+import importlib.metadata
 import os
 import random
 import shutil
@@ -191,6 +192,15 @@ def test_a_missing_image_is_named_as_without_a_cache(folder):
     files = [*files_of(folder), folder / "train" / "b" / "not there.jpg"]
     with pytest.raises(ValueError, match=r"not there\.jpg cannot be read .*No such file"):
         image_cache.read(folder / "train", files, SHAPE, False)
+
+
+def test_another_pillow_decodes_anew(folder, cache_folder, decoded, monkeypatch):
+    through_cache(folder)
+    monkeypatch.setattr(importlib.metadata, "version", {"pillow": "99.0"}.__getitem__)
+    for _ in range(2):
+        through_cache(folder)
+    assert decoded == [8, 8]
+    assert len(cached(cache_folder)) == 1
 
 
 def test_what_is_read_in_another_way_is_not_taken_from_the_cache(folder, decoded):
