@@ -54,4 +54,4 @@ lock: $(READY)
 	    --generate-hashes --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf .venv executed .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutants *.egg-info
+	rm -rf .venv cache executed .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutants *.egg-info

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rkdkit import checks, image_files, paths
+from rkdkit import checks, image_cache, image_files, paths
 from rkdkit.image_files import DataNotFoundError
 from rkdkit.splits import (
     AUGMENTATIONS,
@@ -260,7 +260,9 @@ def _tiny_imagenet(root: Path) -> Dataset:
         if len(files) != published:
             raise ValueError(f"{folder / part} has {len(files):,} images, not {published:,}. Unpack the zip again.")
     source = "Tiny ImageNet as published; its validation images are the test set"
-    return Dataset("tiny_imagenet", _read(train, (3, 64, 64), True), _read(test, (3, 64, 64), True), classes, source)
+    shape = (3, 64, 64)
+    splits = _read(folder / "train", train, shape, True), _read(folder / "val", test, shape, True)
+    return Dataset("tiny_imagenet", *splits, classes, source)
 
 
 def _own_folder(folder: str, root: Path) -> Dataset:
@@ -283,13 +285,14 @@ def _image_folder(name: str, folder: Path, classes: tuple[str, ...], shape: imag
     if shape and suffixes - {".png"}:
         source += " (a JPEG copy: not pixel-identical to the published images)"
     wanted = shape or image_files.shape_of(train[0][0])
-    return Dataset(name, _read(train, wanted, bool(shape)), _read(test, wanted, bool(shape)), classes, source)
+    splits = _read(folder / "train", train, wanted, bool(shape)), _read(folder / "test", test, wanted, bool(shape))
+    return Dataset(name, *splits, classes, source)
 
 
-def _read(files: list[image_files.LabelledFile], shape: image_files.Shape, grey_as_colour: bool) -> Split:
+def _read(folder: Path, files: list[image_files.LabelledFile], shape: image_files.Shape, grey_as_colour: bool) -> Split:
     # the files are listed class by class; after shuffling, the first n test images are a sample of all classes
     order = fixed_permutation(len(files)).tolist()
-    images = image_files.read([files[i][0] for i in order], shape, grey_as_colour)
+    images = image_cache.read(folder, [files[i][0] for i in order], shape, grey_as_colour)
     return Split(images, torch.tensor([files[i][1] for i in order]))
 
 

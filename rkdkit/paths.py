@@ -1,4 +1,4 @@
-"""The folders of the project, its data and its store of runs."""
+"""The folders of the project, its data, its store of runs and its cache."""
 
 import os
 from pathlib import Path
@@ -27,3 +27,8 @@ def data_folder() -> Path:
 def store_folder() -> Path:
     """Return the folder of trained runs: $RKDKIT_STORE, or ``store/`` in the project's root."""
     return Path(os.environ.get("RKDKIT_STORE") or project_root() / "store")
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again at any time: $RKDKIT_CACHE, or ``cache/`` in the project's root."""
+    return Path(os.environ.get("RKDKIT_CACHE") or project_root() / "cache")

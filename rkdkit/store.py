@@ -15,9 +15,7 @@ All files are safetensors or JSON, so reading them cannot run code.
 
 import hashlib
 import json
-import os
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +26,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import Tensor
 
-from rkdkit import paths
+from rkdkit import files, paths
 from rkdkit.spec import RunSpec, digest_of
 
 
@@ -41,24 +39,16 @@ class DamagedFileError(StoreError):
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all, even if the process is killed.
+    """Write a file as :func:`files.write_atomically` does; if it cannot be written, say what to do.
 
     Raises
     ------
     StoreError
         If it cannot be written (a full disk, an unwritable folder); an earlier version of the file is intact.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        files.write_atomically(path, content)
     except OSError as error:
-        with suppress(OSError):  # if the folder itself cannot be reached, the first error says so
-            temporary.unlink(missing_ok=True)
         raise StoreError(
             f"Could not write {path} ({len(content) / 2**20:.1f} MiB): {error.strerror or error}. Whatever was "
             "finished before is intact. Free some space or make the folder writable (RKDKIT_STORE names another "

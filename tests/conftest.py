@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -71,6 +72,14 @@ def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
         text=True,
         **options,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what the tests cache out of the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RKDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -1,0 +1,139 @@
+"""Decode a folder of image files once: the pixels are kept in a cache, which all processes share.
+
+Layout of the cache (`paths.cache_folder`), per folder of images::
+
+    images-<folder>-<files>-<sha256>.safetensors    the pixels: one tensor, `images`
+    images-<folder>.lock                            held by the process that decodes the folder
+
+``<folder>`` is a digest of the folder's path. ``<files>`` is a digest of what decides the pixels: which files are read,
+in which order, their sizes and times of change, how they are read, and pillow's version; so outdated pixels are not
+found. ``<sha256>`` is the file's own; so damage is noticed.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+import safetensors.torch
+from filelock import FileLock
+from torch import Tensor
+
+from rkdkit import files, image_files, paths, progress
+
+FEWEST = 1_000
+"""Fewer files are not cached: decoding them takes about a tenth of a second."""
+
+WAIT = 900.0
+"""How many seconds to wait for another process that decodes the same folder, before this one decodes it, too."""
+
+_FORMAT = 1  # to be raised whenever the same image files are decoded to other pixels, or kept in another form
+
+
+def read(folder: Path, image_paths: Sequence[Path], shape: image_files.Shape, grey_as_colour: bool) -> Tensor:
+    """Return what :func:`image_files.read` returns, from the cache if the files were decoded before.
+
+    If several processes need the same files at once, one decodes them and the others wait for it. If the cache cannot
+    be used, a line says why, and the files are decoded as without a cache. A file that is changed while its size and
+    its time of change (in nanoseconds) stay the same is not noticed.
+
+    Parameters
+    ----------
+    folder : the folder of the image files. The cache keeps the pixels of one version of it.
+    image_paths, shape, grey_as_colour : as in :func:`image_files.read`.
+
+    Returns
+    -------
+    (N, C, H, W) uint8.
+
+    Raises
+    ------
+    ValueError
+        If the files must be decoded, and one cannot be read or has another shape; the message names it.
+    """
+
+    def decoded() -> Tensor:
+        return image_files.read(image_paths, shape, grey_as_colour)
+
+    if len(image_paths) < FEWEST:
+        return decoded()
+    try:
+        decoder = importlib.metadata.version("pillow")  # another one may round JPEG files to other pixels
+        key = _digest([_FORMAT, decoder, shape, grey_as_colour, [_identity(path) for path in image_paths]])
+    except OSError:
+        return decoded()  # which names the file that is not there
+    pixels = _Pixels(folder, key)
+    if (images := pixels.read()) is not None:
+        return images
+    try:
+        held = pixels.lock()
+    except (OSError, NotImplementedError) as error:  # filelock's Timeout is an OSError
+        pixels.say_unused(error)
+        return decoded()
+    with held:
+        images = pixels.read()  # another process may have decoded them meanwhile
+        if images is None:
+            images = decoded()
+            pixels.write(images)
+    return images
+
+
+class _Pixels:
+    """The cached pixels of one version of a folder."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.cache = folder, paths.cache_folder()
+        self.name = f"images-{_digest(str(folder.absolute()))[:16]}"
+        self.key = key[:16]
+
+    def read(self) -> Tensor | None:
+        """Return the pixels; None: they are not there, or were damaged, and are deleted."""
+        with suppress(OSError):  # what cannot be read is decoded
+            for path in self.cache.glob(f"{self.name}-{self.key}-*.safetensors"):
+                content = path.read_bytes()
+                if path == self.place_of(content):
+                    return safetensors.torch.load(content)["images"]
+                progress.say(f"{path} is damaged: it does not match its digest. {self.folder} is decoded again.")
+                path.unlink()
+        return None
+
+    def lock(self) -> AbstractContextManager[object]:
+        """Wait until no other process decodes the folder, and return the lock, held."""
+        return FileLock(self.cache / f"{self.name}.lock").acquire(timeout=WAIT)
+
+    def write(self, images: Tensor) -> None:
+        """Keep the pixels, and delete those of other versions of the folder; the caller holds the lock."""
+        content = safetensors.torch.save({"images": images})
+        path = self.place_of(content)
+        try:
+            files.write_atomically(path, content)
+        except OSError as error:
+            self.say_unused(error)
+        with suppress(OSError):  # a leftover that cannot be deleted does no harm
+            # those with a leading dot are of a process that was killed while it wrote
+            for other in (*self.cache.glob(f"{self.name}-*"), *self.cache.glob(f".{self.name}-*.tmp")):
+                if other != path:
+                    other.unlink()
+
+    def place_of(self, content: bytes) -> Path:
+        """Return the path of the file that holds `content`."""
+        return self.cache / f"{self.name}-{self.key}-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
+
+    def say_unused(self, error: Exception) -> None:
+        """Say in a line that the cache is not used, and why."""
+        why = getattr(error, "strerror", None) or error
+        progress.say(
+            f"The cache of images in {self.cache} cannot be used ({why}). {self.folder} is decoded without it; "
+            "RKDKIT_CACHE names another folder for it."
+        )
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
