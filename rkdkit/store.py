@@ -16,6 +16,7 @@ All files are safetensors or JSON, so reading them cannot run code.
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
