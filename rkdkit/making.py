@@ -232,6 +232,8 @@ def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
             )
     except PapermillExecutionError as error:
         said = f"{notebook.name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {notebook.output})"
+    except Exception as error:  # a kernel that died, a full disk: the other notebooks are run all the same
+        said = f"{notebook.name}: {type(error).__name__}: {error}"
     return Drawn(notebook, time.perf_counter() - started, said)
 
 

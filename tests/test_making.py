@@ -1,0 +1,103 @@
+"""Several exhibits at once: what they need is done once and by workers, then they are drawn side by side."""
+
+import json
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from rkdkit import making
+from rkdkit.cluster import Workers, Workforce
+
+SPEC = """
+from conftest import tiny_spec
+from rkdkit import runs
+from rkdkit.references import Images
+from rkdkit.trainings import Train
+"""
+
+
+def notebook(folder, name, code):
+    """Write a notebook of one parameters cell and one cell of code, which sees the tests' helpers."""
+    cells = [nbformat.v4.new_code_cell("profile = 'smoke'", metadata={"tags": ["parameters"]})]
+    cells.append(nbformat.v4.new_code_cell(SPEC + code))
+    path = folder / f"{name}.ipynb"
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+    return making.Notebook(path, {"profile": "smoke"})
+
+
+TEACHER = "teacher = runs.ensure(tiny_spec('TRADES', epochs=2))\n"
+CHOSEN = TEACHER + "chosen = runs.select(teacher, 'val', None)\n"
+MEASURED = "runs.per_image('entropy', student.snapshot(), Images('digits', n=8))\n"
+STUDENT = CHOSEN + "student = runs.ensure(tiny_spec('RSLAD', teachers=(chosen.as_teacher(),)))\n"
+
+
+def test_what_a_choice_leaves_open_becomes_certain_when_it_is_made(tmp_path, store):
+    student = notebook(tmp_path, "student", STUDENT + MEASURED)
+    other = notebook(tmp_path, "other", TEACHER)
+    needs = making.needs_of([student, other])
+    assert [str(task).partition(" on ")[0] for task in needs.certain] == [
+        "training of TRADES resnet18/16",
+        *["accuracy of the student of TRADES resnet18/16"] * 2,
+    ]
+    assert len(needs.all) == 5, "the student and its measurement are placeholders"
+    assert set(needs.of) == {"student", "other"}
+    done = making.do_all([student, other], Workers(Workforce(1)))
+    assert (done.missing, done.failure, done.unfinished) == (5, None, ())
+    assert making.needs_of([student, other]).all == []
+    assert len(list(store.root.glob("runs/*"))) == 2
+
+
+def test_two_workers_do_what_two_exhibits_need(tmp_path, store):
+    notebooks = [notebook(tmp_path, "student", STUDENT), notebook(tmp_path, "chosen", CHOSEN)]
+    workers = Workers(Workforce(2))
+    try:
+        done = making.do_all(notebooks, workers, alone=False)
+    finally:
+        workers.close()
+    assert done.failure is None
+    assert done.unfinished == ()
+    assert len(list(store.root.glob("runs/*/run.json"))) == 2
+    for record in store.root.glob("runs/*/run.json"):
+        environments = json.loads(record.read_text())["content"]["environments"]
+        assert [each["device"] for each in environments] == ["cpu, 1 threads"]
+
+
+@pytest.mark.usefixtures("store")
+def test_what_needs_a_module_is_left_to_the_notebook(tmp_path):
+    code = (
+        "import torch\nmodule = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+        "mine = runs.foreign_teacher(module, 'mine')\n"
+        "student = runs.ensure(tiny_spec('RSLAD', teachers=(mine,)))\n"
+    )
+    done = making.do_all(
+        [notebook(tmp_path, "mine", code + MEASURED), notebook(tmp_path, "other", TEACHER)], Workers(Workforce(1))
+    )
+    assert done.unfinished == ("mine",)
+    assert done.failure is None
+
+
+@pytest.mark.usefixtures("store")
+def test_a_notebook_that_cannot_be_asked_is_named(tmp_path):
+    with pytest.raises(making.NotebookError, match=r"^broken: ZeroDivisionError: division by zero"):
+        making.needs_of([notebook(tmp_path, "broken", "1 / 0")])
+
+
+@pytest.mark.usefixtures("store")
+def test_notebooks_are_run_side_by_side_and_one_that_fails_stops_no_other(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    monkeypatch.setattr(making.paths, "project_root", lambda: tmp_path)
+    notebooks = [
+        notebook(tmp_path, "first", "print('from the first')"),
+        notebook(tmp_path, "broken", "print('begun'); 1 / 0"),
+        notebook(tmp_path, "last", "print('from the last')"),
+    ]
+    drawn = {each.notebook.name: each.error for each in making.draw_all(notebooks, 3)}
+    assert (drawn["first"], drawn["last"]) == ("", "")
+    assert drawn["broken"].startswith("broken: ZeroDivisionError: division by zero\n(the notebook as far as it ran: ")
+    shown = capfd.readouterr().err
+    assert "first:\nfrom the first" in shown
+    assert "last:\nfrom the last" in shown
+    assert "broken:\nbegun" in shown
+    assert (tmp_path / "executed" / "smoke" / "broken.ipynb").is_file()
