@@ -228,20 +228,22 @@ def figures(
 
     notebooks = _notebooks_of(names, profile, parameter)
     workforce = _workforce(workers, scheduler, scheduler_file)
-    began, done, side_by_side = time.time(), making.Done(0), 1
-    os.environ |= workforce.variables
+    began, done, drawn = time.time(), making.Done(0, None, tuple(each.name for each in notebooks)), list[making.Drawn]()
     with _interruptible():
-        if len(notebooks) > 1 and not workforce.alone:
+        if len(notebooks) > 1:
             typer.echo(f"{len(notebooks)} exhibits. Ctrl-C stops, nothing is lost.", err=True)
+        if len(notebooks) > 1 and not workforce.alone:
             done = _do(notebooks, workforce, alone=False)
-            if not done.missing or set(done.unfinished) < {each.name for each in notebooks}:
-                side_by_side = making.most_side_by_side()
-                os.environ |= {"RKDKIT_WORKERS": "1", "OMP_NUM_THREADS": "1"}
-        left_out = done.unfinished if done.failure else ()
-        drawn = []
-        for each in making.draw_all([each for each in notebooks if each.name not in left_out], side_by_side):
-            drawn.append(each)
-            typer.echo(each.error or f"{each.notebook.name}: drawn in {each.seconds:.0f} s", err=True)
+        # those that miss nothing are only drawn; the others do what they need, one after the other
+        ready = [each for each in notebooks if each.name not in done.unfinished]
+        rest = [each for each in notebooks if each.name in done.unfinished and not done.failure]
+        one_thread = {"OMP_NUM_THREADS": "1", "RKDKIT_WORKERS": "1"}
+        at_once = min(making.most_side_by_side(), len(ready))
+        for group, number, variables in ((ready, at_once, one_thread), (rest, 1, workforce.variables)):
+            with _environment(variables):
+                for each in making.draw_all(group, number):
+                    drawn.append(each)
+                    typer.echo(each.error or f"{each.notebook.name}: done in {each.seconds:.0f} s", err=True)
     made = []
     for each in drawn:
         if not each.error:
@@ -250,9 +252,10 @@ def figures(
             made.append(setup.output_folder(str(given["profile"]), folder) / f"{each.notebook.name}.json")
     if made:
         typer.echo(_summary(made, began), err=True)
-    failed = [*left_out, *(each.notebook.name for each in drawn if each.error)]
+    failed = [each.name for each in notebooks if each.name not in {file.stem for file in made}]
     if failed:
-        sys.exit(f"{done.failure or ''}\nNot made: {', '.join(failed)}.")
+        why = f"{done.failure}\n" if done.failure else ""
+        sys.exit(f"\n{why}Not made: {', '.join(failed)}.")
 
 
 @app.command()
@@ -317,6 +320,21 @@ def _do(notebooks: "Sequence[making.Notebook]", workforce: "cluster.Workforce", 
         sys.exit(f"\n{error}")
     finally:
         executor.close()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within a ``with`` block, for the processes that it starts."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

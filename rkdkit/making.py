@@ -182,7 +182,7 @@ def draw_all(notebooks: Iterable[Notebook], side_by_side: int = 1) -> Iterator[D
     KeyboardInterrupt
         If the user interrupts; no kernel is left.
     """
-    if side_by_side == 1:
+    if side_by_side < 2:
         for notebook in notebooks:
             yield _execute(notebook, sys.stdout, sys.stderr)
         return
@@ -190,11 +190,13 @@ def draw_all(notebooks: Iterable[Notebook], side_by_side: int = 1) -> Iterator[D
     try:
         for future in as_completed([pool.submit(_aside, notebook) for notebook in notebooks]):
             yield future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    except BaseException:  # an interruption, or nobody wants the rest: threads cannot be stopped, but kernels can
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def most_side_by_side() -> int:
