@@ -27,9 +27,6 @@ PATIENCE = 10.0
 BYTES_OF_A_WORKER = 700 * 2**20
 """Memory of a worker that has imported everything and computes nothing yet: 560 MB were measured."""
 
-TROUBLES = 10
-"""How many workers may die over a task, before it counts as failed; a training goes on where it was each time."""
-
 
 class NoClusterError(RuntimeError):
     """There is no cluster that can be used; the message says why and what to do."""
@@ -144,8 +141,12 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
     Yields
     ------
     The `distributed.Client`.
+
+    Raises
+    ------
+    NoClusterError
+        If the workers do not start.
     """
-    import dask.config
     from distributed import Client, LocalCluster
     from distributed.security import Security
 
@@ -155,22 +156,26 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
         **dict.fromkeys((WORKERS, SCHEDULER, SCHEDULER_FILE), ""),
     }
-    # the scheduler reads it when it is made
-    dask.config.set({"distributed.scheduler.allowed-failures": TROUBLES})
     security = Security.temporary()  # type: ignore[no-untyped-call]
     dashboard = "127.0.0.1:0" if find_spec("bokeh") else None
-    starting = LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=dashboard,
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-        security=security,
-        env=variables,
-        asynchronous=False,
-    )
+    try:
+        starting = LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=dashboard,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+            security=security,
+            env=variables,
+            asynchronous=False,
+        )
+    except (RuntimeError, OSError) as error:
+        raise NoClusterError(
+            f"Workers could not be started: {_first_line(error)}. A script must do its work under "
+            '`if __name__ == "__main__":`, since each worker imports it first; else try fewer workers.'
+        ) from error
     with starting as local, Client(local, security=security, set_as_default=False) as client:  # type: ignore[no-untyped-call]
         yield client
 
@@ -216,7 +221,7 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
 
 
 def _check_versions(client: Any, where: str) -> None:
-    """Refuse a scheduler or workers of another version of Dask, and workers without the kit."""
+    """Refuse a scheduler or workers of another version of Dask, or without the kit."""
     found = client.get_versions(packages=["rkdkit"])
     ours = found["client"]["packages"]
     everybody = {f"The scheduler at {where}": found["scheduler"]}
@@ -228,7 +233,7 @@ def _check_versions(client: Any, where: str) -> None:
                     f"{who} has {name} {theirs['packages'][name]}, and this process has {ours[name]}. Install the "
                     "same version on both sides: requirements.lock names it."
                 )
-        if who.startswith("The worker") and theirs["packages"].get("rkdkit") is None:
+        if theirs["packages"].get("rkdkit") is None:
             raise NoClusterError(
                 f"{who} runs in an environment without rkdkit. Install the kit there as the README says."
             )
