@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from PIL import Image
-from clusters import Noted, alive, environment, family, files_of, nursery, outside, records_of, wait_until
+from clusters import Noted, Nursery, alive, environment, family, files_of, outside, records_of, wait_until
 from conftest import ROOT, tiny_spec
 
 from rkdkit import attacks, executors, runs
@@ -57,19 +57,27 @@ def shared_work():
 
 
 @pytest.fixture(scope="module")
+def forking():
+    """What starts workers at once."""
+    nursery = Nursery()
+    yield nursery
+    nursery.stop()
+
+
+@pytest.fixture(scope="module")
 def there(tmp_path_factory):
     """A scheduler for which one death of a worker over a task is too many."""
     root = tmp_path_factory.mktemp("there")
     few = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
-    with outside(root / "dask", root / "store", 0, **few) as found, nursery(found) as forking:
-        yield found, forking
+    with outside(root / "dask", root / "store", 0, **few) as found:
+        yield found
 
 
 @pytest.fixture
-def theirs(there, monkeypatch):
-    outside, forking = there
-    monkeypatch.setenv("RKDKIT_STORE", str(outside.store))
-    executor = Workers(Workforce(scheduler_file=str(outside.file)), Store(outside.store))
+def theirs(there, forking, monkeypatch):
+    """An executor whose workers are those of that scheduler; it has none yet."""
+    monkeypatch.setenv("RKDKIT_STORE", str(there.store))
+    executor = Workers(Workforce(scheduler_file=str(there.file)), Store(there.store))
     yield executor
     executor.close()
     forking.end()
@@ -108,33 +116,34 @@ def finished_epochs(store):
     return [record["finished"] for record in records_of(store)]
 
 
-def test_another_worker_goes_on_from_the_last_finished_epoch(there, theirs, here):
+def test_another_worker_goes_on_from_the_last_finished_epoch(there, forking, theirs, here):
     """Though the scheduler gives the task up: its training got on."""
-    outside, forking = there
     task = shared_work()[0]
-    first = forking.start("first")
+    first = forking.start(there, "first")
     with Asking(theirs, [task]) as asking:
-        wait_until(lambda: 2 in finished_epochs(outside.store), "two epochs are trained")
+        wait_until(lambda: 2 in finished_epochs(there.store), "two epochs are trained")
         first.kill()
-        files = [*outside.store.glob("runs/*/student-0001.*"), *outside.store.glob("runs/*/student-0002.*")]
+        files = [*there.store.glob("runs/*/student-0001.*"), *there.store.glob("runs/*/student-0002.*")]
         begun = {path: path.stat().st_mtime_ns for path in files}
-        assert max(finished_epochs(outside.store)) < LONG["epochs"], "it was over before"
-        forking.start("second")
+        assert max(finished_epochs(there.store)) < LONG["epochs"], "it was over before"
+        forking.start(there, "second")
     assert asking.error is None
     assert len(begun) == 2
     assert {path: path.stat().st_mtime_ns for path in begun} == begun, "they were trained again"
-    mine = files_of(outside.store)
+    mine = files_of(there.store)
     assert len(mine) == LONG["epochs"]
     assert mine.items() <= here[0].items()
-    assert [each["epoch"] for each in records_of(outside.store)[0]["history"]] == [1, 2, 3, 4, 5, 6]
+    assert [each["epoch"] for each in records_of(there.store)[0]["history"]] == [1, 2, 3, 4, 5, 6]
 
 
-def test_workers_killed_at_random_moments_leave_the_same_bits(tmp_path, here, monkeypatch):
+def test_workers_killed_at_random_moments_leave_the_same_bits(forking, tmp_path, here, monkeypatch):
     """Trainings that share a teacher, and measurements, while workers die and others come."""
     monkeypatch.setenv("RKDKIT_STORE", str(tmp_path / "store"))
     chance, kills = random.Random(0), 0
     many = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "5"}
-    with outside(tmp_path / "dask", tmp_path / "store", 0, **many) as found, nursery(found, "0", "1", "2") as forking:
+    with outside(tmp_path / "dask", tmp_path / "store", 0, **many) as found:
+        for name in ("0", "1", "2"):
+            forking.start(found, name)
         executor = Workers(Workforce(scheduler_file=str(found.file)), Store(tmp_path / "store"))
         with Asking(executor, shared_work()) as asking:
             wait_until(lambda: list(found.store.glob("runs/*/run.json")), "a training has begun")
@@ -143,7 +152,7 @@ def test_workers_killed_at_random_moments_leave_the_same_bits(tmp_path, here, mo
                 if kills < 14:
                     forking.workers.pop(chance.choice(sorted(forking.workers))).kill()
                     kills += 1
-                    forking.start(f"after {kills}")
+                    forking.start(found, f"after {kills}")
         executor.close()
     assert asking.error is None
     assert kills >= 10, "it was over before"
@@ -151,12 +160,11 @@ def test_workers_killed_at_random_moments_leave_the_same_bits(tmp_path, here, mo
     assert all(torch.equal(*pair) for pair in zip(asking.answers[3:], here[1], strict=True))
 
 
-def test_a_task_that_kills_every_worker_fails_and_those_that_waited_behind_it_do_not(there, theirs):
-    outside, forking = there
+def test_a_task_that_kills_every_worker_fails_and_those_that_waited_behind_it_do_not(there, forking, theirs):
     fine = [Noted(f"fine {i}") for i in range(4)]
     with Asking(theirs, [Noted("deadly"), *fine]) as asking:
         for i in range(2):
-            worker = forking.start(f"doomed {i}")
+            worker = forking.start(there, f"doomed {i}")
             wait_until(lambda: not asking.going_on or not alive([worker]), "it dies, or all is over")  # noqa: B023
     assert isinstance(asking.error, TasksFailedError)
     assert [task.what for task in asking.error.failed] == ["deadly"]
@@ -181,13 +189,7 @@ def folders(tmp_path):
     return made
 
 
-def registered(outside, *names):
-    """Whether workers have found their scheduler."""
-    return all("Registered to" in outside.log(name) for name in names)
-
-
-def test_workers_that_must_not_do_the_work_are_named_before_any_is_done(there, theirs, folders, monkeypatch):
-    outside, forking = there
+def test_workers_that_must_not_do_the_work_are_named_before_any_is_done(there, forking, theirs, folders, monkeypatch):
     callers, others, empty = map(str, folders)
     monkeypatch.setenv("RKDKIT_DATA", callers)
     wrong = {
@@ -199,15 +201,15 @@ def test_workers_that_must_not_do_the_work_are_named_before_any_is_done(there, t
         "right": {},
     }
     for name, given in wrong.items():
-        forking.start(name, **{"RKDKIT_DATA": callers, **given})
-    wait_until(lambda: registered(outside, *wrong), "all have come")
+        forking.start(there, name, **{"RKDKIT_DATA": callers, **given})
+    wait_until(lambda: there.registered(*wrong), "all have come")
     task = training(dataset="folder:mine", n_train=4, n_val=2, batch_size=2, epochs=1)
     with Asking(theirs, [task, Noted("refused")]) as asking:
         pass
     assert isinstance(asking.error, WrongWorkerError)
     said = {re.match(r"The worker (.*?) at tcp://", line)[1]: line for line in str(asking.error).splitlines()}
     for name, words in {
-        "other store": f"keeps its runs in {empty}, which is not the caller's store, {outside.store}. Start it with RKDK",
+        "other store": f"keeps its runs in {empty}, which is not the caller's store, {there.store}. Start it with RKDK",
         "other data": r"finds other data as folder:mine \(digest \w+\) than the caller \(digest \w+\). Copy the caller",
         "no data": "cannot read the data folder:mine: folder:mine was looked for in .*or set RKDKIT_DATA",
         "other code": "has another version of rkdkit's code than the caller. Start it from the same checkout, or upda",
@@ -219,14 +221,15 @@ def test_workers_that_must_not_do_the_work_are_named_before_any_is_done(there, t
     assert task.find(theirs.context) is None
 
 
-def test_a_wrong_worker_that_joins_late_is_sent_away_and_the_others_do_the_work(there, theirs, tmp_path, capfd):
-    outside, forking = there
-    forking.start("right")
-    wait_until(lambda: registered(outside, "right"), "it has come")
+def test_a_wrong_worker_that_joins_late_is_sent_away_and_the_others_do_the_work(
+    there, forking, theirs, tmp_path, capfd
+):
+    forking.start(there, "right")
+    wait_until(lambda: there.registered("right"), "it has come")
     tasks = [training(seed=3), *(Noted(f"beside {i}") for i in range(8))]
     with Asking(theirs, tasks) as asking:
-        wait_until(lambda: 1 in finished_epochs(outside.store), "the work has begun")
-        late = forking.start("late", RKDKIT_STORE=str(tmp_path))
+        wait_until(lambda: 1 in finished_epochs(there.store), "the work has begun")
+        late = forking.start(there, "late", RKDKIT_STORE=str(tmp_path))
         wait_until(lambda: not alive([late]), "it is sent away")
         assert asking.going_on, "the others went on meanwhile"
     assert asking.error is None
@@ -235,24 +238,24 @@ def test_a_wrong_worker_that_joins_late_is_sent_away_and_the_others_do_the_work(
     assert "which is not the caller's store" in line
 
 
-def test_if_only_wrong_workers_are_left_that_is_said_and_nothing_hangs(there, theirs, tmp_path):
-    outside, forking = there
-    right = forking.start("right one")
-    wait_until(lambda: registered(outside, "right one"), "it has come")
+def test_if_only_wrong_workers_are_left_that_is_said_and_nothing_hangs(there, forking, theirs, tmp_path):
+    right = forking.start(there, "right one")
+    wait_until(lambda: there.registered("right one"), "it has come")
     with Asking(theirs, [training(seed=4), Noted("never done")]) as asking:
-        wait_until(lambda: 1 in finished_epochs(outside.store), "the work has begun")
-        forking.start("late one", RKDKIT_STORE=str(tmp_path))
-        wait_until(lambda: registered(outside, "late one"), "it has come")
+        wait_until(lambda: 1 in finished_epochs(there.store), "the work has begun")
+        forking.start(there, "late one", RKDKIT_STORE=str(tmp_path))
+        wait_until(lambda: there.registered("late one"), "it has come")
         right.kill()
     assert isinstance(asking.error, WrongWorkerError)
     assert str(asking.error).startswith("There is no worker left that can do the work. The worker late one at tcp://")
 
 
-def test_a_lost_scheduler_is_said_in_one_line_and_with_another_the_work_goes_on(tmp_path, monkeypatch, capfd):
+def test_a_lost_scheduler_is_said_in_one_line_and_with_another_the_work_goes_on(forking, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("RKDKIT_STORE", str(tmp_path / "store"))
     task = training()
     for _ in range(2):
-        with outside(tmp_path / "dask", tmp_path / "store", 0) as found, nursery(found, "only") as forking:
+        with outside(tmp_path / "dask", tmp_path / "store", 0) as found:
+            forking.start(found, "only")
             executor = Workers(Workforce(scheduler=found.address), Store(tmp_path / "store"))
             with Asking(executor, [task, Noted("at the same time")]) as asking:
                 if not finished_epochs(found.store):
