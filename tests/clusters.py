@@ -18,7 +18,7 @@ from conftest import ROOT, tiny_spec
 from rkdkit.store import Store
 from rkdkit.tasks import Task
 
-LONGEST = 120.0
+LONGEST = 60.0
 """Seconds after which something that should happen has not."""
 
 

@@ -3,10 +3,12 @@
 import logging
 import math
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -159,18 +161,19 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
     security = Security.temporary()  # type: ignore[no-untyped-call]
     dashboard = "127.0.0.1:0" if find_spec("bokeh") else None
     try:
-        starting = LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=dashboard,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-            security=security,
-            env=variables,
-            asynchronous=False,
-        )
+        with _without_interrupts():
+            starting = LocalCluster(  # type: ignore[no-untyped-call]
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=dashboard,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+                security=security,
+                env=variables,
+                asynchronous=False,
+            )
     except (RuntimeError, OSError) as error:
         raise NoClusterError(
             f"Workers could not be started: {_first_line(error)}. A script must do its work under "
@@ -178,6 +181,23 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
         ) from error
     with starting as local, Client(local, security=security, set_as_default=False) as client:  # type: ignore[no-untyped-call]
         yield client
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start threads and processes that no Ctrl-C reaches within a ``with`` block; one that comes meanwhile waits.
+
+    A terminal interrupts workers, too, and each would print where it was. The caller is the one to end them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # else the first process starts it, and it lets interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
