@@ -150,13 +150,13 @@ class Nursery:
         )
 
     def start(
-        self, outside: Outside, name: str, nthreads: int = 1, other_code: bool = False, **variables: str
+        self, outside: Outside, name: str, nthreads: int = 1, before: str = "", **variables: str
     ) -> psutil.Process:
-        """Start a worker of a scheduler; `variables` are added to its environment."""
+        """Start a worker of a scheduler; `before` is code that it runs first, `variables` are its environment's."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         (outside.folder / f"{name}.log").unlink(missing_ok=True)
-        given = {"scheduler_file": str(outside.file), "name": name, "nthreads": nthreads, "other_code": other_code}
+        given = {"scheduler_file": str(outside.file), "name": name, "nthreads": nthreads, "before": before}
         folder = {"folder": str(outside.folder), "log": str(outside.folder / f"{name}.log")}
         variables = {"RKDKIT_STORE": str(outside.store), **variables}
         self._process.stdin.write(json.dumps({**given, **folder, "variables": variables}) + "\n")

@@ -11,7 +11,7 @@ import sys
 from distributed import Worker
 
 from rkdkit import autoattack, data  # noqa: F401 - what tasks need
-from rkdkit.cluster import job
+from rkdkit.cluster import job  # noqa: F401
 
 
 async def work(scheduler_file: str, name: str, nthreads: int, folder: str) -> None:
@@ -31,8 +31,7 @@ for line in sys.stdin:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         os.setsid()
-        if given.pop("other_code"):
-            job.code_digest = lambda: "other code"
+        exec(given.pop("before"))
         try:
             asyncio.run(work(**given))
         finally:

@@ -2,19 +2,15 @@
 
 import io
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from clusters import Noted, Outside, environment, files_of, outside, records_of, wait_until
+from clusters import Noted, files_of, outside, records_of
 from conftest import OneBlock, tiny_spec
 
-from rkdkit import attacks, cluster, executors, methods, runs
-from rkdkit.cluster import NoClusterError, TasksFailedError, Workers, Workforce
-from rkdkit.cluster.job import WrongWorkerError
-from rkdkit.cluster.tasking import Cluster
+from rkdkit import attacks, executors, methods, runs
+from rkdkit.cluster import TasksFailedError, Workers, Workforce
 from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.references import Images, Snapshot
 from rkdkit.store import Store

@@ -2,22 +2,19 @@
 
 import random
 import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
 
-import psutil
 import pytest
 import torch
+from clusters import Noted, Nursery, alive, files_of, outside, records_of, wait_until
+from conftest import tiny_spec
 from PIL import Image
-from clusters import Noted, Nursery, alive, environment, family, files_of, outside, records_of, wait_until
-from conftest import ROOT, tiny_spec
 
 from rkdkit import attacks, executors, runs
 from rkdkit.cluster import NoClusterError, SchedulerLostError, TasksFailedError, Workers, Workforce
+from rkdkit.cluster.connection import remote_client
 from rkdkit.cluster.job import WrongWorkerError
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images, Snapshot
@@ -196,7 +193,7 @@ def test_workers_that_must_not_do_the_work_are_named_before_any_is_done(there, f
         "other store": {"RKDKIT_STORE": empty},
         "other data": {"RKDKIT_DATA": others},
         "no data": {"RKDKIT_DATA": empty},
-        "other code": {"other_code": True},
+        "other code": {"before": "job.code_digest = lambda: 'other'"},
         "two threads": {"nthreads": 2},
         "right": {},
     }
@@ -221,21 +218,79 @@ def test_workers_that_must_not_do_the_work_are_named_before_any_is_done(there, f
     assert task.find(theirs.context) is None
 
 
-def test_a_wrong_worker_that_joins_late_is_sent_away_and_the_others_do_the_work(
-    there, forking, theirs, tmp_path, capfd
-):
+WITHOUT_KIT = """
+from distributed import versions
+found = versions._version_cached
+versions._version_cached = lambda name: None if name == "rkdkit" else found(name)
+for name in [name for name in sys.modules if name.startswith("rkdkit")]:
+    sys.modules[name] = None
+"""
+OTHER_DASK = """
+from distributed import versions
+found = versions._version_cached
+versions._version_cached = lambda name: "2020.1.0" if name == "distributed" else found(name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        (WITHOUT_KIT, r"^The worker at tcp://\S+ runs in an environment without rkdkit. Install the kit there as"),
+        (OTHER_DASK, r"^The worker at tcp://\S+ has distributed 2020.1.0, and this process has .*requirements.lock"),
+    ],
+    ids=["without the kit", "other dask"],
+)
+def test_workers_of_another_environment_are_refused(there, forking, theirs, before, words):
+    forking.start(there, "strange", before=before)
+    wait_until(lambda: there.registered("strange"), "it has come")
+    with Asking(theirs, [Noted("refused"), Noted("this too")]) as asking:
+        pass
+    assert isinstance(asking.error, NoClusterError)
+    assert re.search(words, str(asking.error))
+    assert len(str(asking.error).splitlines()) == 1
+    assert Noted("refused").find(theirs.context) is None
+
+
+def test_so_is_a_scheduler_of_another_version(there, monkeypatch):
+    found = {"client": {"packages": {"dask": "2", "distributed": "2"}}, "workers": {}}
+    for name in ("dask", "distributed"):
+        theirs = {"dask": "2", "distributed": "2", "rkdkit": "0", name: "1"}
+        monkeypatch.setattr(
+            "distributed.Client.get_versions",
+            lambda *_, **__: {**found, "scheduler": {"packages": theirs}},  # noqa: B023
+        )
+        where = re.escape(there.address)
+        with (
+            pytest.raises(NoClusterError, match=f"^The scheduler at {where} has {name} 1, and this process has 2. Ins"),
+            remote_client(Workforce(scheduler=there.address)),
+        ):
+            pass
+
+
+LATE = {
+    "another store": {"RKDKIT_STORE": "/nowhere"},
+    "without the kit": {"before": WITHOUT_KIT},  # Dask ends it, when it cannot read its first task
+}
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_a_wrong_worker_that_joins_late_is_sent_away_and_the_others_do_the_work(there, forking, theirs, what, capfd):
     forking.start(there, "right")
     wait_until(lambda: there.registered("right"), "it has come")
-    tasks = [training(seed=3), *(Noted(f"beside {i}") for i in range(8))]
+    before = len(records_of(there.store))
+    tasks = [training(seed=len(what)), *(Noted(f"beside {what} {i}") for i in range(8))]
     with Asking(theirs, tasks) as asking:
-        wait_until(lambda: 1 in finished_epochs(there.store), "the work has begun")
-        late = forking.start(there, "late", RKDKIT_STORE=str(tmp_path))
+        wait_until(lambda: len(records_of(there.store)) > before, "the work has begun")
+        late = forking.start(there, "late", **LATE[what])
         wait_until(lambda: not alive([late]), "it is sent away")
         assert asking.going_on, "the others went on meanwhile"
     assert asking.error is None
-    (line,) = (line for line in capfd.readouterr().err.splitlines() if "Sent away" in line)
-    assert "Sent away: The worker late at tcp://" in line
-    assert "which is not the caller's store" in line
+    said = [line for line in capfd.readouterr().err.splitlines() if "Sent away" in line]
+    if what == "another store":
+        assert len(said) == 1
+        assert re.search(
+            r"Sent away: The worker late at tcp://.* in /nowhere, which is not the caller's store", said[0]
+        )
 
 
 def test_if_only_wrong_workers_are_left_that_is_said_and_nothing_hangs(there, forking, theirs, tmp_path):
@@ -259,7 +314,7 @@ def test_a_lost_scheduler_is_said_in_one_line_and_with_another_the_work_goes_on(
             executor = Workers(Workforce(scheduler=found.address), Store(tmp_path / "store"))
             with Asking(executor, [task, Noted("at the same time")]) as asking:
                 if not finished_epochs(found.store):
-                    wait_until(lambda: 1 in finished_epochs(found.store), "an epoch is trained")  # noqa: B023
+                    wait_until(lambda: 1 in finished_epochs(found.store), "an epoch is trained")
                     found.kill("scheduler")
                     lost = time.monotonic()
             if not asking.error:

@@ -1,9 +1,11 @@
 """Where workers are: a cluster of this machine's own, or one that is already there."""
 
+import json
 import logging
 import math
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -225,6 +227,7 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
+        _greeted(workforce)
         client = Client(**given, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever Dask makes of an address, a port of something else, or a lack of TLS
         raise NoClusterError(
@@ -238,6 +241,21 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
         with suppress(Exception):  # a scheduler that is gone cannot be taken leave of
             client.close(timeout=2)  # type: ignore[no-untyped-call]
         logger.setLevel(level)
+
+
+def _greeted(workforce: Workforce) -> None:
+    """Wait for a scheduler's first words: for those of something else Dask would wait without end."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    address = workforce.scheduler
+    if workforce.scheduler_file:
+        address = json.loads(Path(workforce.scheduler_file).read_text(encoding="utf-8"))["address"]
+    protocol, place = parse_address(address)
+    if protocol != "tcp":  # TLS makes sure of it
+        return
+    with socket.create_connection(parse_host_port(place), PATIENCE) as connection:
+        if not connection.recv(1):
+            raise ConnectionError("What listens there is no Dask scheduler")
 
 
 def _check_versions(client: Any, where: str) -> None:

@@ -317,12 +317,13 @@ class Cluster:
         Raises
         ------
         WrongWorkerError
-            As :meth:`_sent_away`.
+            As :meth:`_send_away`.
         """
         from distributed import KilledWorker
 
-        if isinstance(error, job.WrongWorkerError | ImportError):
-            return self._sent_away(error)
+        if isinstance(error, job.WrongWorkerError):
+            self._send_away(error)
+            return True
         if not isinstance(error, KilledWorker):
             return False
         self._hear()
@@ -334,8 +335,8 @@ class Cluster:
         # where it was not begun on all workers that died, it waited behind another task, which is to blame
         return self._begun[task.name] <= error.allowed_failures and self._sent[task] < MOST_SENT
 
-    def _sent_away(self, error: Exception) -> bool:
-        """Send away the workers that must not do the caller's tasks, as they joined late; return if there were any.
+    def _send_away(self, error: job.WrongWorkerError) -> None:
+        """Send away the workers that must not do the caller's tasks, which joined late.
 
         Raises
         ------
@@ -349,8 +350,6 @@ class Cluster:
             self.client.retire_workers(list(wrong))
         if not self.workers:
             raise job.WrongWorkerError(f"There is no worker left that can do the work. {error}")
-        # several tasks may have failed on a worker that is sent away but once
-        return bool(wrong) or isinstance(error, job.WrongWorkerError)
 
     def _finished_epochs(self, task: Task) -> int:
         return task.finished_epochs(self.context) if isinstance(task, Train) else 0
@@ -445,6 +444,4 @@ def _why_wrong(address: str, error: Exception) -> str:
     """Say in one line why a worker must not do the caller's tasks."""
     if isinstance(error, job.WrongWorkerError):
         return str(error)
-    if isinstance(error, ImportError):
-        return f"The worker at {address} cannot import rkdkit ({error}). Install the kit there as the README says."
-    return f"The worker at {address} cannot be used: {type(error).__name__}: {error}"
+    return f"The worker at {address} cannot be used: {error}"
