@@ -1,12 +1,16 @@
 """Where workers are: a cluster of this machine's own, or one that is already there."""
 
+import json
 import logging
 import math
 import os
+import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +30,6 @@ PATIENCE = 10.0
 
 BYTES_OF_A_WORKER = 700 * 2**20
 """Memory of a worker that has imported everything and computes nothing yet: 560 MB were measured."""
-
-TROUBLES = 10
-"""How many workers may die over a task, before it counts as failed; a training goes on where it was each time."""
 
 
 class NoClusterError(RuntimeError):
@@ -144,8 +145,12 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
     Yields
     ------
     The `distributed.Client`.
+
+    Raises
+    ------
+    NoClusterError
+        If the workers do not start.
     """
-    import dask.config
     from distributed import Client, LocalCluster
     from distributed.security import Security
 
@@ -155,24 +160,46 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
         **dict.fromkeys((WORKERS, SCHEDULER, SCHEDULER_FILE), ""),
     }
-    # the scheduler reads it when it is made
-    dask.config.set({"distributed.scheduler.allowed-failures": TROUBLES})
     security = Security.temporary()  # type: ignore[no-untyped-call]
     dashboard = "127.0.0.1:0" if find_spec("bokeh") else None
-    starting = LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=dashboard,
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-        security=security,
-        env=variables,
-        asynchronous=False,
-    )
+    try:
+        with _without_interrupts():
+            starting = LocalCluster(  # type: ignore[no-untyped-call]
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=dashboard,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+                security=security,
+                env=variables,
+                asynchronous=False,
+            )
+    except (RuntimeError, OSError) as error:
+        raise NoClusterError(
+            f"Workers could not be started: {_first_line(error)}. A script must do its work under "
+            '`if __name__ == "__main__":`, since each worker imports it first; else try fewer workers.'
+        ) from error
     with starting as local, Client(local, security=security, set_as_default=False) as client:  # type: ignore[no-untyped-call]
         yield client
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start threads and processes that no Ctrl-C reaches within a ``with`` block; one that comes meanwhile waits.
+
+    A terminal interrupts workers, too, and each would print where it was. The caller is the one to end them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # else the first process starts it, and it lets interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -200,6 +227,7 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
+        _greeted(workforce)
         client = Client(**given, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever Dask makes of an address, a port of something else, or a lack of TLS
         raise NoClusterError(
@@ -215,8 +243,23 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
         logger.setLevel(level)
 
 
+def _greeted(workforce: Workforce) -> None:
+    """Wait for a scheduler's first words: for those of something else Dask would wait without end."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    address = workforce.scheduler
+    if workforce.scheduler_file:
+        address = json.loads(Path(workforce.scheduler_file).read_text(encoding="utf-8"))["address"]
+    protocol, place = parse_address(address)
+    if protocol != "tcp":  # TLS makes sure of it
+        return
+    with socket.create_connection(parse_host_port(place), PATIENCE) as connection:
+        if not connection.recv(1):
+            raise ConnectionError("What listens there is no Dask scheduler")
+
+
 def _check_versions(client: Any, where: str) -> None:
-    """Refuse a scheduler or workers of another version of Dask, and workers without the kit."""
+    """Refuse a scheduler or workers of another version of Dask, or without the kit."""
     found = client.get_versions(packages=["rkdkit"])
     ours = found["client"]["packages"]
     everybody = {f"The scheduler at {where}": found["scheduler"]}
@@ -228,7 +271,7 @@ def _check_versions(client: Any, where: str) -> None:
                     f"{who} has {name} {theirs['packages'][name]}, and this process has {ours[name]}. Install the "
                     "same version on both sides: requirements.lock names it."
                 )
-        if who.startswith("The worker") and theirs["packages"].get("rkdkit") is None:
+        if theirs["packages"].get("rkdkit") is None:
             raise NoClusterError(
                 f"{who} runs in an environment without rkdkit. Install the kit there as the README says."
             )

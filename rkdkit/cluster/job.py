@@ -14,8 +14,9 @@ from typing import Any
 
 import distributed
 import torch
+from distributed.protocol.pickle import loads
 
-from rkdkit import data, progress, runtime
+from rkdkit import progress, runtime
 from rkdkit.store import Store
 from rkdkit.tasks import Context, Task, default_device
 
@@ -105,8 +106,8 @@ def _context(worker: Any, code: str, mark: str, callers: str, device: str) -> Co
 def _check_data(worker: Any, context: Context, name: str, digest: str) -> None:
     try:
         found = context.load(name).digest
-    except data.DataNotFoundError as error:
-        _refuse(worker, f"does not find the data {name}: {error} For a worker, that is set where it is started")
+    except (OSError, ValueError) as error:
+        _refuse(worker, f"cannot read the data {name}: {error} For a worker, that is set where it is started")
     if found != digest:
         _refuse(
             worker,
@@ -124,12 +125,12 @@ def check(expected: Expected, dask_worker: Any) -> None:
     expected.context(dask_worker)
 
 
-def do(task: Task, expected: Expected, settings: runtime.Settings, *inputs: object) -> float:
+def do(sent: bytes, expected: Expected, settings: runtime.Settings, *inputs: object) -> float:
     """Do a task, if its answer is not in the store yet; return how many seconds it took.
 
     Parameters
     ----------
-    task : what to do.
+    sent : what to do, pickled: a scheduler, which reads all that it passes on, has no use for it.
     expected : checked first.
     settings : the caller's settings that change the speed.
     inputs : the results of the tasks that must be done before; the store holds their answers.
@@ -144,8 +145,10 @@ def do(task: Task, expected: Expected, settings: runtime.Settings, *inputs: obje
     del inputs
     started = time.perf_counter()
     worker = distributed.get_worker()
+    task: Task = loads(sent)  # type: ignore[no-untyped-call]
+    reporter = Reporter(task, worker)
     context = expected.context(worker)
-    with progress.heard_by(Reporter(task, worker)), runtime.using(settings):
+    with progress.heard_by(reporter), runtime.using(settings):
         if task.find(context) is None:
             task.do(context)
     return time.perf_counter() - started
@@ -163,7 +166,7 @@ class Reporter:
     def __init__(self, task: Task, worker: Any) -> None:
         self.worker = worker
         self.key, self.name, self.last = self.worker.get_current_task(), task.name, 0.0
-        self._send(share=0.0)
+        self._send(share=0.0, begun=1)
 
     def moved(self, share: float) -> None:
         """As :meth:`progress.Listener.moved`.

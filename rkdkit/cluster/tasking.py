@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from distributed.protocol.pickle import dumps
+
 from rkdkit import runtime
 from rkdkit.cluster import job
 from rkdkit.cluster.connection import NoClusterError, Workforce, local_client, remote_client
@@ -17,8 +19,17 @@ from rkdkit.trainings import Train
 LONG = 10.0
 """Seconds from which on a finished measurement is told with a line of its own; a training always is."""
 
+MOST_SENT = 10
+"""How often a task is handed out at most, if workers always die before they begin it."""
+
 SHOWN = 6
 """How many workers the progress bar names at most."""
+
+
+SCHEDULER_LOST = (
+    "The Dask scheduler went away. What is trained is kept up to the last finished epoch. Start the scheduler and its "
+    "workers again, and repeat the command."
+)
 
 
 class TasksFailedError(RuntimeError):
@@ -98,12 +109,13 @@ class Cluster:
         self._expected = job.Expected(job.code_digest(), mark, str(context.store.root.resolve()), device=device)
         self._checked: set[str] = set()
         self._futures: dict[Task, Any] = {}
-        self._finished: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[tuple[Task, Any]] = queue.SimpleQueue()
         self._reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._costs: dict[Task, float] = {}
         self._epochs: dict[Task, int] = {}
         self._ranks: dict[Task, int] = {}
         self._sent: Counter[Task] = Counter()
+        self._begun: Counter[str] = Counter()  # by a task's name
         self._by_name: dict[str, Task] = {}
         self._at: dict[str, tuple[str, float]] = {}  # a worker's name -> its task's name, and the share that is done
         client.subscribe_topic(job.TOPIC, lambda event: self._reports.put(event[1]))
@@ -139,8 +151,11 @@ class Cluster:
         Raises
         ------
         WrongWorkerError
-            If a worker sees another store, other data or other code than the caller.
+            If a worker sees another store, other data or other code than the caller; the message names each of them.
+        SchedulerLostError
+            If the scheduler went away.
         """
+        self._check_scheduler()
         new = [task for task in dict.fromkeys(tasks) if task not in self._costs]
         self._check_workers(new)
         self._costs.update((task, costs[task]) for task in new)
@@ -166,10 +181,12 @@ class Cluster:
         ------
         SchedulerLostError
             If the scheduler goes away.
+        WrongWorkerError
+            If no worker is left that sees the caller's store, data and code.
         """
         while self._futures:
             try:
-                self._finish(self._finished.get(timeout=0.3))
+                self._finish(*self._finished.get(timeout=0.3))
             except queue.Empty:
                 self._hear()
                 on_progress()
@@ -218,7 +235,17 @@ class Cluster:
         new = {name for task in tasks for name in task.datasets} - self._checked
         if new or not self._checked:
             self._checked |= new
-            self.client.run(job.check, self._expecting(sorted(self._checked)))
+            if wrong := self._wrong_workers():
+                raise job.WrongWorkerError("\n".join(_why_wrong(*each) for each in wrong.items()))
+
+    def _wrong_workers(self) -> dict[str, Exception]:
+        """Return what those workers say that must not do the caller's tasks, by address."""
+        try:
+            said = self.client.run(job.check, self._expecting(sorted(self._checked)), on_error="return")
+        except OSError as error:
+            raise SchedulerLostError(SCHEDULER_LOST) from error
+        # a worker that dies meanwhile is no longer asked
+        return {at: error for at, error in said.items() if isinstance(error, Exception) and not _gone(error)}
 
     def _expecting(self, names: Sequence[str]) -> job.Expected:
         return replace(self._expected, data={name: self.context.load(name).digest for name in names})
@@ -228,7 +255,7 @@ class Cluster:
         needed = [self._futures[each] for each in task.inputs() if each in self._futures]
         future = self.client.submit(
             job.do,
-            task,
+            dumps(task),  # type: ignore[no-untyped-call]
             self._expecting(task.datasets),
             runtime.current(),
             *needed,
@@ -237,12 +264,21 @@ class Cluster:
             pure=False,
         )
         self._futures[task] = future
-        future.add_done_callback(lambda _: self._finished.put(task))
+        future.add_done_callback(lambda done: self._finished.put((task, done)))
 
-    def _finish(self, task: Task) -> None:
+    def _send_again(self, task: Task) -> None:
+        """Hand out a task once more, and with it the tasks that wait for it: they failed with it."""
+        waiting = [other for other in self._futures if task in _closure(other.inputs())]
+        for each in (task, *waiting):
+            self._send(each)
+
+    def _awaits(self, task: Task, future: Any) -> bool:
+        """Return whether a task is not finished yet and was not handed out again since."""
+        return self._futures.get(task) is future
+
+    def _finish(self, task: Task, future: Any) -> None:
         """Note how a task ended."""
-        future = self._futures.get(task)
-        if future is None or not future.done():
+        if not self._awaits(task, future):
             return
         if future.status == "finished":
             del self._futures[task]
@@ -254,29 +290,66 @@ class Cluster:
         if future.status != "error":  # the scheduler is gone, or somebody else cancelled the task
             self._check_scheduler()
             raise SchedulerLostError(f"The {task} was cancelled at the scheduler. Repeat the command to go on.")
-        inputs = task.inputs()
-        if any(each in self.failed or each in self.prevented for each in inputs):
+        for needed in task.inputs():  # a task also fails with what it needs, which is looked at first
+            before = self._futures.get(needed)
+            if before is not None and before.done():
+                self._finish(needed, before)
+        if not self._awaits(task, future):
+            return
+        if any(needed in self.failed or needed in self.prevented for needed in task.inputs()):
             del self._futures[task]
             self.prevented.append(task)
-        elif any(each in self._futures for each in inputs):  # an input failed, and may be tried again
-            tried_again = all(self._futures[each].status == "pending" for each in inputs if each in self._futures)
-            self._send(task) if tried_again else self._finished.put(task)
         else:
             self._fail(task, future.exception())
 
     def _fail(self, task: Task, error: BaseException) -> None:
-        """Note a failure; where workers died over a training that got on, let it go on where it is."""
-        from distributed import KilledWorker
-
-        finished = self._finished_epochs(task)
-        if isinstance(error, KilledWorker) and finished > self._epochs[task]:
-            self._epochs[task] = finished
-            say(f"Several workers died over the {task}; another goes on after epoch {finished}.")
-            self._send(task)
+        """Note a failure, unless another worker may do better."""
+        if self._may_succeed(task, error):
+            self._send_again(task)
             return
         del self._futures[task]
         self.failed[task] = error
         say(f"failed: {task}: {_explained(error)}")
+
+    def _may_succeed(self, task: Task, error: BaseException) -> bool:
+        """Return whether a failed task is tried again: its training got on, or another task or its worker is to blame.
+
+        Raises
+        ------
+        WrongWorkerError
+            As :meth:`_send_away`.
+        """
+        from distributed import KilledWorker
+
+        if isinstance(error, job.WrongWorkerError):
+            self._send_away(error)
+            return True
+        if not isinstance(error, KilledWorker):
+            return False
+        self._hear()
+        finished = self._finished_epochs(task)
+        if finished > self._epochs[task]:
+            self._epochs[task], self._begun[task.name] = finished, 0
+            say(f"Several workers died over the {task}; another goes on after epoch {finished}.")
+            return True
+        # where it was not begun on all workers that died, it waited behind another task, which is to blame
+        return self._begun[task.name] <= error.allowed_failures and self._sent[task] < MOST_SENT
+
+    def _send_away(self, error: job.WrongWorkerError) -> None:
+        """Send away the workers that must not do the caller's tasks, which joined late.
+
+        Raises
+        ------
+        WrongWorkerError
+            If no other worker is left.
+        """
+        wrong = self._wrong_workers()
+        for address, why in wrong.items():
+            say(f"Sent away: {_why_wrong(address, why)}")
+        if wrong:
+            self.client.retire_workers(list(wrong))
+        if not self.workers:
+            raise job.WrongWorkerError(f"There is no worker left that can do the work. {error}")
 
     def _finished_epochs(self, task: Task) -> int:
         return task.finished_epochs(self.context) if isinstance(task, Train) else 0
@@ -291,14 +364,14 @@ class Cluster:
             if "message" in report:
                 say(report["message"])
             elif report["task"] in self._by_name:
+                self._begun[report["task"]] += report.get("begun", 0)
+                # a worker that died over the task reports it no longer
+                self._at = {worker: at for worker, at in self._at.items() if at[0] != report["task"]}
                 self._at[report["worker"]] = (report["task"], float(report["share"]))
 
     def _check_scheduler(self) -> None:
         if self.client.status not in ("running", "newly-connected"):
-            raise SchedulerLostError(
-                "The Dask scheduler went away. What is trained is kept up to the last finished epoch. Start the "
-                "scheduler and its workers again, and repeat the command."
-            )
+            raise SchedulerLostError(SCHEDULER_LOST)
 
     def _short(self, task: Task) -> str:
         return " and ".join(f"{spec.method} {spec.student}" for spec in task.specs[:1]) or task.name
@@ -357,3 +430,17 @@ def _explained(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "not enough memory" in str(error):
         return f"a worker ran out of memory. Give fewer workers. ({str(error).splitlines()[0] if str(error) else ''})"
     return f"{type(error).__name__}: {error}"
+
+
+def _gone(error: Exception) -> bool:
+    """Return whether a worker could not be asked, since it is gone."""
+    from distributed.comm.core import CommClosedError
+
+    return isinstance(error, CommClosedError | ConnectionError | TimeoutError)
+
+
+def _why_wrong(address: str, error: Exception) -> str:
+    """Say in one line why a worker must not do the caller's tasks."""
+    if isinstance(error, job.WrongWorkerError):
+        return str(error)
+    return f"The worker at {address} cannot be used: {error}"

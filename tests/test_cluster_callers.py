@@ -1,0 +1,217 @@
+"""Callers of workers: the commands and the variables, what they refuse, Ctrl-C, who may connect, and what is left."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import nbformat
+import psutil
+import pytest
+from clusters import alive, environment, family, records_of, wait_until
+from typer.testing import CliRunner
+
+from rkdkit import cli, making, runs
+from rkdkit.cluster import NoClusterError, Workforce, connection
+from rkdkit.cluster.connection import remote_client
+
+BEGIN = "profile = 'quick'"
+ASK = "from conftest import tiny_spec\nfrom rkdkit import runs\n"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A checkout with notebooks of its own: `long` trains for long, `short` does not, `diverges` fails."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "rkdkit"\n')
+    (tmp_path / "notebooks").mkdir()
+    for name, asked in {
+        "long": "runs.ensure_all([tiny_spec(seed=i, n_train=1024, epochs=100) for i in range(3)])",
+        "short": "runs.ensure_all([tiny_spec(seed=i) for i in range(2)])",
+        "diverges": "runs.ensure_all([tiny_spec('Natural', n_train=256, lr=1e18), tiny_spec(seed=5, epochs=1)])",
+    }.items():
+        cells = [
+            nbformat.v4.new_markdown_cell(f"# {name}"),
+            nbformat.v4.new_code_cell(BEGIN),
+            nbformat.v4.new_code_cell(ASK + asked),
+        ]
+        cells[1].metadata.tags = ["parameters"]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / f"{name}.ipynb")
+    return tmp_path
+
+
+@contextmanager
+def started(project, *arguments, code="from rkdkit.cli import app; app()", **variables):
+    """Start the kit's command as a terminal does, in a process group of its own; nothing of it is left afterwards."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=project,
+        env=environment(project / "store", **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    everybody = []
+    try:
+        yield process
+    finally:
+        everybody = family(process.pid) if process.poll() is None else []
+        for each in alive(everybody):
+            each.kill()
+        process.wait()
+
+
+def two_train(project, process, epochs=100):
+    """Wait until each of two workers is at a long training; return the caller and all that it started."""
+
+    def trained():
+        assert process.poll() is None, process.communicate()
+        begun = [record for record in records_of(project / "store") if record["spec"]["epochs"] == epochs]
+        return len([record for record in begun if record["finished"]]) == 2
+
+    wait_until(trained, "two workers train")
+    return family(process.pid)
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "caller alone"])
+def test_ctrl_c_ends_every_process_and_loses_nothing(project, whole_group):
+    with started(project, "train", "long", "--workers", "2") as process:
+        everybody = two_train(project, process)
+        assert len(everybody) >= 3
+        asked = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT) if whole_group else process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+        print(said, time.monotonic() - asked)
+        assert process.returncode == 130
+        wait_until(lambda: not alive(everybody), "all have ended")
+        assert time.monotonic() - asked < 15
+    words = "Stopped. What is trained is kept: the same command goes on after the last finished epoch."
+    assert [line for line in said.splitlines() if line] == [said.splitlines()[0], words]
+    assert said.startswith("2 workers; what they do: http://127.0.0.1:")
+    assert not list((project / "store" / "marks").iterdir())
+
+
+NOTEBOOK = """
+from conftest import tiny_spec
+from dataclasses import replace
+from rkdkit import executors, methods, runs
+asked = executors.current().listen()
+for factor in (0.5, 1.0):
+    methods.METHODS["mine"] = replace(methods.get("PGD-AT"), eps_factor=factor)
+    specs = [replace(tiny_spec(seed=i), method="mine") for i in range(2)]
+    (found,) = runs.ensure_all(specs)
+print([run.record["environments"][0]["device"] for run in found], [str(task) for task in asked.tasks])
+runs.ensure_all([tiny_spec(seed=i, epochs=100, n_train=1024) for i in range(2)])
+"""
+
+
+def listening(processes):
+    """Return the addresses and ports that processes listen on."""
+    found = [connection for each in processes for connection in each.net_connections()]
+    return [connection.laddr for connection in found if connection.status == psutil.CONN_LISTEN]
+
+
+def test_the_environment_can_ask_for_workers_and_a_killed_caller_leaves_none(project, monkeypatch):
+    """As in JupyterLab, a row redefined between two cells included; only who has the certificate may connect."""
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)
+    with started(project, code=NOTEBOOK, RKDKIT_WORKERS="2") as process:
+        everybody = two_train(project, process)
+        found = listening(everybody)
+        assert len(found) >= 3
+        assert {address.ip for address in found} == {"127.0.0.1"}
+        for port in {address.port for address in listening(everybody[:1])}:
+            for protocol in ("tcp", "tls"):
+                address = f"{protocol}://127.0.0.1:{port}"
+                with (
+                    pytest.raises(NoClusterError, match=f"No Dask scheduler answers at {address}"),
+                    remote_client(Workforce(scheduler=address)),
+                ):
+                    pass
+        process.kill()
+        said, _ = process.communicate(timeout=60)
+        wait_until(lambda: not alive(everybody), "all have ended")
+    (line,) = (line for line in said.splitlines() if line.startswith("["))
+    tasks = [f"training of mine resnet18/16 on digits, seed {i}" for i in (0, 1)]
+    assert line == f"{['cpu, 1 threads'] * 2} {tasks}"
+    assert len([record for record in records_of(project / "store") if record["spec"]["method"] == "mine"]) == 4
+    assert len(re.findall("2 workers; what they do", said)) == 2, "the row was another one"
+
+
+def test_a_script_that_does_not_protect_its_work_is_told_so(project):
+    (project / "script.py").write_text(ASK + "runs.ensure_all([tiny_spec(seed=i) for i in range(2)])")
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=project,
+        env=environment(project / "store", RKDKIT_WORKERS="2"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert 'A script must do its work under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def nothing_is_done(monkeypatch, project):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)
+    monkeypatch.setattr(making, "do_all", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(making, "draw_all", lambda *_, **__: pytest.fail("a notebook was run"))
+
+
+NOT_BOTH = "Give either --workers, which are started here, or --scheduler, which has its own: not both."
+
+
+@pytest.mark.parametrize("command", ["train", "figures"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workers", "0"], "workers must be a whole number of at least 1, or auto, not '0'."),
+        (["--workers", "-1"], "workers must be a whole number of at least 1, or auto, not '-1'."),
+        (["--workers", "x"], "workers must be a whole number of at least 1, or auto, not 'x'."),
+        (["--workers", "2.5"], "workers must be a whole number of at least 1, or auto, not '2.5'."),
+        (["--workers", "100000"], r"workers=100000 do not fit in this machine's memory: there is room for \d+."),
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:9"], NOT_BOTH),
+        (["--workers", "1", "--scheduler-file", "x"], NOT_BOTH),
+        (["--scheduler", "tcp://x:1", "--scheduler-file", "x"], "Give the scheduler's address or its file, not both."),
+        (["--scheduler", "tcp://127.0.0.1:9"], "No Dask scheduler answers at tcp://127.0.0.1:9: .*`dask scheduler`.*"),
+        (["--scheduler", "no address"], "No Dask scheduler answers at no address: .*docs/scaling.md.*"),
+        (["--scheduler", "x://y"], "No Dask scheduler answers at x://y: .*docs/scaling.md.*"),
+        (
+            ["--scheduler-file", "nowhere"],
+            "There is no scheduler file nowhere: `dask scheduler --scheduler-file FILE`.*",
+        ),
+        (["--scheduler-file", "pyproject.toml"], "No Dask scheduler answers at pyproject.toml: .*docs/scaling.md.*"),
+        (["--scheduler-file", "empty.json"], "No Dask scheduler answers at empty.json: .*docs/scaling.md.*"),
+    ],
+)
+@pytest.mark.usefixtures("nothing_is_done")
+def test_who_cannot_do_the_work_is_refused_in_one_line_before_any(project, command, arguments, words):
+    (project / "empty.json").write_text("{}")
+    began = time.monotonic()
+    done = CliRunner().invoke(cli.app, [command, "short", *arguments])
+    assert done.exit_code == 1
+    assert re.fullmatch(words, done.output.strip()), done.output
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (
+            {"RKDKIT_WORKERS": "many"},
+            "is set wrongly: workers must be a whole number of at least 1, or auto, not 'many'",
+        ),
+        ({"RKDKIT_WORKERS": "2", "RKDKIT_SCHEDULER": "tcp://x:1"}, "is set wrongly: Give either workers"),
+        ({"RKDKIT_SCHEDULER_FILE": "nowhere"}, "is set wrongly: There is no scheduler file nowhere"),
+    ],
+)
+def test_variables_that_are_set_wrongly_are_named(monkeypatch, variables, words):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"^RKDKIT_WORKERS, RKDKIT_SCHEDULER or RKDKIT_SCHEDULER_FILE {words}"):
+        runs.gather([])
