@@ -21,7 +21,8 @@ from traitlets.config import Config
 
 from rkdkit import paths, progress
 from rkdkit.cluster.connection import cores, most_workers
-from rkdkit.cluster.tasking import TasksFailedError, shown
+from rkdkit.cluster.failures import TasksFailedError
+from rkdkit.cluster.tasking import shown
 from rkdkit.cluster.workers import Workers, costs_of, how_many, without_modules
 from rkdkit.plan import Planner, ask
 from rkdkit.tasks import Task
@@ -51,6 +52,10 @@ class Notebook:
         return paths.project_root() / "executed" / str(self.parameters["profile"]) / self.path.name
 
 
+PATIENCE = 5.0
+"""Seconds after which notebooks are asked again what they need, once something is done; asking takes half a second."""
+
+
 class NotebookError(RuntimeError):
     """A notebook cannot be asked what it needs; the message names it."""
 
@@ -62,11 +67,13 @@ class Needs:
     Attributes
     ----------
     certain : the tasks that are needed as they are, what is needed first.
+    deciding : the measurements that are only needed to choose epochs.
     all : those, and placeholders of what will be needed once they are done.
     of : the exhibits that need something.
     """
 
     certain: list[Task] = field(default_factory=list)
+    deciding: set[Task] = field(default_factory=set)
     all: list[Task] = field(default_factory=list)
     of: dict[str, list[Task]] = field(default_factory=dict)
 
@@ -83,6 +90,7 @@ def needs_of(notebooks: Iterable[Notebook]) -> Needs:
     certain, every = dict[Task, None](), dict[Task, None]()
     for notebook in notebooks:
         planner = Planner()
+        asked = planner.listen()
         try:
             ask(planner, notebook.path, notebook.parameters)
         except Exception as error:
@@ -90,6 +98,7 @@ def needs_of(notebooks: Iterable[Notebook]) -> Needs:
         missing = planner.missing
         every.update(dict.fromkeys(missing))
         certain.update(dict.fromkeys(task for task in missing if planner.certain(task)))
+        needs.deciding |= asked.deciding
         if missing:
             needs.of[notebook.name] = missing
     needs.certain, needs.all = list(certain), list(every)
@@ -136,20 +145,18 @@ def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = Tru
             needs = needs_of([each for each in asked if each.name in needs.of])
         return Done(missing, None, tuple(needs.of))
     cluster = workers.cluster(count, context)
-    total, handed_out = sum(costs.values()), set[Task]()
-    with shown(cluster, lambda: total) as draw:
+    handed_out = set[Task]()
+    with shown(cluster, lambda: sum(costs[task] for task in {*handed_out, *needs.all})) as draw:
         while True:
             new = [task for task in without_modules(needs.certain) if task not in handed_out]
             if not new and not cluster.pending:
                 break
-            costs |= costs_of([task for task in new if task not in costs], context)
-            cluster.submit(new, costs)
+            cluster.submit(new, {task: costs[task] for task in needs.all}, needs.deciding)
             handed_out |= set(new)
-            # as soon as a worker would have nothing to do, more may be certain
-            cluster.wait(max(cluster.workers - 1, 0), draw)
+            # more may be certain: looked up now and then, and at once if a worker would have nothing to do
+            cluster.wait(max(cluster.workers - 1, 0), PATIENCE, draw)
             needs = needs_of([each for each in asked if each.name in needs.of])
-            known = sum(costs[task] for task in handed_out)
-            total = known + sum(costs_of([task for task in needs.all if task not in handed_out], context).values())
+            costs |= costs_of([task for task in needs.all if task not in costs], context)
     return Done(missing, cluster.failure, tuple(needs.of))
 
 

@@ -4,7 +4,7 @@ A worker's result is what it puts into the store. Who did a task, its answer lie
 """
 
 from rkdkit.cluster.connection import NoClusterError, Workforce, workforce_of_environment
-from rkdkit.cluster.tasking import SchedulerLostError, TasksFailedError
+from rkdkit.cluster.failures import SchedulerLostError, TasksFailedError
 from rkdkit.cluster.workers import Workers, current
 
 __all__ = [

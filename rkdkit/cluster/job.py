@@ -12,9 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import distributed
 import torch
-from distributed.protocol.pickle import loads
 
 from rkdkit import progress, runtime
 from rkdkit.store import Store
@@ -25,6 +23,10 @@ TOPIC = "rkdkit"
 
 EVERY = 0.5
 """Seconds between two reports of a task's progress."""
+
+
+SEEN = 60.0
+"""Seconds after which a machine sees, at the latest, what another one wrote to a shared file system."""
 
 
 class WrongWorkerError(RuntimeError):
@@ -142,16 +144,34 @@ def do(sent: bytes, expected: Expected, settings: runtime.Settings, *inputs: obj
     Exception
         Whatever the task raises.
     """
+    from distributed import get_worker
+    from distributed.protocol.pickle import loads
+
     del inputs
     started = time.perf_counter()
-    worker = distributed.get_worker()
+    worker = get_worker()
     task: Task = loads(sent)  # type: ignore[no-untyped-call]
     reporter = Reporter(task, worker)
     context = expected.context(worker)
     with progress.heard_by(reporter), runtime.using(settings):
         if task.find(context) is None:
+            for needed in task.inputs():
+                await_answer(needed, context)
             task.do(context)
     return time.perf_counter() - started
+
+
+def await_answer(task: Task, context: Context) -> None:
+    """Wait until this process sees what another one did: a shared file system may take some time to show it.
+
+    Parameters
+    ----------
+    task : what was done; after `SEEN` seconds it is given up, and whoever needs the answer says that it is not there.
+    context : its store is looked in.
+    """
+    until = time.monotonic() + SEEN
+    while task.find(context) is None and time.monotonic() < until:
+        time.sleep(1)
 
 
 class Reporter:

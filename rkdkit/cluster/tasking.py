@@ -1,17 +1,19 @@
 """Hand tasks to workers, wait for them, show what they are at, and say what failed."""
 
+import math
 import queue
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from distributed.protocol.pickle import dumps
-
 from rkdkit import runtime
 from rkdkit.cluster import job
-from rkdkit.cluster.connection import NoClusterError, Workforce, local_client, remote_client
+from rkdkit.cluster.connection import Workforce, local_client, remote_client
+from rkdkit.cluster.failures import SchedulerLostError, TasksFailedError, closure, explained, gone, why_wrong
+from rkdkit.plan import estimate
 from rkdkit.progress import say, track
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
@@ -24,37 +26,6 @@ MOST_SENT = 10
 
 SHOWN = 6
 """How many workers the progress bar names at most."""
-
-
-SCHEDULER_LOST = (
-    "The Dask scheduler went away. What is trained is kept up to the last finished epoch. Start the scheduler and its "
-    "workers again, and repeat the command."
-)
-
-
-class TasksFailedError(RuntimeError):
-    """Some tasks failed on workers; the message names each, why it failed, and what could not be done without it.
-
-    Attributes
-    ----------
-    failed : what each task failed with.
-    prevented : the tasks that rest on them.
-    """
-
-    def __init__(self, failed: Mapping[Task, BaseException], prevented: Sequence[Task]) -> None:
-        self.failed, self.prevented = failed, prevented
-        lines = []
-        for task, error in failed.items():
-            lines.append(f"The {task} failed: {_explained(error)}")
-            without = [str(other) for other in prevented if task in _closure(other.inputs())]
-            if without:
-                more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-                lines.append(f"  Without it there is no {'; no '.join(without[:3])}{more}.")
-        super().__init__("\n".join([*lines, "Everything else is done and kept in the store."]))
-
-
-class SchedulerLostError(NoClusterError):
-    """The scheduler went away while tasks were being done."""
 
 
 @contextmanager
@@ -113,7 +84,7 @@ class Cluster:
         self._reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._costs: dict[Task, float] = {}
         self._epochs: dict[Task, int] = {}
-        self._ranks: dict[Task, int] = {}
+        self._urgency: dict[Task, float] = {}
         self._sent: Counter[Task] = Counter()
         self._begun: Counter[str] = Counter()  # by a task's name
         self._by_name: dict[str, Task] = {}
@@ -140,13 +111,15 @@ class Cluster:
         """The tasks that were handed out and are not finished."""
         return list(self._futures)
 
-    def submit(self, tasks: Iterable[Task], costs: Mapping[Task, float]) -> None:
+    def submit(self, tasks: Iterable[Task], costs: Mapping[Task, float], deciding: Collection[Task] = ()) -> None:
         """Hand out tasks; what a task needs must be handed out before it, or be in the store.
 
         Parameters
         ----------
         tasks : those that were handed out before are left out.
-        costs : how much work each is, in any unit: what takes longest, with all that waits for it, is begun first.
+        costs : how much work each is, and each that will be handed out later, as far as it is known. What takes
+            longest, with all that waits for it, is begun first.
+        deciding : those that choose epochs: tasks that are not certain wait for them.
 
         Raises
         ------
@@ -159,7 +132,7 @@ class Cluster:
         new = [task for task in dict.fromkeys(tasks) if task not in self._costs]
         self._check_workers(new)
         self._costs.update((task, costs[task]) for task in new)
-        self._ranks.update(_ranks(new, costs))
+        self._urgency.update(estimate.urgency(costs, deciding))
         for task in new:
             self._by_name[task.name] = task
             self._epochs[task] = self._finished_epochs(task)
@@ -169,12 +142,13 @@ class Cluster:
             else:
                 self._send(task)
 
-    def wait(self, most: int = 0, on_progress: Callable[[], object] = lambda: None) -> None:
-        """Wait until one more task is finished, and no more than `most` tasks are left.
+    def wait(self, most: int = 0, seconds: float = math.inf, on_progress: Callable[[], object] = lambda: None) -> None:
+        """Wait until at least one more task is finished, and then for more.
 
         Parameters
         ----------
-        most : how many unfinished tasks may be left.
+        most : wait until no more than so many tasks are left,
+        seconds : or so much time is over.
         on_progress : called about twice a second.
 
         Raises
@@ -184,6 +158,7 @@ class Cluster:
         WrongWorkerError
             If no worker is left that sees the caller's store, data and code.
         """
+        began = time.monotonic()
         while self._futures:
             try:
                 self._finish(*self._finished.get(timeout=0.3))
@@ -194,7 +169,8 @@ class Cluster:
                 continue
             self._hear()
             on_progress()
-            if len(self._futures) <= most and self._finished.empty():
+            enough = len(self._futures) <= most or time.monotonic() - began > seconds
+            if enough and self._finished.empty():
                 return
 
     def work_done(self) -> float:
@@ -215,7 +191,7 @@ class Cluster:
 
     def forget(self) -> None:
         """Forget the tasks that are finished or failed: what is handed out again is done again."""
-        for known in (self.failed, self.prevented, self._costs, self._ranks, self._by_name, self._at):
+        for known in (self.failed, self.prevented, self._costs, self._urgency, self._by_name, self._at):
             known.clear()
         self.done = 0
 
@@ -236,22 +212,24 @@ class Cluster:
         if new or not self._checked:
             self._checked |= new
             if wrong := self._wrong_workers():
-                raise job.WrongWorkerError("\n".join(_why_wrong(*each) for each in wrong.items()))
+                raise job.WrongWorkerError("\n".join(why_wrong(*each) for each in wrong.items()))
 
     def _wrong_workers(self) -> dict[str, Exception]:
         """Return what those workers say that must not do the caller's tasks, by address."""
         try:
             said = self.client.run(job.check, self._expecting(sorted(self._checked)), on_error="return")
         except OSError as error:
-            raise SchedulerLostError(SCHEDULER_LOST) from error
+            raise SchedulerLostError() from error
         # a worker that dies meanwhile is no longer asked
-        return {at: error for at, error in said.items() if isinstance(error, Exception) and not _gone(error)}
+        return {at: error for at, error in said.items() if isinstance(error, Exception) and not gone(error)}
 
     def _expecting(self, names: Sequence[str]) -> job.Expected:
         return replace(self._expected, data={name: self.context.load(name).digest for name in names})
 
     def _send(self, task: Task) -> None:
         self._sent[task] += 1
+        from distributed.protocol.pickle import dumps
+
         needed = [self._futures[each] for each in task.inputs() if each in self._futures]
         future = self.client.submit(
             job.do,
@@ -260,7 +238,7 @@ class Cluster:
             runtime.current(),
             *needed,
             key=f"{task.name}-{self._expected.mark[:8]}-{self._sent[task]}",
-            priority=self._ranks[task],
+            priority=round(self._urgency[task] / estimate.LEAST),
             pure=False,
         )
         self._futures[task] = future
@@ -268,7 +246,7 @@ class Cluster:
 
     def _send_again(self, task: Task) -> None:
         """Hand out a task once more, and with it the tasks that wait for it: they failed with it."""
-        waiting = [other for other in self._futures if task in _closure(other.inputs())]
+        waiting = [other for other in self._futures if task in closure(other.inputs())]
         for each in (task, *waiting):
             self._send(each)
 
@@ -289,7 +267,7 @@ class Cluster:
             return
         if future.status != "error":  # the scheduler is gone, or somebody else cancelled the task
             self._check_scheduler()
-            raise SchedulerLostError(f"The {task} was cancelled at the scheduler. Repeat the command to go on.")
+            raise SchedulerLostError(f"The {task} was cancelled at the scheduler.")
         for needed in task.inputs():  # a task also fails with what it needs, which is looked at first
             before = self._futures.get(needed)
             if before is not None and before.done():
@@ -309,7 +287,7 @@ class Cluster:
             return
         del self._futures[task]
         self.failed[task] = error
-        say(f"failed: {task}: {_explained(error)}")
+        say(f"failed: {task}: {explained(error)}")
 
     def _may_succeed(self, task: Task, error: BaseException) -> bool:
         """Return whether a failed task is tried again: its training got on, or another task or its worker is to blame.
@@ -345,7 +323,7 @@ class Cluster:
         """
         wrong = self._wrong_workers()
         for address, why in wrong.items():
-            say(f"Sent away: {_why_wrong(address, why)}")
+            say(f"Sent away: {why_wrong(address, why)}")
         if wrong:
             self.client.retire_workers(list(wrong))
         if not self.workers:
@@ -371,24 +349,26 @@ class Cluster:
 
     def _check_scheduler(self) -> None:
         if self.client.status not in ("running", "newly-connected"):
-            raise SchedulerLostError(SCHEDULER_LOST)
+            raise SchedulerLostError()
 
     def _short(self, task: Task) -> str:
         return " and ".join(f"{spec.method} {spec.student}" for spec in task.specs[:1]) or task.name
 
 
 @contextmanager
-def shown(cluster: Cluster, total: Callable[[], float]) -> Iterator[Callable[[], None]]:
+def shown(cluster: Cluster, total: Callable[[], float], what: str = "") -> Iterator[Callable[[], None]]:
     """Show one progress bar for all work, within a ``with`` block; yield what draws it again.
 
     Parameters
     ----------
     cluster : the workers.
+    what : a description of the work.
     total : how much work there is in all, in the unit of its costs; it may become more.
     """
     # the work is in floating-point operations, which nobody wants to read
-    bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {postfix}"
-    with track(total=total() or 1.0, bar_format=bar_format, smoothing=0.0, dynamic_ncols=True, mininterval=0.5) as bar:
+    bar_format = "{desc}{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {postfix}"
+    looks: dict[str, Any] = {"bar_format": bar_format, "smoothing": 0.0, "dynamic_ncols": True, "mininterval": 0.5}
+    with track(total=total() or 1.0, desc=what, **looks) as bar:
 
         def draw() -> None:
             bar.total = max(total(), 1e-9)
@@ -398,49 +378,3 @@ def shown(cluster: Cluster, total: Callable[[], float]) -> Iterator[Callable[[],
 
         yield draw
         draw()
-
-
-def _closure(tasks: Iterable[Task]) -> Iterator[Task]:
-    for task in tasks:
-        yield task
-        yield from _closure(task.inputs())
-
-
-def _ranks(tasks: Sequence[Task], costs: Mapping[Task, float]) -> dict[Task, int]:
-    """Return Dask's priorities: highest for the task that, with what waits for it one after another, is most work."""
-    waiting: dict[Task, list[Task]] = {}
-    for task in tasks:
-        for needed in task.inputs():
-            waiting.setdefault(needed, []).append(task)
-    path: dict[Task, float] = {}
-    for task in reversed(tasks):  # what is needed comes before what needs it
-        path[task] = costs[task] + max((path.get(after, 0.0) for after in waiting.get(task, ())), default=0.0)
-    return {task: rank for rank, task in enumerate(sorted(path, key=path.__getitem__))}
-
-
-def _explained(error: BaseException) -> str:
-    """Say what a task failed with, and what to do where its own words do not."""
-    from distributed import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return (
-            "every worker that did it died, most often for lack of memory. Give fewer workers, or workers with more "
-            "memory (`dask worker --memory-limit`)."
-        )
-    if isinstance(error, MemoryError) or "not enough memory" in str(error):
-        return f"a worker ran out of memory. Give fewer workers. ({str(error).splitlines()[0] if str(error) else ''})"
-    return f"{type(error).__name__}: {error}"
-
-
-def _gone(error: Exception) -> bool:
-    """Return whether a worker could not be asked, since it is gone."""
-    from distributed.comm.core import CommClosedError
-
-    return isinstance(error, CommClosedError | ConnectionError | TimeoutError)
-
-
-def _why_wrong(address: str, error: Exception) -> str:
-    """Say in one line why a worker must not do the caller's tasks."""
-    if isinstance(error, job.WrongWorkerError):
-        return str(error)
-    return f"The worker at {address} cannot be used: {error}"

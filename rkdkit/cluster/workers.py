@@ -10,7 +10,9 @@ import torch
 
 from rkdkit import executors, methods
 from rkdkit.cluster.connection import AUTO, Workforce, cores, most_workers, workforce_of_environment
-from rkdkit.cluster.tasking import Cluster, TasksFailedError, opened, shown
+from rkdkit.cluster.failures import TasksFailedError
+from rkdkit.cluster.job import await_answer
+from rkdkit.cluster.tasking import Cluster, opened, shown
 from rkdkit.executors import Executor, Here
 from rkdkit.plan import estimate
 from rkdkit.plan.cost import Costs
@@ -68,7 +70,7 @@ class Workers(Here):
         cluster = self.cluster(workers, context)
         try:
             cluster.forget()
-            with shown(cluster, lambda: sum(costs.values())) as draw:
+            with shown(cluster, lambda: sum(costs.values()), what) as draw:
                 for group, here in in_turn(missing):
                     if here:
                         self.do_here(group, context)
@@ -77,6 +79,8 @@ class Workers(Here):
                         cluster.wait(on_progress=draw)
                         if cluster.failure:
                             raise cluster.failure
+                        for task in group:
+                            await_answer(task, context)
         except TasksFailedError:
             raise
         except BaseException:  # workers that are in the middle of something are not waited for
@@ -197,18 +201,10 @@ def how_many(workforce: Workforce, costs: Mapping[Task, float], context: Context
     most, whole = min(cores(), len(costs)), sum(costs.values())
     if context.device.type != "cpu" or most < 2 or whole < LEAST_SECONDS * estimate.A_SECOND:
         return 1
-    side_by_side = whole / max(*path_lengths(costs).values(), whole / most)
+    side_by_side = whole / max(*estimate.path_lengths(costs).values(), whole / most)
     if side_by_side < min(BUSY * most, MOST_GAIN):
         return 1
     return min(most, most_workers(memory_of(costs, context)))
-
-
-def path_lengths(costs: Mapping[Task, float]) -> dict[Task, float]:
-    """Return the work of each task and of what it needs one after another; what is needed comes first in `costs`."""
-    lengths: dict[Task, float] = {}
-    for task, cost in costs.items():
-        lengths[task] = cost + max((lengths.get(needed, 0.0) for needed in task.inputs()), default=0.0)
-    return lengths
 
 
 def memory_of(costs: Mapping[Task, float], context: Context) -> int:

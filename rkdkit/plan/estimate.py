@@ -3,6 +3,8 @@
 `cost` counts a training step exactly, which takes a second for each kind of step.
 """
 
+from collections.abc import Collection, Mapping
+
 from rkdkit import data, evaluation, methods
 from rkdkit.measurements import Measurement
 from rkdkit.plan.cost import Costs, Examples, examples_of, network_of, passes
@@ -66,6 +68,46 @@ def training(spec: RunSpec, costs: Costs) -> float:
     if row.free:
         step *= float(dict(spec.settings)["m"])
     return spec.epochs * data.batches_per_epoch(n_train, spec.batch_size) * step
+
+
+def path_lengths(costs: Mapping[Task, float]) -> dict[Task, float]:
+    """Return the work of each task and of what it needs one after another; what is needed comes first in `costs`."""
+    lengths: dict[Task, float] = {}
+    for task, cost in costs.items():
+        lengths[task] = cost + max((lengths.get(needed, 0.0) for needed in task.inputs()), default=0.0)
+    return lengths
+
+
+def urgency(costs: Mapping[Task, float], deciding: Collection[Task] = ()) -> dict[Task, float]:
+    """Return the work of each task and of the longest chain of tasks that waits for it.
+
+    Parameters
+    ----------
+    costs : the work of each task.
+    deciding : measurements that choose epochs. What is not certain and rests on the same trainings waits for them.
+    """
+    waiting: dict[Task, list[Task]] = {task: [] for task in costs}
+    for task in costs:
+        for needed in task.inputs():
+            if needed in waiting:
+                waiting[needed].append(task)
+    after_choice: dict[Task, list[Task]] = {}
+    for task in costs:
+        if not task.certain:
+            for needed in task.inputs():
+                after_choice.setdefault(needed, []).append(task)
+    for task in deciding:
+        if task in waiting:
+            waiting[task] += [after for needed in task.inputs() for after in after_choice.get(needed, ())]
+    found: dict[Task, float] = {}
+
+    def path(task: Task) -> float:
+        if task not in found:
+            found[task] = costs[task]  # of a choice that waits for itself, what is known counts
+            found[task] += max(map(path, waiting[task]), default=0.0)
+        return found[task]
+
+    return {task: path(task) for task in costs}
 
 
 def _measuring(made: Examples, costs: Costs) -> float:
