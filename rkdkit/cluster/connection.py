@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -228,7 +229,9 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
     logger.setLevel(logging.CRITICAL)
     try:
         _greeted(workforce)
-        client = Client(**given, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # versions are compared below
+            client = Client(**given, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever Dask makes of an address, a port of something else, or a lack of TLS
         raise NoClusterError(
             f"No Dask scheduler answers at {where}: {_first_line(error)}. Start one there (`dask scheduler`), or give "
