@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from rkdkit import cli, executors, making, runs
 from rkdkit.cluster import NoClusterError, Workers, Workforce, connection
 from rkdkit.cluster.connection import remote_client
+from rkdkit.store import Store
 
 BEGIN = "profile = 'quick'"
 SAVE = """
@@ -245,7 +246,7 @@ def test_a_command_names_what_failed_and_what_could_not_be_made(project, tmp_pat
         with started(project, "figures", "diverges", "short", *given) as process:
             said, _ = process.communicate(timeout=60)
         assert process.returncode == 1, said
-        assert said.rstrip().endswith("Everything else is done and kept in the store.\n\nNot made: diverges.")
+        assert said.rstrip().endswith("Everything else is done and kept in the store.\nNot made: diverges.")
         assert (project / "executed" / "quick" / "short.ipynb").exists()
         assert not (project / "executed" / "quick" / "diverges.ipynb").exists()
 
