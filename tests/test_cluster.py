@@ -2,11 +2,13 @@
 
 import io
 import re
+import threading
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
-from clusters import Noted, files_of, outside, records_of
+from clusters import Noted, files_of, outside, records_of, wait_until
 from conftest import OneBlock, tiny_spec
 
 from rkdkit import attacks, executors, methods, runs
@@ -113,7 +115,7 @@ def test_what_a_module_from_elsewhere_teaches_is_trained_here_and_what_rests_on_
     assert hits.shape == (3, 40)
 
 
-def test_a_task_fails_alone(theirs, there):
+def test_a_task_fails_alone(theirs):
     """All that does not rest on it is done; the message says what it was and what it prevents."""
     bad = tiny_spec("Natural", lr=1e18, n_train=256, seed=8)
     student = tiny_spec("ARD", teachers=(Snapshot(bad).as_teacher(),), epochs=1)
@@ -189,3 +191,24 @@ def test_one_bar_shows_all_work_and_what_each_worker_is_at(theirs, monkeypatch):
     said = [postfix for _, _, postfix in shown if postfix]
     assert any(re.fullmatch(r"PGD-AT resnet18/16 \d+% \| PGD-AT resnet18/16 \d+%", each) for each in said), said
     assert all(len(each.split(" | ")) <= 2 for each in said), "there are two workers"
+
+
+def test_four_workers_that_are_started_here_make_the_same_bits_though_two_are_killed(tmp_path, undisturbed):
+    """A local worker that dies is started again."""
+    executor = Workers(Workforce(4), Store(tmp_path / "store"))
+    killed = []
+
+    def kill():
+        wait_until(lambda: list((tmp_path / "store").glob("runs/*/run.json")), "a training has begun")
+        started = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
+        killed.extend(started[:2])
+        for worker in killed:
+            worker.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    done_by(executor, some_work())
+    thread.join()
+    executor.close()
+    assert len(killed) == 2
+    holds_the_same(tmp_path / "store", undisturbed)

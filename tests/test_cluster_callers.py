@@ -1,5 +1,6 @@
 """Callers of workers: the commands and the variables, what they refuse, Ctrl-C, who may connect, and what is left."""
 
+import datetime
 import os
 import re
 import signal
@@ -7,18 +8,32 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from ipaddress import ip_address
 
+import dask.config
 import nbformat
 import psutil
 import pytest
-from clusters import alive, environment, family, records_of, wait_until
+from clusters import Noted, alive, environment, family, outside, records_of, wait_until
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
-from rkdkit import cli, making, runs
-from rkdkit.cluster import NoClusterError, Workforce, connection
+from rkdkit import cli, executors, making, runs
+from rkdkit.cluster import NoClusterError, Workers, Workforce, connection
 from rkdkit.cluster.connection import remote_client
+from rkdkit.store import Store
 
 BEGIN = "profile = 'quick'"
+SAVE = """
+from pathlib import Path
+from rkdkit import executors
+executors.current().before_drawing()
+Path("figures/quick").mkdir(parents=True)
+Path("figures/quick/short.json").write_text('{"provenance": {"runs": []}, "claims": []}')
+"""
 ASK = "from conftest import tiny_spec\nfrom rkdkit import runs\n"
 
 
@@ -29,7 +44,7 @@ def project(tmp_path):
     (tmp_path / "notebooks").mkdir()
     for name, asked in {
         "long": "runs.ensure_all([tiny_spec(seed=i, n_train=1024, epochs=100) for i in range(3)])",
-        "short": "runs.ensure_all([tiny_spec(seed=i) for i in range(2)])",
+        "short": f"runs.ensure_all([tiny_spec(seed=i) for i in range(2)]){SAVE}",
         "diverges": "runs.ensure_all([tiny_spec('Natural', n_train=256, lr=1e18), tiny_spec(seed=5, epochs=1)])",
     }.items():
         cells = [
@@ -215,3 +230,93 @@ def test_variables_that_are_set_wrongly_are_named(monkeypatch, variables, words)
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"^RKDKIT_WORKERS, RKDKIT_SCHEDULER or RKDKIT_SCHEDULER_FILE {words}"):
         runs.gather([])
+
+
+def test_a_command_names_what_failed_and_what_could_not_be_made(project, tmp_path):
+    """By an outside scheduler with a single worker; what does not rest on the failure is made."""
+    with outside(tmp_path / "dask", project / "store", 1) as found:
+        given = ("--scheduler-file", str(found.file))
+        with started(project, "train", "diverges", "short", *given) as process:
+            said, _ = process.communicate(timeout=60)
+        assert process.returncode == 1, said
+        assert "The training of Natural resnet18/16 on digits, seed 0 failed: DivergedError: The " in said
+        assert said.rstrip().endswith("Everything else is done and kept in the store.\nUnfinished: diverges.")
+        finished = [record["spec"]["seed"] for record in records_of(project / "store") if record["finished"]]
+        assert sorted(finished) == [0, 1, 5]
+        with started(project, "figures", "diverges", "short", *given) as process:
+            said, _ = process.communicate(timeout=60)
+        assert process.returncode == 1, said
+        assert said.rstrip().endswith("Everything else is done and kept in the store.\nNot made: diverges.")
+        assert (project / "executed" / "quick" / "short.ipynb").exists()
+        assert not (project / "executed" / "quick" / "diverges.ipynb").exists()
+
+
+def certificates(folder, name):
+    """Write a certificate authority's certificate, and a certificate for 127.0.0.1 with its key."""
+    now = datetime.datetime.now(datetime.UTC)
+    keys = {who: ec.generate_private_key(ec.SECP256R1()) for who in ("ca", "own")}
+    names = {who: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} {who}")]) for who in keys}
+    files = {}
+    for who, key in keys.items():
+        made = (
+            x509.CertificateBuilder(names["ca"], names[who], key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=who == "ca", path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .sign(keys["ca"], hashes.SHA256())
+        )
+        files[who] = folder / f"{name}-{who}.pem"
+        files[who].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files["key"] = folder / f"{name}-key.pem"
+    files["key"].write_bytes(
+        keys["own"].private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return {who: str(file) for who, file in files.items()}
+
+
+@pytest.fixture
+def configured(monkeypatch):
+    """Let Dask read these environment variables."""
+
+    def configure(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        dask.config.refresh()
+
+    yield configure
+    monkeypatch.undo()
+    dask.config.refresh()
+
+
+def test_with_tls_only_who_has_a_certificate_may_connect(tmp_path, monkeypatch, configured):
+    monkeypatch.setattr(connection, "PATIENCE", 3.0)
+    ours, others = (certificates(tmp_path, name) for name in ("ours", "others"))
+    store = tmp_path / "store"
+    options = ["--tls-ca-file", ours["ca"], "--tls-cert", ours["own"], "--tls-key", ours["key"]]
+    tasks = [Noted("first"), Noted("second")]
+
+    def asked():
+        executor = Workers(Workforce(scheduler=found.address), Store(store))
+        try:
+            with executors.using(executor):
+                return runs.gather(tasks)
+        finally:
+            executor.close()
+
+    def configuration(files):
+        names = {"CA_FILE": "ca", "CLIENT__CERT": "own", "CLIENT__KEY": "key"}
+        return {f"DASK_DISTRIBUTED__COMM__TLS__{name}": files[which] for name, which in names.items()}
+
+    monkeypatch.setenv("RKDKIT_STORE", str(store))
+    with outside(tmp_path / "dask", store, 1, ["--protocol", "tls", *options]) as found:
+        assert found.address.startswith("tls://127.0.0.1:")
+        for given in ({}, configuration(others)):
+            configured(**given)
+            with pytest.raises(NoClusterError, match=r"No Dask scheduler answers at tls://127.0.0.1:\d+: .*TLS") as no:
+                asked()
+            assert len(str(no.value).splitlines()) == 1
+        configured(**configuration(ours))
+        assert all(asked())

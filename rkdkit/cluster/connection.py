@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -226,10 +227,16 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
     logger = logging.getLogger("distributed")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    # a client that could not be made must be closed: Dask does so when it is collected, and then may wait for itself
+    client = Client.__new__(Client)
     try:
         _greeted(workforce)
-        client = Client(**given, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # versions are compared below
+            client.__init__(**given, timeout=PATIENCE, set_as_default=False)  # type: ignore[misc]
     except Exception as error:  # whatever Dask makes of an address, a port of something else, or a lack of TLS
+        with suppress(Exception):
+            client.close(timeout=2)  # type: ignore[no-untyped-call]
         raise NoClusterError(
             f"No Dask scheduler answers at {where}: {_first_line(error)}. Start one there (`dask scheduler`), or give "
             "the address that it prints; docs/scaling.md says how, also with TLS."

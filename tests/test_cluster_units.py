@@ -1,0 +1,166 @@
+"""What is decided without any worker: how many there are, which tasks come first, how much work each is."""
+
+import pytest
+import torch
+from clusters import Noted
+from conftest import tiny_spec
+
+from rkdkit import attacks, data, executors, methods, progress
+from rkdkit.cluster import Workforce, tasking, workers
+from rkdkit.cluster.workers import how_many, in_turn, path_lengths, without_modules
+from rkdkit.measurements import CorrectPredictions
+from rkdkit.plan import estimate
+from rkdkit.plan.cost import Costs
+from rkdkit.references import Images, Snapshot
+from rkdkit.spec import Teacher
+from rkdkit.store import Store
+from rkdkit.tasks import Context
+from rkdkit.trainings import Train
+
+AUTO, MUCH = Workforce("auto"), 1000 * estimate.A_SECOND
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context(store=Store(tmp_path), device=torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def eight_cores(monkeypatch):
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(workers, "most_workers", lambda _=0: 100)
+
+
+def independent(n, cost=MUCH):
+    return {Noted(f"{i}"): cost for i in range(n)}
+
+
+def chain(n):
+    tasks = [Noted("0")]
+    for i in range(1, n):
+        tasks.append(Noted(f"{i}", (tasks[-1],)))
+    return dict.fromkeys(tasks, MUCH)
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        ({}, 1),
+        (independent(1), 1),
+        (independent(2), 2),
+        (independent(30), 8),
+        (chain(30), 1),
+        (independent(30, 0.01 * estimate.A_SECOND), 1),
+        ({**independent(30, MUCH), Noted("long"): 300 * MUCH}, 1),
+        ({**independent(30, MUCH), Noted("long"): 9 * MUCH}, 8),
+    ],
+    ids=["nothing", "one", "two", "many", "chain", "little", "one very long", "one long"],
+)
+def test_auto_starts_workers_where_they_are_kept_busy(context, costs, expected):
+    assert how_many(AUTO, costs, context) == expected
+
+
+def test_auto_goes_by_cores_memory_and_device(context, monkeypatch):
+    costs = independent(30)
+    monkeypatch.setattr(workers, "most_workers", lambda _=0: 3)
+    assert how_many(AUTO, costs, context) == 3
+    assert how_many(AUTO, costs, Context(store=context.store, device=torch.device("cuda"))) == 1
+    monkeypatch.setattr(workers, "cores", lambda: 1)
+    assert how_many(AUTO, costs, context) == 1
+
+
+def test_a_number_is_taken_at_its_word_but_no_more_than_there_are_tasks(context):
+    assert [how_many(Workforce(3), independent(n), context) for n in (0, 1, 2, 3, 9)] == [1, 1, 2, 3, 3]
+    assert how_many(Workforce(1), independent(9), context) == 1
+    assert how_many(Workforce(scheduler="tcp://x:1"), independent(9), context) == 0
+
+
+def test_a_worker_needs_the_memory_of_the_heaviest_training(context):
+    small, large = Train(tiny_spec()), Train(tiny_spec(student="wrn-34-10"))
+    of_small, of_both = workers.memory_of({small: 1.0}, context), workers.memory_of({small: 1.0, large: 1.0}, context)
+    assert 0 < 20 * of_small < of_both
+    assert workers.memory_of({}, context) == workers.memory_of(independent(2), context) == 0
+
+
+def test_what_rests_on_a_module_is_told_from_what_does_not():
+    taught = Train(tiny_spec("RSLAD", teachers=(Teacher(module="mine", digest="0" * 64, slot="T"),)))
+    after = Train(tiny_spec("ARD", teachers=(Snapshot(taught.spec).as_teacher(),)))
+    measured = CorrectPredictions(images=Images("digits", n=4), judges=(Snapshot(after.spec),))
+    free = Train(tiny_spec())
+    tasks = [taught, free, after, measured]
+    assert without_modules(tasks) == [free]
+    assert list(in_turn(tasks)) == [([free], False), ([taught], True), ([after, measured], False)]
+    assert list(in_turn([])) == []
+
+
+def test_the_longest_way_goes_first():
+    teacher, lonely = Noted("teacher"), Noted("lonely")
+    student = Noted("student", (teacher,))
+    costs = {teacher: 1.0, lonely: 5.0, student: 6.0}
+    ranks = tasking._ranks(list(costs), costs)
+    assert sorted(ranks, key=ranks.__getitem__) == [lonely, student, teacher]
+    assert path_lengths(costs) == {teacher: 1.0, lonely: 5.0, student: 7.0}
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_the_estimate_of_a_training_is_near_what_is_counted(method, monkeypatch):
+    monkeypatch.setattr(estimate, "LEAST", 0.0)
+    spec, known = tiny_spec(method, attack_steps=3), Costs()
+    steps = spec.epochs * data.batches_per_epoch(known.n_train(spec), spec.batch_size)
+    counted = known.count_step(known.kind(spec)).work * steps
+    assert counted / 2.5 < estimate.training(spec, known) < counted * 2.5
+
+
+def test_estimates_add_up(monkeypatch):
+    monkeypatch.setattr(estimate, "LEAST", 0.0)
+    known, spec = Costs(), tiny_spec(epochs=4)
+    whole = estimate.work(Train(spec), known)
+    assert estimate.work(Train(spec), known, finished=3) == pytest.approx(whole / 4)
+    assert estimate.work(Train(tiny_spec(epochs=8)), known) == pytest.approx(2 * whole)
+    one, two = (Snapshot(tiny_spec(seed=i)) for i in (0, 1))
+
+    def judged(*judges, n=256, attack=None):
+        return estimate.work(CorrectPredictions(images=Images("digits", n=n), judges=judges, attack=attack), known)
+
+    assert judged(one, two) == pytest.approx(2 * judged(one))
+    assert judged(one, n=128) == pytest.approx(judged(one) / 2)
+    assert judged(one, attack=attacks.PGD(0.1, 0.1, 10)) == pytest.approx(21 * judged(one))
+    assert estimate.work(Noted("unknown"), known) == estimate.A_SECOND
+
+
+class Heard:
+    def __init__(self):
+        self.shares, self.messages = [], []
+
+    def moved(self, share):
+        self.shares.append(share)
+
+    def said(self, message):
+        self.messages.append(message)
+
+
+def test_a_listener_hears_what_the_screen_would_show(context, capfd):
+    heard = Heard()
+    with progress.heard_by(heard):
+        Train(tiny_spec(epochs=2)).do(context)
+        with progress.track([1, 2], desc="two") as bar:
+            assert list(bar) == [1, 2]
+        progress.say("a line")
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert heard.shares == [0, 0.25, 0.5, 0.75, 1.0, 0, 0.5, 1.0]
+    assert heard.messages == ["a line"]
+    progress.say("on the screen")
+    assert "on the screen" in capfd.readouterr().err
+
+
+def test_current_is_what_the_environment_says_unless_somebody_chose(monkeypatch):
+    assert type(workers.current()) is executors.Here
+    monkeypatch.setenv("RKDKIT_WORKERS", "2")
+    found = workers.current()
+    assert isinstance(found, workers.Workers)
+    assert found is workers.current()
+    assert found.workforce == Workforce(2)
+    assert found.modules is executors.DEFAULT.modules, "runs.foreign_teacher puts modules there"
+    with executors.using(executors.Here()) as chosen:
+        assert workers.current() is chosen
