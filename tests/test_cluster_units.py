@@ -6,8 +6,8 @@ from clusters import Noted
 from conftest import tiny_spec
 
 from rkdkit import attacks, data, executors, methods, progress
-from rkdkit.cluster import Workforce, tasking, workers
-from rkdkit.cluster.workers import how_many, in_turn, path_lengths, without_modules
+from rkdkit.cluster import Workforce, workers
+from rkdkit.cluster.workers import how_many, in_turn, without_modules
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.plan import estimate
 from rkdkit.plan.cost import Costs
@@ -97,9 +97,22 @@ def test_the_longest_way_goes_first():
     teacher, lonely = Noted("teacher"), Noted("lonely")
     student = Noted("student", (teacher,))
     costs = {teacher: 1.0, lonely: 5.0, student: 6.0}
-    ranks = tasking._ranks(list(costs), costs)
-    assert sorted(ranks, key=ranks.__getitem__) == [lonely, student, teacher]
-    assert path_lengths(costs) == {teacher: 1.0, lonely: 5.0, student: 7.0}
+    assert estimate.urgency(costs) == {teacher: 7.0, lonely: 5.0, student: 6.0}
+    assert estimate.path_lengths(costs) == {teacher: 1.0, lonely: 5.0, student: 7.0}
+
+
+def test_what_chooses_an_epoch_goes_before_what_waits_for_the_choice():
+    teacher, other = Train(tiny_spec("TRADES")), Train(tiny_spec("PGD-AT"))
+    chosen = Snapshot(teacher.spec, chosen=False).as_teacher()
+    student = Train(tiny_spec("RSLAD", teachers=(chosen,)))
+    choosing, measuring = (
+        CorrectPredictions(images=Images("digits", n=n), judges=(Snapshot(teacher.spec),)) for n in (4, 8)
+    )
+    costs = {teacher: 3.0, other: 3.0, student: 5.0, choosing: 1.0, measuring: 1.0}
+    assert not student.certain
+    found = estimate.urgency(costs, {choosing})
+    assert found == {teacher: 9.0, other: 3.0, student: 5.0, choosing: 6.0, measuring: 1.0}
+    assert estimate.urgency(costs)[choosing] == 1.0
 
 
 @pytest.mark.parametrize("method", methods.METHODS)
