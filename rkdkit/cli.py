@@ -228,18 +228,19 @@ def figures(
 
     notebooks = _notebooks_of(names, profile, parameter)
     workforce = _workforce(workers, scheduler, scheduler_file)
-    began, done, drawn = time.time(), making.Done(0, None, tuple(each.name for each in notebooks)), list[making.Drawn]()
+    began, drawn = time.time(), list[making.Drawn]()
+    done = making.Done(unfinished=tuple(each.name for each in notebooks))
     with _interruptible():
         if len(notebooks) > 1:
             typer.echo(f"{len(notebooks)} exhibits. Ctrl-C stops, nothing is lost.", err=True)
         if len(notebooks) > 1 and not workforce.alone:
             done = _do(notebooks, workforce, alone=False)
         # those that miss nothing are only drawn; the others do what they need, one after the other
-        ready = [each for each in notebooks if each.name not in done.unfinished]
-        rest = [each for each in notebooks if each.name in done.unfinished and not done.failure]
-        one_thread = {"OMP_NUM_THREADS": "1", "RKDKIT_WORKERS": "1"}
+        rest = [each for each in notebooks if each.name in done.unfinished]
+        ready = [each for each in notebooks if each.name not in (*done.unfinished, *done.impossible)]
+        only_draw = {**type(workforce)().variables, "OMP_NUM_THREADS": "1"}
         at_once = min(making.most_side_by_side(), len(ready))
-        for group, number, variables in ((ready, at_once, one_thread), (rest, 1, workforce.variables)):
+        for group, number, variables in ((ready, at_once, only_draw), (rest, 1, workforce.variables)):
             with _environment(variables):
                 for each in making.draw_all(group, number):
                     drawn.append(each)
@@ -272,7 +273,7 @@ def train(
     with _interruptible():
         done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
     if done.failure:
-        sys.exit(f"{done.failure}\nUnfinished: {', '.join(done.unfinished)}.")
+        sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
     left = f" Left for the notebooks to do: {', '.join(done.unfinished)}." if done.unfinished else ""
     typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
 
@@ -289,16 +290,18 @@ def _notebooks_of(names: list[str] | None, profile: str, pairs: list[str] | None
 def _workforce(workers: str, scheduler: str, scheduler_file: str) -> "cluster.Workforce":
     """Return who does the work; leave with a message if the options cannot be, or if nobody answers."""
     from rkdkit import cluster
-    from rkdkit.cluster.connection import remote_client
+    from rkdkit.cluster.connection import AUTO, remote_client
 
-    alone = scheduler or scheduler_file
+    asked = scheduler or scheduler_file
     try:
-        given = workers or ("1" if alone else os.environ.get("RKDKIT_WORKERS") or "auto")
-        if workers and alone:
+        if workers and asked:
             raise ValueError(
                 "Give either --workers, which are started here, or --scheduler, which has its own: not both."
             )
-        found = cluster.Workforce(given, scheduler, scheduler_file)
+        if workers or asked:
+            found = cluster.Workforce(workers or 1, scheduler, scheduler_file)
+        else:
+            found = cluster.workforce_of_environment(AUTO)
         if found.remote:
             with remote_client(found):
                 pass
@@ -310,13 +313,12 @@ def _workforce(workers: str, scheduler: str, scheduler_file: str) -> "cluster.Wo
 def _do(notebooks: "Sequence[making.Notebook]", workforce: "cluster.Workforce", *, alone: bool) -> "making.Done":
     """Do what exhibits need; leave with a message if that cannot be done at all."""
     from rkdkit import cluster, making
-    from rkdkit.cluster.job import WrongWorkerError
     from rkdkit.store import StoreError
 
     executor = cluster.Workers(workforce)
     try:
         return making.do_all(notebooks, executor, alone=alone)
-    except (making.NotebookError, cluster.NoClusterError, WrongWorkerError, StoreError) as error:
+    except (making.NotebookError, cluster.NoClusterError, cluster.WrongWorkerError, StoreError) as error:
         sys.exit(f"\n{error}")
     finally:
         executor.close()

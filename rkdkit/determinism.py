@@ -25,6 +25,17 @@ def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, epoch, purpose))
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread within a ``with`` block: the bits then do not depend on how many cores there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 _NEWER_SETTINGS = (
     "torch's fp32_precision was set (torch.backends.fp32_precision, or one below it), which conflicts with the kit's "
     "own settings. Start a new process and do not set it: the kit computes in plain float32 without it."

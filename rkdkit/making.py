@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,13 @@ from traitlets.config import Config
 
 from rkdkit import paths, progress
 from rkdkit.cluster.connection import cores, most_workers
-from rkdkit.cluster.failures import TasksFailedError
+from rkdkit.cluster.failures import TasksFailedError, closure
+from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import shown
 from rkdkit.cluster.workers import Workers, costs_of, how_many, without_modules
 from rkdkit.plan import Planner, ask
+from rkdkit.plan.ask import parts_of, without
+from rkdkit.store import StoreError
 from rkdkit.tasks import Task
 
 
@@ -52,7 +55,7 @@ class Notebook:
         return paths.project_root() / "executed" / str(self.parameters["profile"]) / self.path.name
 
 
-PATIENCE = 5.0
+PATIENCE = 15.0
 """Seconds after which notebooks are asked again what they need, once something is done; asking takes half a second."""
 
 
@@ -67,27 +70,32 @@ class Needs:
     Attributes
     ----------
     certain : the tasks that are needed as they are, what is needed first.
-    deciding : the measurements that are only needed to choose epochs.
     all : those, and placeholders of what will be needed once they are done.
-    of : the exhibits that need something.
+    deciding : the measurements that are only needed to choose epochs.
+    of : the exhibits that are not ready to be drawn, and what is missing for each.
     """
 
     certain: list[Task] = field(default_factory=list)
-    deciding: set[Task] = field(default_factory=set)
     all: list[Task] = field(default_factory=list)
+    deciding: set[Task] = field(default_factory=set)
     of: dict[str, list[Task]] = field(default_factory=dict)
 
 
-def needs_of(notebooks: Iterable[Notebook]) -> Needs:
+def needs_of(notebooks: Iterable[Notebook], handed_out: Collection[Task] = ()) -> Needs:
     """Ask notebooks what they need and is not in the store.
+
+    Parameters
+    ----------
+    notebooks : the exhibits.
+    handed_out : the parts of tasks (`plan.ask.parts_of`) that are being done, or failed: they are left out of `certain`
+        and `all`.
 
     Raises
     ------
-    Exception
-        Whatever a notebook raises: bad parameters are refused as when it is made.
+    NotebookError
+        If a notebook raises something: bad parameters are refused as when it is made.
     """
-    needs = Needs()
-    certain, every = dict[Task, None](), dict[Task, None]()
+    needs, known = Needs(), set(handed_out)
     for notebook in notebooks:
         planner = Planner()
         asked = planner.listen()
@@ -96,12 +104,18 @@ def needs_of(notebooks: Iterable[Notebook]) -> Needs:
         except Exception as error:
             raise NotebookError(f"{notebook.name}: {type(error).__name__}: {error}") from error
         missing = planner.missing
-        every.update(dict.fromkeys(missing))
-        certain.update(dict.fromkeys(task for task in missing if planner.certain(task)))
-        needs.deciding |= asked.deciding
-        if missing:
+        if missing or planner.cut_short:
             needs.of[notebook.name] = missing
-    needs.certain, needs.all = list(certain), list(every)
+        needs.deciding |= asked.deciding
+        for task in missing:
+            if (rest := without(task, known)) is not None:
+                needs.all.append(rest)
+                if planner.certain(rest):
+                    needs.certain.append(rest)
+                    known.update(parts_of(rest))
+    certain = set(needs.certain)
+    # what one exhibit needs for certain, another may have only as a placeholder
+    needs.all = [task for task in dict.fromkeys(needs.all) if task in certain or without(task, known) is not None]
     return needs
 
 
@@ -113,12 +127,14 @@ class Done:
     ----------
     missing : how many tasks were not in the store at first.
     failure : what failed, if anything did.
-    unfinished : the exhibits that something is missing for.
+    unfinished : the exhibits that are not ready to be drawn: running their notebooks does the rest.
+    impossible : the exhibits that cannot be made, since they rest on what failed.
     """
 
-    missing: int
+    missing: int = 0
     failure: TasksFailedError | None = None
     unfinished: tuple[str, ...] = ()
+    impossible: tuple[str, ...] = ()
 
 
 def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = True) -> Done:
@@ -132,32 +148,69 @@ def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = Tru
 
     Raises
     ------
-    NoClusterError, StoreError, NotebookError
-        If there is no cluster, the store cannot be used, or a notebook cannot be asked.
+    NoClusterError, StoreError, NotebookError, WrongWorkerError
+        If there is no cluster, the store cannot be used, a notebook cannot be asked, or a worker must not do the work.
     """
     asked = list(notebooks)
     needs, context = needs_of(asked), workers.context
     costs, missing = costs_of(needs.all, context), len(needs.all)
     count = how_many(workers.workforce, costs, context)
-    if count == 1:
-        while alone and (certain := without_modules(needs.certain)):
-            workers.do_here(certain, context)
-            needs = needs_of([each for each in asked if each.name in needs.of])
-        return Done(missing, None, tuple(needs.of))
-    cluster = workers.cluster(count, context)
-    handed_out = set[Task]()
-    with shown(cluster, lambda: sum(costs[task] for task in {*handed_out, *needs.all})) as draw:
+    if count != 1 and needs.certain:
+        needs, failed, prevented = _by_workers(asked, needs, costs, workers, count)
+    elif alone:
+        needs, failed, prevented = _here(asked, needs, workers)
+    else:
+        failed, prevented = {}, []
+    lost = {*failed, *prevented}
+    impossible = tuple(
+        name
+        for name, tasks in needs.of.items()
+        if lost and any(task in lost or not task.certain or not lost.isdisjoint(closure([task])) for task in tasks)
+    )
+    failure = TasksFailedError(failed, prevented) if failed else None
+    return Done(missing, failure, tuple(name for name in needs.of if name not in impossible), impossible)
+
+
+def _by_workers(
+    asked: Sequence[Notebook], needs: Needs, costs: dict[Task, float], workers: Workers, count: int
+) -> tuple[Needs, dict[Task, BaseException], list[Task]]:
+    """Hand out tasks until there are no more; return what is still needed, what failed, and what that prevented."""
+    cluster = workers.cluster(count, workers.context)
+    total, handed_out = sum(costs.values()), set[Task]()
+    with shown(cluster, lambda: total) as draw:
         while True:
-            new = [task for task in without_modules(needs.certain) if task not in handed_out]
+            new = without_modules(needs.certain)
             if not new and not cluster.pending:
-                break
+                return needs, dict(cluster.failed), list(cluster.prevented)
             cluster.submit(new, {task: costs[task] for task in needs.all}, needs.deciding)
-            handed_out |= set(new)
+            handed_out.update(part for task in new for part in parts_of(task))
             # more may be certain: looked up now and then, and at once if a worker would have nothing to do
-            cluster.wait(max(cluster.workers - 1, 0), PATIENCE, draw)
-            needs = needs_of([each for each in asked if each.name in needs.of])
-            costs |= costs_of([task for task in needs.all if task not in costs], context)
-    return Done(missing, cluster.failure, tuple(needs.of))
+            for task in cluster.wait(max(cluster.workers - 1, 0), PATIENCE, draw):
+                await_answer(task, workers.context)
+            needs = needs_of([each for each in asked if each.name in needs.of], handed_out)
+            costs |= costs_of([task for task in needs.all if task not in costs], workers.context)
+            total = cluster.work + sum(costs[task] for task in needs.all)
+
+
+def _here(
+    asked: Sequence[Notebook], needs: Needs, workers: Workers
+) -> tuple[Needs, dict[Task, BaseException], list[Task]]:
+    """Do tasks in this process, one after the other; as :func:`_by_workers`."""
+    tried, failed, prevented = set[Task](), dict[Task, BaseException](), list[Task]()
+    while new := without_modules(needs.certain):
+        for task in new:
+            tried.update(parts_of(task))
+            if any(needed in failed or needed in prevented for needed in task.inputs()):
+                prevented.append(task)
+                continue
+            try:
+                workers.do_here([task], workers.context)
+            except StoreError:
+                raise
+            except Exception as error:  # all that does not rest on it is done
+                failed[task] = error
+        needs = needs_of([each for each in asked if each.name in needs.of], tried)
+    return needs, failed, prevented
 
 
 @dataclass(frozen=True)
@@ -189,21 +242,33 @@ def draw_all(notebooks: Iterable[Notebook], side_by_side: int = 1) -> Iterator[D
     KeyboardInterrupt
         If the user interrupts; no kernel is left.
     """
-    if side_by_side < 2:
-        for notebook in notebooks:
-            yield _execute(notebook, sys.stdout, sys.stderr)
-        return
-    pool = ThreadPoolExecutor(side_by_side)
-    try:
-        for future in as_completed([pool.submit(_aside, notebook) for notebook in notebooks]):
-            yield future.result()
-    except BaseException:  # an interruption, or nobody wants the rest: threads cannot be stopped, but kernels can
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    listed = list(notebooks)
+    with contextlib.chdir(paths.project_root()):  # papermill would change it for each, and so for all of them
+        if side_by_side < 2:
+            for notebook in listed:
+                yield _execute(notebook, sys.stdout, sys.stderr)
+            return
+        pool = ThreadPoolExecutor(side_by_side)
+        futures = [pool.submit(_aside, notebook) for notebook in listed]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:  # an interruption, or nobody wants the rest: threads cannot be stopped, but kernels can
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):
+                _end_kernels()
+                time.sleep(0.2)
+            raise
+        finally:
+            pool.shutdown()
+
+
+def _end_kernels() -> None:
+    """End the kernels that this process started."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any("ipykernel" in argument for argument in process.cmdline()):
+                process.kill()
 
 
 def most_side_by_side() -> int:
@@ -232,7 +297,6 @@ def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
                 notebook.path,
                 notebook.output,
                 dict(notebook.parameters),
-                cwd=paths.project_root(),
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=out,

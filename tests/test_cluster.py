@@ -200,7 +200,11 @@ def test_four_workers_that_are_started_here_make_the_same_bits_though_two_are_ki
 
     def kill():
         wait_until(lambda: list((tmp_path / "store").glob("runs/*/run.json")), "a training has begun")
-        started = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
+        started = [
+            each
+            for each in psutil.Process().children()
+            if re.search("spawn_main|dask worker", " ".join(each.cmdline()))
+        ]
         killed.extend(started[:2])
         for worker in killed:
             worker.kill()

@@ -200,7 +200,7 @@ def test_workers_that_must_not_do_the_work_are_named_before_any_is_done(there, f
         "other store": {"RKDKIT_STORE": empty},
         "other data": {"RKDKIT_DATA": others},
         "no data": {"RKDKIT_DATA": empty},
-        "other code": {"before": "job.code_digest = lambda: 'other'"},
+        "other code": {"before": "job.CODE = 'other'"},
         "two threads": {"nthreads": 2},
         "right": {},
     }

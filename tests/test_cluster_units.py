@@ -47,14 +47,15 @@ def chain(n):
     [
         ({}, 1),
         (independent(1), 1),
-        (independent(2), 2),
+        (independent(2), 1),
+        (independent(4), 4),
         (independent(30), 8),
         (chain(30), 1),
         (independent(30, 0.01 * estimate.A_SECOND), 1),
         ({**independent(30, MUCH), Noted("long"): 300 * MUCH}, 1),
         ({**independent(30, MUCH), Noted("long"): 9 * MUCH}, 8),
     ],
-    ids=["nothing", "one", "two", "many", "chain", "little", "one very long", "one long"],
+    ids=["nothing", "one", "two of eight cores", "four", "many", "chain", "little", "one very long", "one long"],
 )
 def test_auto_starts_workers_where_they_are_kept_busy(context, costs, expected):
     assert how_many(AUTO, costs, context) == expected
@@ -64,6 +65,8 @@ def test_auto_goes_by_cores_memory_and_device(context, monkeypatch):
     costs = independent(30)
     monkeypatch.setattr(workers, "most_workers", lambda _=0: 3)
     assert how_many(AUTO, costs, context) == 3
+    monkeypatch.setattr(workers, "most_workers", lambda _=0: 2)
+    assert how_many(AUTO, costs, context) == 1, "two workers are no faster than eight threads"
     assert how_many(AUTO, costs, Context(store=context.store, device=torch.device("cuda"))) == 1
     monkeypatch.setattr(workers, "cores", lambda: 1)
     assert how_many(AUTO, costs, context) == 1
@@ -79,7 +82,9 @@ def test_a_worker_needs_the_memory_of_the_heaviest_training(context):
     small, large = Train(tiny_spec()), Train(tiny_spec(student="wrn-34-10"))
     of_small, of_both = workers.memory_of({small: 1.0}, context), workers.memory_of({small: 1.0, large: 1.0}, context)
     assert 0 < 20 * of_small < of_both
-    assert workers.memory_of({}, context) == workers.memory_of(independent(2), context) == 0
+    assert workers.memory_of({}, context) == 0
+    digits = workers.memory_of(independent(2), context)
+    assert digits == 1797 * 64, "no training: the images are all it needs"
 
 
 def test_what_rests_on_a_module_is_told_from_what_does_not():

@@ -5,6 +5,7 @@ A worker's result is what it puts into the store. Who did a task, its answer lie
 
 from rkdkit.cluster.connection import NoClusterError, Workforce, workforce_of_environment
 from rkdkit.cluster.failures import SchedulerLostError, TasksFailedError
+from rkdkit.cluster.job import WrongWorkerError
 from rkdkit.cluster.workers import Workers, current
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "TasksFailedError",
     "Workers",
     "Workforce",
+    "WrongWorkerError",
     "current",
     "workforce_of_environment",
 ]

@@ -64,7 +64,8 @@ class Workforce:
         given = self.workers
         if isinstance(given, str) and given.isascii() and given.isdecimal():
             object.__setattr__(self, "workers", int(given))
-        if self.workers != AUTO and (isinstance(self.workers, str | bool) or self.workers < 1):
+        whole = isinstance(self.workers, int) and not isinstance(self.workers, bool)
+        if self.workers != AUTO and not (whole and int(self.workers) >= 1):
             raise ValueError(f"workers must be a whole number of at least 1, or auto, not {given!r}.")
         if self.scheduler and self.scheduler_file:
             raise ValueError("Give the scheduler's address or its file, not both.")
@@ -76,7 +77,9 @@ class Workforce:
             raise ValueError(
                 f"There is no scheduler file {self.scheduler_file}: `dask scheduler --scheduler-file FILE` writes it."
             )
-        if isinstance(self.workers, int) and self.workers > most_workers():
+        if self.scheduler_file:  # a notebook may have another working folder
+            object.__setattr__(self, "scheduler_file", str(Path(self.scheduler_file).resolve()))
+        if isinstance(self.workers, int) and self.workers > 1 and self.workers > most_workers():
             raise ValueError(
                 f"workers={self.workers} do not fit in this machine's memory: there is room for {most_workers()}."
             )
@@ -97,8 +100,12 @@ class Workforce:
         return {WORKERS: str(self.workers), SCHEDULER: self.scheduler, SCHEDULER_FILE: self.scheduler_file}
 
 
-def workforce_of_environment() -> Workforce:
-    """Return who does tasks, as the environment variables say; without them, this process alone.
+def workforce_of_environment(otherwise: int | str = 1) -> Workforce:
+    """Return who does tasks, as the environment variables say.
+
+    Parameters
+    ----------
+    otherwise : how many workers, if they say nothing.
 
     Raises
     ------
@@ -107,7 +114,7 @@ def workforce_of_environment() -> Workforce:
     """
     workers, address, file = (os.environ.get(name, "") for name in (WORKERS, SCHEDULER, SCHEDULER_FILE))
     try:
-        return Workforce(workers or 1, address, file)
+        return Workforce(workers or (1 if address or file else otherwise), address, file)
     except ValueError as error:
         raise ValueError(f"{WORKERS}, {SCHEDULER} or {SCHEDULER_FILE} is set wrongly: {error}") from error
 

@@ -4,6 +4,7 @@ A caller who opens a cluster leaves a mark in its store. A worker looks for the 
 anything, so an answer cannot get into a store where nobody looks for it.
 """
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Mapping
@@ -15,11 +16,9 @@ from typing import Any
 import torch
 
 from rkdkit import progress, runtime
+from rkdkit.determinism import one_thread
 from rkdkit.store import Store
 from rkdkit.tasks import Context, Task, default_device
-
-TOPIC = "rkdkit"
-"""The topic of Dask's events under which workers report their progress."""
 
 EVERY = 0.5
 """Seconds between two reports of a task's progress."""
@@ -37,13 +36,16 @@ class CancelledError(BaseException):
     """The caller no longer wants the task; no `Exception`, so that nothing on the way takes it for a failure."""
 
 
-def code_digest() -> str:
-    """Return a digest of the package's source code: callers and workers must have the same."""
+def _code_digest() -> str:
     package = Path(__file__).resolve().parent.parent
     sha = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         sha.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
     return sha.hexdigest()[:16]
+
+
+CODE = _code_digest()
+"""A digest of the package's source code when it was loaded: callers and workers must have the same."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Expected:
 
     Attributes
     ----------
-    code : :func:`code_digest`.
+    code : the caller's `CODE`.
     mark : the name of the caller's mark in its store, see `store.Store.mark`.
     store : the folder of the caller's store, for messages.
     data : the digests of the datasets that the task needs, by name.
@@ -77,15 +79,22 @@ class Expected:
         WrongWorkerError
             If this worker does not see what it must; the message says what to do.
         """
-        context = _context(worker, self.code, self.mark, self.store, self.device)
+        _check_worker(worker, self.code, self.mark, self.store)
+        # a new one for each task: it remembers finished runs, and somebody may delete their folders meanwhile
+        context = Context(device=torch.device(self.device) if self.device else default_device())
         for name, digest in self.data.items():
             _check_data(worker, context, name, digest)
         return context
 
+    @property
+    def topic(self) -> str:
+        """The topic of Dask's events under which workers report to this caller alone."""
+        return f"rkdkit-{self.mark}"
+
 
 @lru_cache(maxsize=8)
-def _context(worker: Any, code: str, mark: str, callers: str, device: str) -> Context:
-    if code_digest() != code:
+def _check_worker(worker: Any, code: str, mark: str, callers: str) -> None:
+    if code != CODE:
         _refuse(
             worker,
             "has another version of rkdkit's code than the caller. Start it from the same checkout, or update it",
@@ -102,7 +111,6 @@ def _context(worker: Any, code: str, mark: str, callers: str, device: str) -> Co
             f"keeps its runs in {store.root}, which is not the caller's store, {callers}. Start it with RKDKIT_STORE "
             "set to the folder where that store is mounted there",
         )
-    return Context(store=store, device=torch.device(device) if device else default_device())
 
 
 def _check_data(worker: Any, context: Context, name: str, digest: str) -> None:
@@ -122,13 +130,14 @@ def _refuse(worker: Any, why: str) -> None:
     raise WrongWorkerError(f"The worker {worker.name} at {worker.address} {why}.")
 
 
-def check(expected: Expected, dask_worker: Any) -> None:
+async def check(expected: Expected, dask_worker: Any) -> None:
     """Check a worker before it does anything; `dask_worker` is given by Dask. Errors as :meth:`Expected.context`."""
-    expected.context(dask_worker)
+    # reading data takes time, in which the worker goes on to answer the scheduler
+    await asyncio.to_thread(expected.context, dask_worker)
 
 
-def do(sent: bytes, expected: Expected, settings: runtime.Settings, *inputs: object) -> float:
-    """Do a task, if its answer is not in the store yet; return how many seconds it took.
+def do(sent: bytes, expected: Expected, settings: runtime.Settings, *inputs: object) -> None:
+    """Do a task with one thread, if its answer is not in the store yet.
 
     Parameters
     ----------
@@ -151,27 +160,30 @@ def do(sent: bytes, expected: Expected, settings: runtime.Settings, *inputs: obj
     started = time.perf_counter()
     worker = get_worker()
     task: Task = loads(sent)  # type: ignore[no-untyped-call]
-    reporter = Reporter(task, worker)
+    reporter = Reporter(task, worker, expected.topic)
     context = expected.context(worker)
-    with progress.heard_by(reporter), runtime.using(settings):
+    with progress.heard_by(reporter), runtime.using(settings), one_thread():
         if task.find(context) is None:
             for needed in task.inputs():
                 await_answer(needed, context)
             task.do(context)
-    return time.perf_counter() - started
+    reporter.finished(time.perf_counter() - started)
 
 
-def await_answer(task: Task, context: Context) -> None:
-    """Wait until this process sees what another one did: a shared file system may take some time to show it.
+def await_answer(task: Task, context: Context) -> bool:
+    """Return whether a task's answer is in the store, where a shared file system may take some time to show it.
 
     Parameters
     ----------
-    task : what was done; after `SEEN` seconds it is given up, and whoever needs the answer says that it is not there.
+    task : what was done; after `SEEN` seconds it is given up.
     context : its store is looked in.
     """
     until = time.monotonic() + SEEN
-    while task.find(context) is None and time.monotonic() < until:
+    while task.find(context) is None:
+        if time.monotonic() > until:
+            return False
         time.sleep(1)
+    return True
 
 
 class Reporter:
@@ -181,10 +193,11 @@ class Reporter:
     ----------
     task : the task that the worker is doing.
     worker : the `distributed.Worker` of this process.
+    topic : under which the caller listens.
     """
 
-    def __init__(self, task: Task, worker: Any) -> None:
-        self.worker = worker
+    def __init__(self, task: Task, worker: Any, topic: str) -> None:
+        self.worker, self.topic = worker, topic
         self.key, self.name, self.last = self.worker.get_current_task(), task.name, 0.0
         self._send(share=0.0, begun=1)
 
@@ -209,5 +222,9 @@ class Reporter:
         """As :meth:`progress.Listener.said`."""
         self._send(message=message)
 
+    def finished(self, seconds: float) -> None:
+        """Report that the task is done, and how long it took."""
+        self._send(share=1.0, seconds=seconds)
+
     def _send(self, **report: object) -> None:
-        self.worker.log_event(TOPIC, {"task": self.name, "worker": str(self.worker.name), **report})
+        self.worker.log_event(self.topic, {"task": self.name, "worker": str(self.worker.name), **report})

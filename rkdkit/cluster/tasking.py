@@ -1,5 +1,7 @@
 """Hand tasks to workers, wait for them, show what they are at, and say what failed."""
 
+import contextlib
+import itertools
 import math
 import queue
 import time
@@ -22,7 +24,10 @@ LONG = 10.0
 """Seconds from which on a finished measurement is told with a line of its own; a training always is."""
 
 MOST_SENT = 10
-"""How often a task is handed out at most, if workers always die before they begin it."""
+"""How often a task is handed out at most, if workers always die before they begin it, or must not do it."""
+
+EVERY = 0.3
+"""Seconds after which progress is shown anew."""
 
 SHOWN = 6
 """How many workers the progress bar names at most."""
@@ -69,15 +74,13 @@ class Cluster:
     ----------
     failed : the tasks that failed, and with what.
     prevented : the tasks that could not be done because another failed.
-    done : how many tasks are done.
     """
 
     def __init__(self, client: Any, context: Context, mark: str, device: str = "") -> None:
         self.client, self.context = client, context
         self.failed: dict[Task, BaseException] = {}
         self.prevented: list[Task] = []
-        self.done = 0
-        self._expected = job.Expected(job.code_digest(), mark, str(context.store.root.resolve()), device=device)
+        self._expected = job.Expected(job.CODE, mark, str(context.store.root.resolve()), device=device)
         self._checked: set[str] = set()
         self._futures: dict[Task, Any] = {}
         self._finished: queue.SimpleQueue[tuple[Task, Any]] = queue.SimpleQueue()
@@ -86,10 +89,12 @@ class Cluster:
         self._epochs: dict[Task, int] = {}
         self._urgency: dict[Task, float] = {}
         self._sent: Counter[Task] = Counter()
+        self._numbers = itertools.count()  # what is handed out again is another task to Dask
+        self._work_done = 0.0
         self._begun: Counter[str] = Counter()  # by a task's name
         self._by_name: dict[str, Task] = {}
         self._at: dict[str, tuple[str, float]] = {}  # a worker's name -> its task's name, and the share that is done
-        client.subscribe_topic(job.TOPIC, lambda event: self._reports.put(event[1]))
+        client.subscribe_topic(self._expected.topic, lambda event: self._reports.put(event[1]))
 
     @property
     def workers(self) -> int:
@@ -105,6 +110,11 @@ class Cluster:
     def dashboard(self) -> str:
         """The address of Dask's dashboard; "": there is none."""
         return str(self.client.dashboard_link or "")
+
+    def grow(self, workers: int) -> None:
+        """Start more workers on this machine, until there are so many."""
+        self.client.cluster.scale(workers)
+        self.client.wait_for_workers(workers)
 
     @property
     def pending(self) -> list[Task]:
@@ -138,18 +148,21 @@ class Cluster:
             self._epochs[task] = self._finished_epochs(task)
             broken = [needed for needed in task.inputs() if needed in self.failed or needed in self.prevented]
             if broken:
+                self._work_done += costs[task]
                 self.prevented.append(task)
             else:
                 self._send(task)
 
-    def wait(self, most: int = 0, seconds: float = math.inf, on_progress: Callable[[], object] = lambda: None) -> None:
-        """Wait until at least one more task is finished, and then for more.
+    def wait(
+        self, most: int = 0, seconds: float = math.inf, on_progress: Callable[[], object] = lambda: None
+    ) -> list[Task]:
+        """Wait until at least one more task is finished, and then for more; return those that are done.
 
         Parameters
         ----------
         most : wait until no more than so many tasks are left,
         seconds : or so much time is over.
-        on_progress : called about twice a second.
+        on_progress : called every `EVERY` seconds or more seldom.
 
         Raises
         ------
@@ -158,26 +171,34 @@ class Cluster:
         WrongWorkerError
             If no worker is left that sees the caller's store, data and code.
         """
-        began = time.monotonic()
+        began, drawn = time.monotonic(), 0.0
+        before, any_finished = list(self._futures), False
         while self._futures:
-            try:
-                self._finish(*self._finished.get(timeout=0.3))
-            except queue.Empty:
+            with contextlib.suppress(queue.Empty):
+                self._finish(*self._finished.get(timeout=EVERY))
+                any_finished = True
+            if time.monotonic() - drawn > EVERY:
                 self._hear()
                 on_progress()
                 self._check_scheduler()
-                continue
-            self._hear()
-            on_progress()
+                drawn = time.monotonic()
             enough = len(self._futures) <= most or time.monotonic() - began > seconds
-            if enough and self._finished.empty():
-                return
+            if any_finished and enough and self._finished.empty():
+                break
+        self._hear()
+        return [task for task in before if not (task in self._futures or task in self.failed or task in self.prevented)]
 
     def work_done(self) -> float:
         """Return how much of the work that was handed out is done, in the unit of its costs."""
         running = {self._by_name[name]: share for name, share in self._at.values() if name in self._by_name}
-        done = sum(cost for task, cost in self._costs.items() if task not in self._futures)
-        return done + sum(self._costs[task] * share for task, share in running.items() if task in self._futures)
+        return self._work_done + sum(
+            self._costs[task] * share for task, share in running.items() if task in self._futures
+        )
+
+    @property
+    def work(self) -> float:
+        """How much work was handed out, in the unit of its costs."""
+        return sum(self._costs.values())
 
     def described(self) -> str:
         """Say what each worker is at."""
@@ -189,11 +210,17 @@ class Cluster:
         more = f" and {len(at) - SHOWN} more" if len(at) > SHOWN else ""
         return " | ".join(at[:SHOWN]) + more if at else "waiting for workers" if not self.workers else ""
 
-    def forget(self) -> None:
-        """Forget the tasks that are finished or failed: what is handed out again is done again."""
-        for known in (self.failed, self.prevented, self._costs, self._urgency, self._by_name, self._at):
-            known.clear()
-        self.done = 0
+    def begin(self, context: Context) -> None:
+        """Forget the tasks that are finished or failed: what is handed out again is done again.
+
+        Parameters
+        ----------
+        context : the caller's, from now on: an older one remembers runs that may be deleted meanwhile.
+        """
+        self.context, self._work_done = context, 0.0
+        known = (self._costs, self._urgency, self._by_name, self._at, self._epochs, self._begun, self._sent)
+        for each in (self.failed, self.prevented, *known):
+            each.clear()
 
     def close(self) -> None:
         """Take back what is not finished."""
@@ -227,9 +254,9 @@ class Cluster:
         return replace(self._expected, data={name: self.context.load(name).digest for name in names})
 
     def _send(self, task: Task) -> None:
-        self._sent[task] += 1
         from distributed.protocol.pickle import dumps
 
+        self._sent[task] += 1
         needed = [self._futures[each] for each in task.inputs() if each in self._futures]
         future = self.client.submit(
             job.do,
@@ -237,7 +264,7 @@ class Cluster:
             self._expecting(task.datasets),
             runtime.current(),
             *needed,
-            key=f"{task.name}-{self._expected.mark[:8]}-{self._sent[task]}",
+            key=f"{task.name}-{self._expected.mark[:8]}-{next(self._numbers)}",
             priority=round(self._urgency[task] / estimate.LEAST),
             pure=False,
         )
@@ -258,12 +285,9 @@ class Cluster:
         """Note how a task ended."""
         if not self._awaits(task, future):
             return
-        if future.status == "finished":
-            del self._futures[task]
-            self.done += 1
-            seconds = future.result()
-            if isinstance(task, Train) or seconds >= LONG:
-                say(f"done in {seconds:.0f} s: {task}")
+        # "lost": its worker died after it, and Dask would do it again, but what it did is in the store
+        if future.status in ("finished", "lost"):
+            self._end(task)
             return
         if future.status != "error":  # the scheduler is gone, or somebody else cancelled the task
             self._check_scheduler()
@@ -275,17 +299,21 @@ class Cluster:
         if not self._awaits(task, future):
             return
         if any(needed in self.failed or needed in self.prevented for needed in task.inputs()):
-            del self._futures[task]
+            self._end(task)
             self.prevented.append(task)
         else:
             self._fail(task, future.exception())
+
+    def _end(self, task: Task) -> None:
+        del self._futures[task]
+        self._work_done += self._costs[task]
 
     def _fail(self, task: Task, error: BaseException) -> None:
         """Note a failure, unless another worker may do better."""
         if self._may_succeed(task, error):
             self._send_again(task)
             return
-        del self._futures[task]
+        self._end(task)
         self.failed[task] = error
         say(f"failed: {task}: {explained(error)}")
 
@@ -301,7 +329,7 @@ class Cluster:
 
         if isinstance(error, job.WrongWorkerError):
             self._send_away(error)
-            return True
+            return self._sent[task] < MOST_SENT
         if not isinstance(error, KilledWorker):
             return False
         self._hear()
@@ -341,6 +369,10 @@ class Cluster:
                 return
             if "message" in report:
                 say(report["message"])
+            elif "seconds" in report and report["task"] in self._by_name:
+                task = self._by_name[report["task"]]
+                if isinstance(task, Train) or report["seconds"] >= LONG:
+                    say(f"done in {report['seconds']:.0f} s: {task}")
             elif report["task"] in self._by_name:
                 self._begun[report["task"]] += report.get("begun", 0)
                 # a worker that died over the task reports it no longer
@@ -348,7 +380,7 @@ class Cluster:
                 self._at[report["worker"]] = (report["task"], float(report["share"]))
 
     def _check_scheduler(self) -> None:
-        if self.client.status not in ("running", "newly-connected"):
+        if not self.alive:
             raise SchedulerLostError()
 
     def _short(self, task: Task) -> str:

@@ -13,16 +13,17 @@ from rkdkit.cluster.connection import AUTO, Workforce, cores, most_workers, work
 from rkdkit.cluster.failures import TasksFailedError
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import Cluster, opened, shown
+from rkdkit.determinism import one_thread
 from rkdkit.executors import Executor, Here
 from rkdkit.plan import estimate
 from rkdkit.plan.cost import Costs
 from rkdkit.progress import say
-from rkdkit.store import Store
+from rkdkit.store import Store, StoreError
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
 
 BUSY = 0.75
-"""The share of its workers that tasks must keep busy, for "auto" to start workers at all."""
+"""How many times as fast as one thread all threads of a process are, for each core, but never more than `MOST_GAIN`."""
 
 LEAST_SECONDS = 10.0
 """The work in seconds of one thread, from which on "auto" starts workers: that takes some seconds itself."""
@@ -67,10 +68,9 @@ class Workers(Here):
         if workers == 1:
             self.do_here(tasks, context, what)
             return
-        cluster = self.cluster(workers, context)
+        cluster, total = self.cluster(workers, context), sum(costs.values())
         try:
-            cluster.forget()
-            with shown(cluster, lambda: sum(costs.values()), what) as draw:
+            with shown(cluster, lambda: total, what) as draw:
                 for group, here in in_turn(missing):
                     if here:
                         self.do_here(group, context)
@@ -80,7 +80,11 @@ class Workers(Here):
                         if cluster.failure:
                             raise cluster.failure
                         for task in group:
-                            await_answer(task, context)
+                            if not await_answer(task, context):
+                                raise StoreError(
+                                    f"A worker did the {task}, but {context.store.root} does not show it here. Repeat "
+                                    "the command, or use a file system that shows what other machines wrote."
+                                )
         except TasksFailedError:
             raise
         except BaseException:  # workers that are in the middle of something are not waited for
@@ -89,11 +93,12 @@ class Workers(Here):
 
     def do_here(self, tasks: Sequence[Task], context: Context, what: str = "") -> None:
         """Do tasks in this process; with one thread where a number of workers is given, so the bits are theirs."""
-        with contextlib.nullcontext() if self.workforce.workers in (1, AUTO) else one_thread():
+        every = self.workforce.alone or self.workforce.workers == AUTO
+        with contextlib.nullcontext() if every else one_thread():
             super().do_all(tasks, context, what)
 
     def cluster(self, workers: int, context: Context) -> Cluster:
-        """Return an open cluster, the same as long as it fits: :meth:`close` closes it, or the end of the process.
+        """Return a cluster at the beginning of work, the same as long as it fits: :meth:`close` closes it.
 
         Parameters
         ----------
@@ -109,7 +114,10 @@ class Workers(Here):
         fitting = (context.store.root.resolve(), dict(methods.METHODS))
         if self._open is not None:
             known, cluster = self._open
-            if known == fitting and cluster.alive and (self.workforce.remote or cluster.workers >= workers):
+            if known == fitting and cluster.alive:
+                cluster.begin(context)
+                if cluster.workers < workers:
+                    cluster.grow(workers)
                 return cluster
         self.close()
         device = str(self._given.get("device", ""))
@@ -152,9 +160,11 @@ def in_turn(tasks: Sequence[Task]) -> Iterator[tuple[list[Task], bool]]:
         group = without_modules(left)
         here = not group
         if here:
-            group = [task for task in left if not any(needed in left for needed in task.inputs())]
+            waited_for = set(left)
+            group = [task for task in left if waited_for.isdisjoint(task.inputs())]
         yield group, here
-        left = [task for task in left if task not in group]
+        done = set(group)
+        left = [task for task in left if task not in done]
 
 
 def without_modules(tasks: Sequence[Task]) -> list[Task]:
@@ -201,33 +211,26 @@ def how_many(workforce: Workforce, costs: Mapping[Task, float], context: Context
     most, whole = min(cores(), len(costs)), sum(costs.values())
     if context.device.type != "cpu" or most < 2 or whole < LEAST_SECONDS * estimate.A_SECOND:
         return 1
-    side_by_side = whole / max(*estimate.path_lengths(costs).values(), whole / most)
-    if side_by_side < min(BUSY * most, MOST_GAIN):
+    longest = max(estimate.path_lengths(costs).values())
+    gain_of_threads = min(BUSY * cores(), MOST_GAIN)
+    if whole / max(longest, whole / most) < gain_of_threads:
         return 1
-    return min(most, most_workers(memory_of(costs, context)))
+    most = min(most, most_workers(memory_of(costs, context)))
+    return most if whole / max(longest, whole / most) >= gain_of_threads else 1
 
 
 def memory_of(costs: Mapping[Task, float], context: Context) -> int:
-    """Return the memory of a step of the training that has most work in a step, in bytes; 0: there is no training."""
+    """Return the memory that a worker needs for tasks, in bytes: the data, and a step of the heaviest training."""
     known = Costs(context.load)
     trainings = [task.spec for task in costs if isinstance(task, Train)]
+    datasets = [context.load(name) for name in {name for task in costs for name in task.datasets}]
+    images = sum(part.images.nbytes for dataset in datasets for part in (dataset.train, dataset.test))
     if not trainings:
-        return 0
+        return images
     heaviest = max(
         trainings, key=lambda spec: estimate.training(spec, known) / spec.epochs / known.n_train(spec) * spec.batch_size
     )
-    return known.count_step(known.kind(heaviest)).memory
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread within a ``with`` block, as workers do: then the bits are theirs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return images + known.count_step(known.kind(heaviest)).memory
 
 
 def current() -> Executor:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Planner(Executor):
 
         A task that was asked for several times is certain if it once was.
         """
-        return all(self._noted[part] for part in _parts(task))
+        return all(self._noted[part] for part in parts_of(task))
 
     @property
     def missing(self) -> list[Task]:
@@ -119,7 +119,7 @@ class Planner(Executor):
                 self.trainings[task] = task.finished_epochs(context)
             self._remember(task, task.certain)
             return self.trainings[task] == task.spec.epochs
-        missing = [part for part in _parts(task) if part.find(context) is None]
+        missing = [part for part in parts_of(task) if part.find(context) is None]
         new = [part for part in missing if part not in self._noted]
         for part in missing:
             self._remember(part, part.certain)
@@ -141,9 +141,18 @@ class Planner(Executor):
         return dataset
 
 
-def _parts(task: Task) -> Sequence[Task]:
+def parts_of(task: Task) -> Sequence[Task]:
     """Return what of a task is kept by itself: each judge's answer."""
     return task.parts if isinstance(task, CorrectPredictions) else [task]
+
+
+def without(task: Task, parts: Collection[Task]) -> Task | None:
+    """Return what is left of a task without some parts (of :func:`parts_of`); None: nothing is."""
+    left = [part for part in parts_of(task) if part not in parts]
+    if isinstance(task, CorrectPredictions) and left:
+        judges = tuple(judge for part in left if isinstance(part, CorrectPredictions) for judge in part.judges)
+        return replace(task, judges=judges, attacked=task.target)
+    return task if left else None
 
 
 def ask(planner: Planner, notebook: Path, parameters: Mapping[str, object]) -> list[str]:
