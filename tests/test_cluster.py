@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import threading
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from rkdkit import attacks, executors, methods, runs
 from rkdkit.cluster import TasksFailedError, Workers, Workforce
 from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.references import Images, Snapshot
-from rkdkit.store import Store
+from rkdkit.store import Store, StoreError
 from rkdkit.training import DivergedError
 from rkdkit.trainings import Run, Train
 
@@ -166,6 +167,35 @@ def test_each_task_is_done_once_and_after_what_it_needs(theirs, there):
     assert all(len(answer.split()) == 1 for answer in answers), "some were done twice"
     workers = {there.processes[name].pid for name in ("0", "1")}
     assert {int(pid) for answer in answers for pid in answer.split()} == workers
+
+
+def test_a_run_whose_folder_was_deleted_is_trained_again(theirs, there):
+    """Workers know it as finished, and so did the caller."""
+    task = Train(tiny_spec(seed=40, epochs=1))
+    measured = PerImage(images=Images("digits", n=4), quantity="entropy", snapshot=Snapshot(task.spec))
+    (before,) = done_by(theirs, [measured])
+    shutil.rmtree(theirs.context.store.run_folder(task.spec).path)
+    for answer in there.store.glob("answers/*.json"):
+        answer.unlink()
+    assert torch.equal(done_by(theirs, [measured])[0], before)
+
+
+def test_a_result_that_went_with_its_worker_is_in_the_store_all_the_same(theirs, monkeypatch):
+    """A future is "lost" if its worker dies after the task."""
+    from distributed import Future
+
+    finished = Future.status.fget
+    monkeypatch.setattr(
+        Future, "status", property(lambda future: "lost" if (found := finished(future)) == "finished" else found)
+    )
+    first, second = Noted("lost first"), Noted("lost second", (Noted("lost first"),))
+    assert len(done_by(theirs, [first, second])) == 2
+
+
+def test_an_answer_that_is_never_seen_is_named(theirs, monkeypatch):
+    monkeypatch.setattr("rkdkit.cluster.workers.await_answer", lambda *_: False)
+    with pytest.raises(StoreError, match=r"A worker did the .*, but .* does not show it here"):
+        done_by(theirs, [Noted("unseen first"), Noted("unseen second")])
 
 
 def test_one_bar_shows_all_work_and_what_each_worker_is_at(theirs, monkeypatch):

@@ -8,6 +8,8 @@ from conftest import ROOT
 
 from rkdkit import making
 from rkdkit.cluster import Workers, Workforce
+from rkdkit.measurements import CorrectPredictions
+from rkdkit.plan.ask import parts_of
 
 SPEC = """
 from conftest import tiny_spec
@@ -76,6 +78,41 @@ def test_what_needs_a_module_is_left_to_the_notebook(tmp_path):
     )
     assert done.unfinished == ("mine",)
     assert done.failure is None
+
+
+def test_a_failure_stops_nothing_that_does_not_rest_on_it(tmp_path, store):
+    """Without workers, too; with them, see the tests of callers."""
+    diverging = "bad = runs.ensure(tiny_spec('Natural', lr=1e18, n_train=256))\n"
+    taught = diverging + "runs.ensure(tiny_spec('ARD', teachers=(bad.snapshot().as_teacher(),)))\n"
+    notebooks = [notebook(tmp_path, "taught", taught), notebook(tmp_path, "bad", diverging)]
+    notebooks += [notebook(tmp_path, "other", TEACHER)]
+    done = making.do_all(notebooks, Workers(Workforce(1)))
+    assert (done.impossible, done.unfinished) == (("taught", "bad"), ())
+    (failed,) = done.failure.failed
+    assert failed.spec.method == "Natural"
+    (prevented,) = done.failure.prevented
+    assert prevented.spec.method == "ARD"
+    assert "DivergedError" in str(done.failure)
+    finished = [json.loads(file.read_text())["content"] for file in store.root.glob("runs/*/run.json")]
+    assert [record["spec"]["method"] for record in finished if record["finished"]] == ["TRADES"]
+
+
+@pytest.mark.usefixtures("store")
+def test_of_judges_that_two_exhibits_share_each_is_asked_once(tmp_path):
+    judges = (
+        "trained = [runs.ensure(tiny_spec(seed=seed, epochs=1)) for seed in range(3)]\n"
+        "a, b, c = (run.snapshot() for run in trained)\n"
+    )
+    asked = "runs.correct_predictions([{}], Images('digits', n=4), attacks.FGSM(0.1), attacked=a)\n"
+    given = "from rkdkit import attacks\n" + judges
+    notebooks = [notebook(tmp_path, "two", given + asked.format("a, b"))]
+    notebooks += [notebook(tmp_path, "three", given + asked.format("a, b, c"))]
+    needs = making.needs_of(notebooks)
+    assert [len(task.judges) for task in needs.all if isinstance(task, CorrectPredictions)] == [2, 1]
+    pending = [part for task in needs.certain[:4] for part in parts_of(task)]
+    later = making.needs_of(notebooks, pending)
+    assert [[judge.spec.seed for judge in task.judges] for task in later.certain] == [[2]]
+    assert set(later.of) == {"two", "three"}
 
 
 @pytest.mark.usefixtures("store")

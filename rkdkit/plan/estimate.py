@@ -1,4 +1,4 @@
-"""How much work a task is, estimated in microseconds: enough to share work out and to show how much of it is done.
+"""How much work a task is, estimated in a moment: enough to share work out and to show how much of it is done.
 
 `cost` counts a training step exactly, which takes a second for each kind of step.
 """
