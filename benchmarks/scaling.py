@@ -86,13 +86,15 @@ def main(
         taken: dict[str, tuple[float, float]] = {}
         rows = []
         threads = torch.get_num_threads()
-        for name, count in ((f"one process, {threads} threads", 0), *((f"workers: {n}", n) for n in counts)):
+        names = {0: f"one process, {threads} threads", 1: "one process, 1 thread"}
+        for count in (0, *counts):
+            name = names.get(count, f"{count} workers")
             store = Store(Path(folder) / str(count))
             executor = cluster.Workers(cluster.Workforce(count), store) if count > 1 else executors.Here(store)
             if count == 1:
                 torch.set_num_threads(1)
             # whatever is loaded or made ready once in a process is so before anything is timed
-            warm = [Train(dataclasses.replace(specs[0], epochs=1, seed=1000 + i)) for i in range(2 * max(count, 1))]
+            warm = [Train(dataclasses.replace(specs[0], seed=1000 + i)) for i in range(2 * max(count, 1))]
             started = timed(executor, lambda warm=warm: runs.gather(warm))
             training = timed(executor, lambda: runs.gather(map(Train, specs)))
             measuring = timed(executor, lambda: runs.gather(measurements))
