@@ -239,7 +239,7 @@ def figures(
         rest = [each for each in notebooks if each.name in done.unfinished]
         ready = [each for each in notebooks if each.name not in (*done.unfinished, *done.impossible)]
         only_draw = {**type(workforce)().variables, "OMP_NUM_THREADS": "1"}
-        at_once = min(making.most_side_by_side(), len(ready))
+        at_once = min(making.most_side_by_side(), len(ready)) if len(ready) > 1 else 1
         for group, number, variables in ((ready, at_once, only_draw), (rest, 1, workforce.variables)):
             with _environment(variables):
                 for each in making.draw_all(group, number):
