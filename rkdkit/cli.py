@@ -225,6 +225,7 @@ def figures(
 ) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
     from rkdkit import making, setup
+    from rkdkit.cluster import Workforce
 
     notebooks = _notebooks_of(names, profile, parameter)
     workforce = _workforce(workers, scheduler, scheduler_file)
@@ -238,7 +239,7 @@ def figures(
         # those that miss nothing are only drawn; the others do what they need, one after the other
         rest = [each for each in notebooks if each.name in done.unfinished]
         ready = [each for each in notebooks if each.name not in (*done.unfinished, *done.impossible)]
-        only_draw = {**type(workforce)().variables, "OMP_NUM_THREADS": "1"}
+        only_draw = {**Workforce().variables, "OMP_NUM_THREADS": "1"}
         at_once = min(making.most_side_by_side(), len(ready)) if len(ready) > 1 else 1
         for group, number, variables in ((ready, at_once, only_draw), (rest, 1, workforce.variables)):
             with _environment(variables):

@@ -169,6 +169,22 @@ def test_each_task_is_done_once_and_after_what_it_needs(theirs, there):
     assert {int(pid) for answer in answers for pid in answer.split()} == workers
 
 
+def test_after_a_failure_what_a_module_teaches_is_done_all_the_same(theirs):
+    bad = tiny_spec("Natural", lr=1e18, n_train=256, seed=41)
+    torch.manual_seed(0)
+    with executors.using(theirs):
+        half = runs.foreign_teacher(OneBlock(10, (0.5,), (0.25,)), "half", weight=0.5)
+        mine = replace(half, weight=1.0)
+    resting = tiny_spec("RSLAD", teachers=(half, Snapshot(bad).as_teacher(weight=0.5)), epochs=1, seed=41)
+    after = tiny_spec("ARD", teachers=(Snapshot(resting).as_teacher(),), epochs=1, seed=41)
+    free = tiny_spec("RSLAD", teachers=(mine,), epochs=1, seed=41)
+    with pytest.raises(TasksFailedError) as error:
+        done_by(theirs, [Train(spec) for spec in (bad, resting, after, free)])
+    assert [task.spec for task in error.value.failed] == [bad]
+    assert {task.spec for task in error.value.prevented} == {resting, after}
+    assert theirs.context.record(free)["finished"] == 1
+
+
 def test_a_run_whose_folder_was_deleted_is_trained_again(theirs, there):
     """Workers know it as finished, and so did the caller."""
     task = Train(tiny_spec(seed=40, epochs=1))

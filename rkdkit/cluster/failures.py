@@ -8,7 +8,7 @@ from rkdkit.tasks import Task
 
 
 class TasksFailedError(RuntimeError):
-    """Some tasks failed on workers; the message names each, why it failed, and what could not be done without it.
+    """Some tasks failed; the message names each, why it failed, and what could not be done without it.
 
     Attributes
     ----------

@@ -225,7 +225,7 @@ class Cluster:
     def close(self) -> None:
         """Take back what is not finished."""
         futures, self._futures = list(self._futures.values()), {}
-        if futures and self.client.status == "running":
+        if futures and self.alive:
             self.client.cancel(futures, force=True)
 
     @property

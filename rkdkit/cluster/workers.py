@@ -10,7 +10,7 @@ import torch
 
 from rkdkit import executors, methods
 from rkdkit.cluster.connection import AUTO, Workforce, cores, most_workers, workforce_of_environment
-from rkdkit.cluster.failures import TasksFailedError
+from rkdkit.cluster.failures import closure
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import Cluster, opened, shown
 from rkdkit.determinism import one_thread
@@ -73,23 +73,19 @@ class Workers(Here):
             with shown(cluster, lambda: total, what) as draw:
                 for group, here in in_turn(missing):
                     if here:
-                        self.do_here(group, context)
+                        lost = {*cluster.failed, *cluster.prevented}
+                        possible = [task for task in group if lost.isdisjoint(closure([task]))]
+                        cluster.prevented += [task for task in group if task not in possible]
+                        self.do_here(possible, context)
                     else:
                         cluster.submit(group, costs)
-                        cluster.wait(on_progress=draw)
-                        if cluster.failure:
-                            raise cluster.failure
-                        for task in group:
-                            if not await_answer(task, context):
-                                raise StoreError(
-                                    f"A worker did the {task}, but {context.store.root} does not show it here. Repeat "
-                                    "the command, or use a file system that shows what other machines wrote."
-                                )
-        except TasksFailedError:
-            raise
+                        for task in cluster.wait(on_progress=draw):
+                            _make_sure_it_is_seen(task, context)
         except BaseException:  # workers that are in the middle of something are not waited for
             self.close()
             raise
+        if cluster.failure:
+            raise cluster.failure
 
     def do_here(self, tasks: Sequence[Task], context: Context, what: str = "") -> None:
         """Do tasks in this process; with one thread where a number of workers is given, so the bits are theirs."""
@@ -131,6 +127,14 @@ class Workers(Here):
         """Stop the workers that were started here, or take leave of the cluster."""
         self._open = None
         self._held.close()
+
+
+def _make_sure_it_is_seen(task: Task, context: Context) -> None:
+    if not await_answer(task, context):
+        raise StoreError(
+            f"A worker did the {task}, but {context.store.root} does not show it here. Repeat the command, or use a "
+            "file system that shows what other machines wrote."
+        )
 
 
 def with_inputs(tasks: Iterable[Task], context: Context) -> list[Task]:

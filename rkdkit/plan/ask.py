@@ -123,12 +123,9 @@ class Planner(Executor):
         new = [part for part in missing if part not in self._noted]
         for part in missing:
             self._remember(part, part.certain)
-        if isinstance(task, CorrectPredictions):
-            judges = tuple(judge for part in new if isinstance(part, CorrectPredictions) for judge in part.judges)
-            if judges:
-                self.measurements.append(replace(task, judges=judges, attacked=task.target))
-        elif new and isinstance(task, Measurement):
-            self.measurements.append(task)
+        rest = without(task, [part for part in parts_of(task) if part not in new])
+        if isinstance(rest, Measurement):
+            self.measurements.append(rest)
         return not missing
 
     def _remember(self, task: Task, certain: bool) -> None:
