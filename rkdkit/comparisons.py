@@ -1,16 +1,86 @@
 """Train the methods that an exhibit compares, each with the teachers that its row needs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from rkdkit import checks, methods, runs
+from rkdkit.frozen import FrozenMapping
 from rkdkit.references import Snapshot
 from rkdkit.setup import Setup
 from rkdkit.spec import AVERAGED, RunSpec, Teacher
 from rkdkit.trainings import Run
 
+Key = TypeVar("Key")
+
 NATURAL = "Natural"
 """The method that trains natural teachers."""
+
+
+ANOTHER = 1000
+"""What is added to a seed for each further training of the same teacher, so that no student has the same seed."""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A fixed teacher: how it is trained, and when it is taken.
+
+    Attributes
+    ----------
+    method : the method that trains it.
+    network : its network; "": the profile's teacher network.
+    stopped : the share of its epochs after which it is taken, above 0 and at most 1 (the nearest snapshot); None: at
+        the epoch that `select_on` chooses.
+    another : which of several trainings that differ by their seed, for ensembles: 0 has the student's seed, i has
+        the student's seed + 1000 i.
+    slot, weight : as `spec.Teacher`.
+    changes : fields of `RunSpec` of its training, as `Profile.spec` takes them.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such method.
+    ValueError
+        If `stopped` is out of its range.
+    """
+
+    method: str
+    network: str = ""
+    stopped: float | None = None
+    another: int = 0
+    slot: str = "T"
+    weight: float = 1.0
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        methods.get(self.method)
+        object.__setattr__(self, "changes", FrozenMapping(self.changes))
+        if self.stopped is not None:
+            checks.number("early_stop, the share of a teacher's epochs,", self.stopped, 0, 1)
+            if self.stopped == 0:
+                raise ValueError("early_stop must be above 0: a teacher that has not been trained teaches nothing.")
+
+    def specs(self, setup: Setup) -> list[RunSpec]:
+        """Return the specifications of its runs, one per seed of the exhibit."""
+        network = self.network or setup.profile.teacher_network
+        changes = {"student": network, **self.changes}
+        return [setup.profile.spec(self.method, seed + ANOTHER * self.another, **changes) for seed in setup.seeds]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a comparison: a method, its fixed teachers, and what differs from the profile.
+
+    Attributes
+    ----------
+    method : the method that trains it.
+    guides : its fixed teachers, for each teacher slot of the method at least one; several in one slot are an ensemble.
+    changes : fields of `RunSpec`, as `Profile.spec` takes them: ``{"student": "resnet18/8", "settings": {"l": 0.9}}``.
+    """
+
+    method: str
+    guides: tuple[Guide, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,18 +126,64 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
         if scale.spec(name, teachers=Teacher.placeholders(name)).swa_start is None and averages:
             raise ValueError("No weights are averaged, but this exhibit compares averages: set swa_start to an epoch.")
     robust = teacher_method or scale.teacher_method
-    guide_specs = [setup.teacher_specs(NATURAL if slot == "T_nat" else robust) for slot in slots]
-    guide_runs = dict(zip(slots, runs.ensure_all(*guide_specs) if slots else (), strict=True))
-    guides = choose_by_name(setup, guide_runs)
+    of_slot = {slot: Guide(NATURAL if slot == "T_nat" else robust, slot=slot) for slot in slots}
+    entries = {name: Entry(name, tuple(of_slot[slot] for slot in row.guides)) for name, row in rows.items()}
+    taken = choose_guides(setup, of_slot)
+    trained = _train(setup, entries, {of_slot[slot]: snapshots for slot, snapshots in taken.items()})
+    return Students(trained.runs, trained.chosen, taken)
+
+
+def train_entries(setup: Setup, entries: Mapping[str, Entry]) -> Students:
+    """Train the lines of a comparison, each with its own teachers; runs that are in the store are used again.
+
+    Parameters
+    ----------
+    setup : the notebook's parameters.
+    entries : the lines by name; all that do not wait for a teacher's choice of epoch are trained side by side.
+
+    Returns
+    -------
+    The students by the lines' names. Their teachers are in their specifications, so `teachers` is empty.
+
+    Raises
+    ------
+    UnknownNameError, ValueError
+        As `Profile.spec`, before anything is trained.
+    """
+    for entry in entries.values():
+        unknown = tuple(Teacher(module="not known yet", slot=g.slot, weight=g.weight) for g in entry.guides)
+        setup.profile.spec(entry.method, teachers=unknown, **entry.changes)
+    guides = list(dict.fromkeys(guide for entry in entries.values() for guide in entry.guides))
+    return _train(setup, entries, choose_guides(setup, dict(zip(guides, guides, strict=True))))
+
+
+def _train(setup: Setup, entries: Mapping[str, Entry], taken: Mapping[Guide, Sequence[Snapshot]]) -> Students:
     specs = {
         name: [
-            scale.spec(name, seed, teachers=tuple(guides[slot][i].as_teacher(slot) for slot in row.guides))
+            setup.profile.spec(
+                entry.method,
+                seed,
+                teachers=tuple(taken[guide][i].as_teacher(guide.slot, guide.weight) for guide in entry.guides),
+                **entry.changes,
+            )
             for i, seed in enumerate(setup.seeds)
         ]
-        for name, row in rows.items()
+        for name, entry in entries.items()
     }
     trained = dict(zip(specs, runs.ensure_all(*specs.values()), strict=True))
-    return Students(trained, choose_by_name(setup, trained), guides)
+    return Students(trained, choose_by_name(setup, trained), {})
+
+
+def choose_guides(setup: Setup, guides: Mapping[Any, Guide]) -> dict[Any, list[Snapshot]]:
+    """Return the snapshots of fixed teachers under the same keys, one per seed; train those that a choice rests on."""
+    specs = {guide: guide.specs(setup) for guide in dict.fromkeys(guides.values())}
+    chosen = {guide: of_seeds for guide, of_seeds in specs.items() if guide.stopped is None}
+    trained = dict(zip(chosen, runs.ensure_all(*chosen.values()) if chosen else (), strict=True))
+    snapshots = choose_by_name(setup, trained)
+    for guide, of_seeds in specs.items():
+        if guide.stopped is not None:
+            snapshots[guide] = [Snapshot(spec, "student", _epoch_near(spec, guide.stopped)) for spec in of_seeds]
+    return {key: snapshots[guide] for key, guide in guides.items()}
 
 
 def choose(setup: Setup, trained: Sequence[Run], role: str = "") -> list[Snapshot]:
@@ -98,7 +214,7 @@ def choose(setup: Setup, trained: Sequence[Run], role: str = "") -> list[Snapsho
     return runs.select_all([choice(run) for run in trained])
 
 
-def choose_by_name(setup: Setup, trained: Mapping[str, Sequence[Run]], role: str = "") -> dict[str, list[Snapshot]]:
+def choose_by_name(setup: Setup, trained: Mapping[Key, Sequence[Run]], role: str = "") -> dict[Key, list[Snapshot]]:
     """As :func:`choose`, for the runs under each name, one per seed."""
     chosen = iter(choose(setup, [run for of_seeds in trained.values() for run in of_seeds], role))
     return {name: [next(chosen) for _ in of_seeds] for name, of_seeds in trained.items()}
@@ -122,19 +238,11 @@ def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: f
     ValueError
         If a share is out of its range.
     """
-    checks.number("early_stop, the share of a teacher's epochs,", stopped, 0, 1)
-    if stopped == 0:
-        raise ValueError("early_stop must be above 0: a teacher that has not been trained teaches nothing.")
+    guide = Guide(teacher_method, stopped=stopped)
     method, settings = ("AKD", {}) if mixing == 1 else ("AKD+", {"mixing": mixing})
-    guides = setup.teacher_specs(teacher_method)
     return [
-        setup.profile.spec(
-            method,
-            guide.seed,
-            settings=tuple(settings.items()),
-            teachers=(Teacher(run=guide, epoch=_epoch_near(guide, stopped)),),
-        )
-        for guide in guides
+        setup.profile.spec(method, snapshot.spec.seed, settings=settings, teachers=(snapshot.as_teacher(),))
+        for snapshot in choose_guides(setup, {"T": guide})["T"]
     ]
 
 

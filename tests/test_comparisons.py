@@ -161,3 +161,47 @@ def test_a_methods_accuracies_by_two_attacks_are_compared_image_by_image():
     assert measured.between("PeerAiD", "fgsm", "pgd-20") == statistics.over_seeds(
         [statistics.paired_difference(first, second), statistics.paired_difference(first, ~first)], bounds=(-1, 1)
     )
+
+
+def test_entries_have_their_own_teachers_networks_and_settings(tmp_path):
+    def answer(task):
+        (judge,) = task.judges
+        return torch.full((1, len(task.images)), judge.epoch == 2, dtype=torch.bool)
+
+    natural = [comparisons.Guide("Natural", weight=0.5, another=i, stopped=0.6) for i in (0, 1)]
+    entries = {
+        "two": comparisons.Entry("AKD+", tuple(natural), {"settings": {"mixing": 0.3}}),
+        "wide": comparisons.Entry("ARD", (comparisons.Guide("PGD-AT", "resnet18/8", changes={"epochs": 4}),)),
+        "alone": comparisons.Entry("PGD-AT", changes={"student": "resnet18/8", "epochs": 4}),
+    }
+    executor = Given(Store(tmp_path), answer)
+    with executors.using(executor):
+        asked = exhibits.setup("tab1_white_box", "smoke", epochs=5, n_seeds=2)
+        trained = comparisons.train_entries(asked, entries)
+    assert [[s.epoch for s in of_seeds] for of_seeds in trained.chosen.values()] == [[2, 2]] * 3
+    for i, seed in enumerate(asked.seeds):
+        two, wide = (trained.runs[name][i].spec for name in ("two", "wide"))
+        assert [(t.run.method, t.run.seed, t.epoch, t.weight) for t in two.teachers] == [
+            ("Natural", seed, 3, 0.5),
+            ("Natural", seed + 1000, 3, 0.5),
+        ]
+        assert dict(two.settings)["mixing"] == 0.3
+        (teacher,) = wide.teachers
+        assert teacher.run == trained.runs["alone"][i].spec, "the same training is one run"
+        assert (teacher.epoch, teacher.run.student, wide.student) == (2, "resnet18/8", "resnet18/16")
+
+
+def test_an_entry_that_does_not_fit_is_refused_before_any_training(tmp_path):
+    executor = Given(Store(tmp_path), lambda _: None)
+    with executors.using(executor):
+        asked = exhibits.setup("tab1_white_box", "smoke")
+        for entry, words in (
+            (comparisons.Entry("ARD"), "ARD needs a teacher"),
+            (comparisons.Entry("PGD-AT", changes={"student": "resnet19"}), "Unknown model"),
+            (comparisons.Entry("ARD", (comparisons.Guide("PGD-AT", weight=0.5),)), "sum to 1"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                comparisons.train_entries(asked, {"good": comparisons.Entry("PGD-AT"), "bad": entry})
+    assert executor.gathered == []
+    with pytest.raises(ValueError, match="early_stop must be above 0"):
+        comparisons.Guide("Natural", stopped=0)
