@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from agreed import agreed
 from conftest import tiny_spec
 from extents import saved_extents
 from matplotlib.colors import to_rgb
@@ -350,7 +351,7 @@ def test_students_by_difficulty_have_no_other_networks_colour():
     rows += [("Natural", "natural", "p_S,K - p_T,K", name, 0.5, 0.5) for name in names]
     columns = ["teacher", "images", "quantity", "student", "value", "smoothed", "class"]
     table = pd.DataFrame([(*row, name) for row in rows for name in ("3", "8", "3")], columns=columns)
-    *panels, last = figures.trajectories_by_difficulty(table, "title").axes
+    *panels, last = figures.trajectories_by_difficulty(table, agreed(range(9)), "title").axes
     drawn = colours(last)
     shades = [drawn.pop("class 3"), drawn.pop("class 8")]
     assert shades[0] != shades[1]

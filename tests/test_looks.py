@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from agreed import agreed
 from artists import Form, form, grids, lines, points, ratios, tick_labels, xy
 from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.patches import FancyBboxPatch
@@ -198,7 +199,7 @@ def test_the_form_of_trajectories():
         for quantity, student in quantities
     ).assign(value=0.3, smoothed=0.4)
     table["class"] = np.where(table["rank"] == 1, "3", "8")
-    figure = figures.trajectories_by_difficulty(table, "title")
+    figure = figures.trajectories_by_difficulty(table, agreed(range(9)), "title")
     assert size(figure) == (5.2, 9.8)
     rows = np.array(figure.axes).reshape(4, 2)
     for row in rows:
@@ -230,12 +231,13 @@ def test_the_form_of_trajectories():
 def test_the_form_of_easiest_and_hardest_images():
     labels = torch.arange(36) % 3
     split = data.Split(torch.zeros(36, 1, 2, 2, dtype=torch.uint8), labels)
-    figure = figures.easiest_and_hardest(Ranking(split, ("a", "b", "c"), [torch.arange(36) / 10]), 5)
-    assert size(figure) == pytest.approx((1.3 * 3, 2.2 * 3))
+    figure = figures.easiest_and_hardest(Ranking(split, ("a", "b", "c"), agreed(torch.arange(36) / 10)), 5, "title")
+    assert size(figure) == pytest.approx((5, 0.9 + 1.45 * 3))
     assert is_constrained(figure)
-    assert len(figure.subfigs) == 6
-    assert figure.subfigs[0]._subplotspec.get_gridspec().wspace == 0.05
-    for block in figure.subfigs:
+    (part,) = figure.subfigs
+    assert len(part.subfigs) == 6
+    assert part.subfigs[0]._subplotspec.get_gridspec().wspace == 0.03
+    for block in part.subfigs:
         assert block._suptitle.get_fontsize() == points("medium")
         assert ratios(block.axes[0]) == ([1, 1, 1], [1, 1]), "in two rows"
         assert not any(panel.axison for panel in block.axes)

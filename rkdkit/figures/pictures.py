@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure, SubFigure
 
 from rkdkit.analysis.embedding import EXAMPLES
@@ -15,30 +14,37 @@ from rkdkit.exhibits.fig4_loss_landscape import Landscape
 from rkdkit.exhibits.fig5_tsne import Embedding
 from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 from rkdkit.exhibits.fig13_sample_difficulty import Ranking
+from rkdkit.figures.curves import no_agreement
 from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_band, new_part, style
 
 
-def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
+def easiest_and_hardest(ranking: Ranking, n: int, title: str) -> Figure:
     """Draw each class's easiest images on the left and its hardest images on the right, with their difficulty.
+
+    If the trainings do not agree on which images are hard, their agreement is drawn instead.
 
     Parameters
     ----------
-    ranked : the images and their difficulty.
+    ranking : the images and their difficulty.
     n : the number of easiest and of hardest images, each drawn in two rows, the most extreme first.
+    title : the figure's title.
     """
     style()
-    wide = math.ceil(n / 2)
-    figure = plt.figure(figsize=(1.3 * wide, 2.2 * len(ranked.classes)), layout="constrained")
-    score = torch.stack(list(ranked.difficulty)).mean(0)
-    for label, blocks in enumerate(figure.subfigures(len(ranked.classes), 2, squeeze=False, wspace=0.05)):
-        for block, which, chosen in zip(blocks, ("easiest", "hardest"), ranked.extremes(label, n), strict=True):
-            block.suptitle(f"{ranked.classes[label]}: {which} to learn", fontsize="medium")
-            for place, panel in enumerate(block.subplots(2, wide).flat):
+    if not ranking.difficulty.is_reliable:
+        return no_agreement(ranking.difficulty, title)
+    wide, classes = math.ceil(n / 2), len(ranking.classes)
+    figure, part = new_part(max(1.0 * wide, 5), 0.9 + 1.45 * classes)
+    figure.suptitle(f"{title}\n{ranking.difficulty}")
+    per_cent = (100 * ranking.difficulty.of_images).round().int().tolist()
+    for label, blocks in enumerate(part.subfigures(classes, 2, squeeze=False, wspace=0.03, hspace=0.0)):
+        for block, which, chosen in zip(blocks, ("easiest", "hardest"), ranking.extremes(label, n), strict=True):
+            block.suptitle(f"{ranking.classes[label]}: {which} to learn", fontsize="medium")
+            for place, panel in enumerate(block.subplots(2, wide, gridspec_kw={"wspace": 0.05, "hspace": 0.05}).flat):
                 panel.set_axis_off()
                 if place < n:
-                    image = ranked.split.images[chosen[place]].permute(1, 2, 0).numpy()
+                    image = ranking.split.images[chosen[place]].permute(1, 2, 0).numpy()
                     panel.imshow(image, cmap="gray", vmin=0, vmax=255)
-                    panel.set_title(f"{score[chosen[place]]:.2f}", fontsize=7, pad=2)
+                    panel.set_title(str(per_cent[chosen[place]]), fontsize=7, pad=2)
     return figure
 
 
