@@ -479,22 +479,29 @@ def test_a_points_name_as_a_figure_prints_it():
 def test_the_form_of_differences():
     table = every(method=["B", "A", "C"], metric=["clean", "fgsm"]).assign(n=[4000, 2000] * 3, difference=0.1)
     table = table.assign(difference_low=0.05, difference_high=0.2, paper_difference=-0.02, compared_with="C")
+    table = table.assign(accuracy=0.3, low=0.2, high=0.5)
     table.loc[table.method == "C", "compared_with"] = ""
-    figure = figures.differences(table, "title", "theirs")
-    assert size(figure) == pytest.approx((9, 1.8 + 0.28 * 2))
-    first, second = figure.axes
+    only_theirs = table[table.method == "A"].assign(method="theirs", accuracy=math.nan, n=math.nan)
+    figure = figures.differences(pd.concat([table, only_theirs]), "title", "paper")
+    assert size(figure) == pytest.approx((9, 0.8 + 0.9 + 0.26 * 3 + 0.9 + 0.26 * 3))
+    first, second, third, fourth = figure.axes
     assert (first.get_xlabel(), second.get_xlabel()) == (
-        "Accuracy minus C's (points)\n4,000 images",
-        "Accuracy minus C's (points)\nfirst 2,000 images",
+        "Accuracy (%)\n4,000 images",
+        "Accuracy (%)\nfirst 2,000 images",
     )
-    assert [tick.get_text() for tick in first.get_yticklabels()] == ["B", "A"]
-    ours, theirs = (container.lines[0] for container in first.containers)
-    assert list(ours.get_xdata()) == pytest.approx([10, 10])
-    assert list(theirs.get_xdata()) == pytest.approx([-2, -2])
-    (bars,) = first.containers[0].lines[2]
-    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [pytest.approx([5, 20])] * 2
+    assert third.get_xlabel() == fourth.get_xlabel() == "Accuracy minus\nC's (points)"
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["B", "A", "C"]
+    assert [tick.get_text() for tick in third.get_yticklabels()] == ["B", "A", "theirs"]
+    (accuracies,) = (container.lines[0] for container in first.containers)
+    assert list(accuracies.get_xdata()) == pytest.approx([30, 30, 30])
+    ours, theirs = (container.lines[0] for container in third.containers)
+    assert list(ours.get_xdata()) == pytest.approx([10] * 3)
+    assert list(theirs.get_xdata()) == pytest.approx([-2] * 3)
+    for panel, ends in ((first, [20, 50]), (third, [5, 20])):
+        (bars,) = panel.containers[0].lines[2]
+        assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [pytest.approx(ends)] * 3
 
     table.loc[table.method == "A", "compared_with"] = "B"
-    several = figures.differences(table, "title", "theirs").axes[0]
+    several = figures.differences(table, "title", "paper").axes[2]
     assert [tick.get_text() for tick in several.get_yticklabels()] == ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B"]
-    assert several.get_xlabel().startswith("Difference (points)")
+    assert several.get_xlabel() == "Difference (points)"
