@@ -321,7 +321,7 @@ def test_a_network_has_the_same_colour_in_every_exhibit():
     values = {role: {measure: [torch.tensor([0.1, 0.2])] for measure in MEASURES} for role in roles}
     maps = dict.fromkeys(roles, torch.zeros(1, 2, 2))
     measured = SemanticGradients(values, torch.tensor([0]), torch.zeros(1, 1, 2, 2, dtype=torch.uint8), ("0",), maps)
-    means = figures.semantic_gradients(measured).axes[-1].containers
+    means = figures.semantic_gradients(measured).axes[-2].containers
     found.append({role: to_rgb(dot.lines[0].get_color()) for role, dot in zip(roles, means, strict=True)})
 
     profile, surface = torch.tensor([1.0, 0.5, 1.0]).view(1, 3, 1) + torch.rand(1, 1, 4), torch.ones(3, 3)

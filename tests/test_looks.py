@@ -253,10 +253,10 @@ def test_the_form_of_semantic_gradients():
     maps = {name: torch.rand(4, 2, 3) for name in values}
     images = torch.zeros(4, 1, 2, 3, dtype=torch.uint8)
     figure = figures.semantic_gradients(SemanticGradients(values, torch.arange(4), images, tuple("abcd"), maps))
-    assert size(figure) == pytest.approx((9, 0.6 + 3 * 5.58 / 4))
+    assert size(figure) == pytest.approx((12, 0.6 + 3 * 6.9 / 4))
     assert is_constrained(figure)
     left, right = figure.subfigs
-    assert ratios(left) == ([0.68, 0.32], [1])
+    assert ratios(left) == ([0.62, 0.38], [1])
     for panel in left.axes:
         assert not len(panel.get_xticks())
         assert not len(panel.get_yticks())
@@ -265,8 +265,14 @@ def test_the_form_of_semantic_gradients():
     for panel in left.axes[::4]:
         named = panel.yaxis.label
         assert (named.get_rotation(), named.get_ha(), named.get_va()) == (0, "right", "center")
-    assert ratios(right.axes[0]) == ([1], [1, 1, 1]), "one below the other"
-    for panel in right.axes:
+    for panel in left.axes[4:]:
+        assert panel.images[1].get_cmap().name == "YlOrRd", "laid over the image"
+    assert ratios(right.axes[0]) == ([1, 1], [1, 1, 1])
+    for panel in right.axes[1::2]:
+        assert panel.get_ylim() == (0.5, -0.5)
+        assert panel.get_xlabel() == "Difference"
+        assert tick_labels(panel, "y") == {0: "peer \N{MINUS SIGN}\nstudent"}
+    for panel in right.axes[::2]:
         assert panel.get_ylim() == (1.5, -0.5)
         assert panel.xaxis.label.get_fontsize() == points("small")
         assert grids(panel) == {"x": 0.3}

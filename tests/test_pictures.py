@@ -284,12 +284,19 @@ def test_gradients_stand_below_their_images_and_beside_the_means(numbers, channe
         assert panel.images[0].get_clim() == (0, 255)
     for row, name in zip(panels[1:], maps, strict=True):
         for panel, gradient in zip(row, maps[name], strict=True):
-            assert pictures(panel)[0].tolist() == gradient.tolist()
-            assert panel.images[0].get_clim() == (0, 1)
+            below, above = pictures(panel)
+            assert above.tolist() == gradient.tolist()
+            assert panel.images[1].get_alpha().tolist() == gradient.tolist()
+            assert panel.images[1].get_clim() == (0, 1)
+            assert below.shape == gradient.shape
     table = measured.table()
     means = table[table.image == "all"]
     assert (means.high - means.value > 1.5 * (means.value - means.low)).all(), "lopsided"
-    for panel, (measure, title) in zip(right.axes, MEASURES.items(), strict=True):
+    for apart, measure in zip(right.axes[1::2], MEASURES, strict=True):
+        *others, last = measured.pictures
+        drawn = [float(container.lines[0].get_xdata()[0]) for container in apart.containers]
+        assert drawn == pytest.approx([measured.minus(name, last, measure).value for name in others])
+    for panel, (measure, title) in zip(right.axes[::2], MEASURES.items(), strict=True):
         assert (panel.get_xlabel(), panel.get_xlim()) == (title, (0, 1.02))
         compare_dots(panel, means[means.measure == measure], list(maps), COLOUR)
 
