@@ -55,7 +55,7 @@ class Workforce:
     def _check_scheduler(self) -> None:
         if self.workers != "":
             raise ValueError(
-                "Give either a number of workers, which are started here, or a scheduler, which has its own: not both."
+                "Give either workers, which are started here, or a scheduler, which has its own: not both."
             )
         if not self.scheduler_file:
             return

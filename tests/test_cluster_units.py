@@ -5,8 +5,8 @@ import torch
 from clusters import Noted
 from conftest import tiny_spec
 
-from rkdkit import attacks, data, executors, methods, progress
-from rkdkit.cluster import Workforce, workers
+from rkdkit import attacks, data, executors, methods, progress, runs
+from rkdkit.cluster import workers
 from rkdkit.cluster.workers import how_many, in_turn, without_modules
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.plan import estimate
@@ -16,6 +16,7 @@ from rkdkit.spec import Teacher
 from rkdkit.store import Store
 from rkdkit.tasks import Context
 from rkdkit.trainings import Train
+from rkdkit.workforce import Workforce, workforce_of_environment
 
 AUTO, MUCH = Workforce("auto"), 1000 * estimate.A_SECOND
 
@@ -172,13 +173,30 @@ def test_a_listener_hears_what_the_screen_would_show(context, capfd):
     assert "on the screen" in capfd.readouterr().err
 
 
-def test_current_is_what_the_environment_says_unless_somebody_chose(monkeypatch):
-    assert type(workers.current()) is executors.Here
+def test_who_answers_is_what_the_environment_says_unless_somebody_chose(monkeypatch):
+    closed = []
+    monkeypatch.setattr(workers.Workers, "close", lambda self: closed.append(self.workforce.workers))
+    monkeypatch.setattr(runs, "_standing", None)
+    assert type(runs.executor()) is executors.Here
     monkeypatch.setenv("RKDKIT_WORKERS", "2")
-    found = workers.current()
+    found = runs.executor()
     assert isinstance(found, workers.Workers)
-    assert found is workers.current()
+    assert found is runs.executor()
     assert found.workforce == Workforce(2)
     assert found.modules is executors.DEFAULT.modules, "runs.foreign_teacher puts modules there"
     with executors.using(executors.Here()) as chosen:
-        assert workers.current() is chosen
+        assert runs.executor() is chosen
+    assert closed == []
+    monkeypatch.setenv("RKDKIT_WORKERS", "3")
+    assert runs.executor().workforce == Workforce(3)
+    assert closed == [2], "nobody would ask those workers any more"
+    monkeypatch.delenv("RKDKIT_WORKERS")
+    assert runs.executor() is executors.DEFAULT
+    assert closed == [2, 3]
+
+
+@pytest.mark.parametrize("given", [Workforce(), Workforce("3"), AUTO, Workforce(scheduler="tcp://x:1")])
+def test_the_environment_of_a_notebook_says_what_the_caller_was_told(monkeypatch, given):
+    for name, value in given.variables.items():
+        monkeypatch.setenv(name, value)
+    assert workforce_of_environment() == given
