@@ -148,6 +148,8 @@ def test_long_names_of_temporary_folders_do_not_keep_a_kernel_from_listening(tmp
     parent = tmp_path / ("x" * 110)
     parent.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(parent))
+    with drawing._kernel_place() as place:
+        assert len(place["KernelManager"]["ip"]) < 100, "a kernel with a longer one never answers"
     monkeypatch.setattr(drawing.paths, "project_root", lambda: tmp_path)
     bare = nbformat.read(notebook(tmp_path, "short", "").path, 4)
     bare.cells[1].source = CONNECTION
