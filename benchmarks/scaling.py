@@ -17,12 +17,12 @@ import typer
 from measuring import Profile, setup, table
 
 from rkdkit import cluster, executors, runs, spec
-from rkdkit.cluster.connection import cores
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Snapshot
 from rkdkit.store import Store
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
+from rkdkit.workforce import Workforce, cores
 
 METHODS = ("PeerAiD", "TRADES", "PGD-AT")
 
@@ -90,7 +90,7 @@ def main(
         for count in (0, *counts):
             name = names.get(count, f"{count} workers")
             store = Store(Path(folder) / str(count))
-            executor = cluster.Workers(cluster.Workforce(count), store) if count > 1 else executors.Here(store)
+            executor = cluster.Workers(Workforce(count), store) if count > 1 else executors.Here(store)
             if count == 1:
                 torch.set_num_threads(1)
             # whatever is loaded or made ready once in a process is so before anything is timed
@@ -106,7 +106,7 @@ def main(
             rows.append((name, started, training, first[0] / training, measuring, first[1] / measuring))
         header = ("", "start and warm up, s", f"{tasks} trainings, s", "as fast", f"{tasks} measurements, s", "as fast")
         table(header, rows)
-        executor = cluster.Workers(cluster.Workforce(max(2, most or cores())), Store(Path(folder) / "trivial"))
+        executor = cluster.Workers(Workforce(max(2, most or cores())), Store(Path(folder) / "trivial"))
         timed(executor, lambda: runs.gather(map(Trivial, range(-8, 0))))
         costs, began_at = [], 0
         for n in map(int, trivial.split(",")):

@@ -5,10 +5,10 @@ import math
 import types
 import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the command line, which checks names alone, need not wait for torch
+    from torch import Tensor
 
 
 class UnknownNameError(ValueError):
@@ -106,7 +106,7 @@ def _coerced(name: str, value: Any, kind: Any) -> Any:
     raise ValueError(f"{name} must be {wanted}, not {value!r}.")
 
 
-def images(x: Tensor, name: str = "images") -> None:
+def images(x: "Tensor", name: str = "images") -> None:
     """Refuse a tensor that is not a batch of images.
 
     Parameters
@@ -119,6 +119,8 @@ def images(x: Tensor, name: str = "images") -> None:
     ValueError
         If the shape or dtype is wrong, or a value is NaN or outside [0, 1].
     """
+    import torch
+
     if x.ndim != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), not {tuple(x.shape)}.")
     if x.dtype == torch.uint8:
@@ -137,7 +139,7 @@ def images(x: Tensor, name: str = "images") -> None:
         )
 
 
-def labels(y: Tensor, n: int, num_classes: int, name: str = "labels") -> None:
+def labels(y: "Tensor", n: int, num_classes: int, name: str = "labels") -> None:
     """Refuse a tensor that is not one class index for each of `n` images.
 
     Parameters
@@ -152,6 +154,8 @@ def labels(y: Tensor, n: int, num_classes: int, name: str = "labels") -> None:
     ValueError
         If the shape or dtype is wrong, or a label is out of range.
     """
+    import torch
+
     if y.shape != (n,) or y.dtype != torch.int64:
         raise ValueError(f"{name} must be int64 of shape ({n},), one per image, not {y.dtype} of {tuple(y.shape)}.")
     if n == 0:

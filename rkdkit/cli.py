@@ -1,4 +1,8 @@
-"""The command line: `rkdkit list`, `rkdkit methods`, `rkdkit plan`, `rkdkit train` and `rkdkit figures`."""
+"""The command line: `rkdkit list`, `rkdkit methods`, `rkdkit plan`, `rkdkit train` and `rkdkit figures`.
+
+Each command imports what it needs. `rkdkit figures` of a single exhibit imports neither torch nor Dask: its notebook
+does, in a process of its own.
+"""
 
 import ast
 import json
@@ -16,14 +20,25 @@ import typer
 
 from rkdkit import checks, paths
 
-if TYPE_CHECKING:  # most commands do without
-    from rkdkit import cluster, making
+if TYPE_CHECKING:
+    from rkdkit import drawing, making
+    from rkdkit.workforce import Workforce
+
+# jsonschema, which papermill imports, would take a second to build a parser of internationalised addresses if it found
+# this optional package; notebooks have no such addresses
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
 
 
 _PARTS = re.compile(r"(\d+)")
 _KINDS = {"fig": "figure", "tab": "table"}
+
+PROFILES = ("smoke", "quick", "small", "paper")
+"""The names of `profiles.PROFILES`, which need torch."""
+
+SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
+"""The variables that `runtime.current` reads and checks, which needs torch."""
 
 
 def _notebooks() -> dict[str, Path]:
@@ -59,7 +74,7 @@ _Names = Annotated[
     list[str] | None,
     typer.Argument(help="Exhibits, as fig1_peer_vs_teacher, fig1 or 'PeerAiD Figure 1'; none: all of them."),
 ]
-_Profile = Annotated[str, typer.Option(help="smoke, quick, small or paper.")]
+_Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES[:-1])} or {PROFILES[-1]}.")]
 _Parameter = Annotated[
     list[str] | None,
     typer.Option("--parameter", "-p", help="NAME=VALUE: of the notebook, or any field of a profile; repeatable."),
@@ -124,12 +139,13 @@ def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, obj
     """
     from papermill import inspect_notebook
 
-    from rkdkit import setup
+    own, fields = list(inspect_notebook(notebook)), list[str]()
+    if not set(own).issuperset(given):
+        from rkdkit import setup
 
-    own = list(inspect_notebook(notebook))
-    fields = [name for name in setup.FIELDS if name not in own] if "more" in own else []
-    for name in given:
-        checks.one_of("parameter", name, [*own, *fields])
+        fields = [name for name in setup.FIELDS if name not in own] if "more" in own else []
+        for name in given:
+            checks.one_of("parameter", name, [*own, *fields])
     parameters = {name: value for name, value in given.items() if name in own}
     more = {name: value for name, value in given.items() if name in fields}
     said = parameters.get("more", {})
@@ -144,20 +160,23 @@ def _asked(
     names: list[str] | None, profile: str, pairs: list[str] | None
 ) -> tuple[dict[str, Path], dict[str, dict[str, object]]]:
     """Return notebooks and their parameters as a command line names them; leave with a message if there are no such."""
-    from rkdkit import profiles, runtime
-
     known = _notebooks()
     given: dict[str, object] = {"profile": profile}
     try:
-        papers = {**dict.fromkeys(known, ""), **(_papers(known) if names else {})}
+        papers = dict.fromkeys(known, "")
+        if any(in_full(name, papers) not in known for name in names or ()):
+            papers |= _papers(known)
         asked = [checks.one_of("exhibit", in_full(name, papers), known) for name in names or known]
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
             if not equals or not name.isidentifier():
                 raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
             given[name] = _value(value)
-        checks.one_of("profile", given["profile"], profiles.PROFILES)
-        runtime.current()  # refuses what the environment says wrongly
+        checks.one_of("profile", given["profile"], PROFILES)
+        if any(name in os.environ for name in SPEED):
+            from rkdkit import runtime
+
+            runtime.current()  # refuses what the environment says wrongly
     except ValueError as error:
         sys.exit(str(error))
     parameters = {}
@@ -224,26 +243,28 @@ def figures(
     scheduler_file: _SchedulerFile = "",
 ) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
-    from rkdkit import making, setup
-    from rkdkit.cluster import Workforce
+    from rkdkit import drawing
+    from rkdkit.workforce import Workforce
 
     notebooks = _notebooks_of(names, profile, parameter)
     workforce = _workforce(workers, scheduler, scheduler_file)
-    began, drawn = time.time(), list[making.Drawn]()
-    done = making.Done(unfinished=tuple(each.name for each in notebooks))
+    began, drawn = time.time(), list[drawing.Drawn]()
+    done: making.Done | None = None
     with _interruptible():
         if len(notebooks) > 1:
             typer.echo(f"{len(notebooks)} exhibits. Ctrl-C stops, nothing is lost.", err=True)
         if len(notebooks) > 1 and not workforce.alone:
             done = _do(notebooks, workforce, alone=False)
         # those that miss nothing are only drawn; the others do what they need, one after the other
-        rest = [each for each in notebooks if each.name in done.unfinished]
-        ready = [each for each in notebooks if each.name not in (*done.unfinished, *done.impossible)]
+        ready, rest = list[drawing.Notebook](), notebooks
+        if done is not None:
+            ready = [each for each in notebooks if each.name not in (*done.unfinished, *done.impossible)]
+            rest = [each for each in notebooks if each.name in done.unfinished]
         only_draw = {**Workforce().variables, "OMP_NUM_THREADS": "1"}
-        at_once = min(making.most_side_by_side(), len(ready)) if len(ready) > 1 else 1
+        at_once = min(drawing.most_side_by_side(), len(ready)) if len(ready) > 1 else 1
         for group, number, variables in ((ready, at_once, only_draw), (rest, 1, workforce.variables)):
             with _environment(variables):
-                for each in making.draw_all(group, number):
+                for each in drawing.draw_all(group, number):
                     drawn.append(each)
                     typer.echo(each.error or f"{each.notebook.name}: done in {each.seconds:.0f} s", err=True)
     made = []
@@ -251,12 +272,12 @@ def figures(
         if not each.error:
             given = each.notebook.parameters
             folder = None if given.get("output_dir") is None else str(given["output_dir"])
-            made.append(setup.output_folder(str(given["profile"]), folder) / f"{each.notebook.name}.json")
+            made.append(paths.output_folder(str(given["profile"]), folder) / f"{each.notebook.name}.json")
     if made:
         typer.echo(_summary(made, began), err=True)
     failed = [each.name for each in notebooks if each.name not in {file.stem for file in made}]
     if failed:
-        why = f"{done.failure}\n" if done.failure else ""
+        why = f"{done.failure}\n" if done is not None and done.failure else ""
         sys.exit(f"\n{why}Not made: {', '.join(failed)}.")
 
 
@@ -279,39 +300,38 @@ def train(
     typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
 
 
-def _notebooks_of(names: list[str] | None, profile: str, pairs: list[str] | None) -> "list[making.Notebook]":
+def _notebooks_of(names: list[str] | None, profile: str, pairs: list[str] | None) -> "list[drawing.Notebook]":
     """Return the exhibits that a command line names, with their parameters."""
-    from rkdkit import making, progress
+    from rkdkit import drawing, progress
 
     wanted, parameters = _asked(names, profile, pairs)
     os.environ[progress.TEXT_ONLY] = "1"
-    return [making.Notebook(path, parameters[name]) for name, path in wanted.items()]
+    return [drawing.Notebook(path, parameters[name]) for name, path in wanted.items()]
 
 
-def _workforce(workers: str, scheduler: str, scheduler_file: str) -> "cluster.Workforce":
+def _workforce(workers: str, scheduler: str, scheduler_file: str) -> "Workforce":
     """Return who does the work; leave with a message if the options cannot be, or if nobody answers."""
-    from rkdkit import cluster
-    from rkdkit.cluster.connection import AUTO, remote_client
+    from rkdkit.workforce import AUTO, Workforce, workforce_of_environment
 
-    asked = scheduler or scheduler_file
     try:
-        if workers and asked:
-            raise ValueError(
-                "Give either --workers, which are started here, or --scheduler, which has its own: not both."
-            )
-        if workers or asked:
-            found = cluster.Workforce(workers or 1, scheduler, scheduler_file)
+        if workers or scheduler or scheduler_file:
+            found = Workforce(workers, scheduler, scheduler_file)
         else:
-            found = cluster.workforce_of_environment(AUTO)
-        if found.remote:
+            found = workforce_of_environment(AUTO)
+    except ValueError as error:
+        sys.exit(str(error))
+    if found.remote:
+        from rkdkit.cluster.connection import NoClusterError, remote_client
+
+        try:
             with remote_client(found):
                 pass
-    except (ValueError, cluster.NoClusterError) as error:
-        sys.exit(str(error))
+        except NoClusterError as error:
+            sys.exit(str(error))
     return found
 
 
-def _do(notebooks: "Sequence[making.Notebook]", workforce: "cluster.Workforce", *, alone: bool) -> "making.Done":
+def _do(notebooks: "Sequence[drawing.Notebook]", workforce: "Workforce", *, alone: bool) -> "making.Done":
     """Do what exhibits need; leave with a message if that cannot be done at all."""
     from rkdkit import cluster, making
     from rkdkit.store import StoreError
@@ -355,11 +375,10 @@ def _interruptible() -> Iterator[None]:
 def _summary(files: Sequence[Path], began: float) -> str:
     """Say what a run of several exhibits came to; `began` is its `time.time()`."""
     from rkdkit import claims
-    from rkdkit.store import Store
 
     exhibits = [json.loads(file.read_text()) for file in files]
     asked = [run["id"] for exhibit in exhibits for run in exhibit["provenance"]["runs"]]
-    different, trained = set(asked), Store().trained_since(began)
+    different, trained = set(asked), _trained_since(began)
     found = Counter(claim["verdict"] for exhibit in exhibits for claim in exhibit["claims"])
     return (
         f"Exhibits: {len(exhibits)}, in {(time.time() - began) / 60:.1f} minutes. Trained networks asked for: "
@@ -367,3 +386,9 @@ def _summary(files: Sequence[Path], began: float) -> str:
         + "; ".join(f"{verdict}: {found[verdict]}" for verdict in (claims.HOLDS, claims.FAILS, claims.OPEN))
         + "."
     )
+
+
+def _trained_since(moment: float) -> set[str]:
+    """Return the ids of the runs that were trained at or after a moment, given as by `time.time()`."""
+    records = (paths.store_folder() / "runs").glob("*/run.json")
+    return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment}

@@ -198,7 +198,7 @@ def perturbed(
     """
     device = _device(attacked)
     noise = generator(seed, 0, "evaluation")
-    batch_size = batch_size or _batch_size(attack)
+    batch_size = batch_size or batch_size_for(attack)
     network = _compiled(attacked, attack, images, batch_size)
     for start in range(0, len(images), batch_size):
         x = _as_float(images[start : start + batch_size].to(device)).contiguous(memory_format=torch.channels_last)
@@ -242,7 +242,8 @@ def _passes(attack: attacks.Attack) -> int:
     return math.prod(int(getattr(attack, name, 1)) for name in ("steps", "restarts", "queries"))
 
 
-def _batch_size(attack: attacks.Attack | None) -> int:
+def batch_size_for(attack: attacks.Attack | None) -> int:
+    """Return how many images are attacked at once where nothing else is said."""
     # the first start's noise does not depend on the batches, but the noise of restarts does
     drawn_by_batch = getattr(attack, "restarts", 1) > 1
     return BATCH_SIZE if drawn_by_batch else runtime.current().evaluation_batch_size or BATCH_SIZE

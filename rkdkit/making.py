@@ -1,59 +1,21 @@
-"""Make several exhibits: do what all of them need on workers, each task once, then run their notebooks side by side.
+"""Do what several exhibits need on workers, each task once; then their notebooks only draw (`drawing`).
 
 Nobody but a notebook knows what its exhibit needs. So all are asked; what is certain is handed out; while workers do it
 the notebooks are asked again, since more is certain then; until nothing is missing.
 """
 
-import contextlib
-import io
-import os
-import sys
-import tempfile
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TextIO
 
-import psutil
-from traitlets.config import Config
-
-from rkdkit import paths, progress
-from rkdkit.cluster.connection import cores, most_workers
 from rkdkit.cluster.failures import TasksFailedError, closure
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import shown
 from rkdkit.cluster.workers import Workers, costs_of, how_many, without_modules
+from rkdkit.drawing import Notebook
 from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of, without
 from rkdkit.store import StoreError
 from rkdkit.tasks import Task
-
-
-@dataclass(frozen=True)
-class Notebook:
-    """An exhibit to make.
-
-    Attributes
-    ----------
-    path : its notebook; the file's stem is its name.
-    parameters : as papermill sets them.
-    """
-
-    path: Path
-    parameters: Mapping[str, object]
-
-    @property
-    def name(self) -> str:
-        """The exhibit's name."""
-        return self.path.stem
-
-    @property
-    def output(self) -> Path:
-        """Where the executed notebook goes."""
-        return paths.project_root() / "executed" / str(self.parameters["profile"]) / self.path.name
-
 
 PATIENCE = 15.0
 """Seconds after which notebooks are asked again what they need, once something is done; asking takes half a second."""
@@ -211,108 +173,3 @@ def _here(
                 failed[task] = error
         needs = needs_of([each for each in asked if each.name in needs.of], tried)
     return needs, failed, prevented
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A notebook that was run.
-
-    Attributes
-    ----------
-    notebook : which.
-    seconds : how long it took.
-    error : why it failed; "": it did not.
-    """
-
-    notebook: Notebook
-    seconds: float
-    error: str = ""
-
-
-def draw_all(notebooks: Iterable[Notebook], side_by_side: int = 1) -> Iterator[Drawn]:
-    """Run notebooks; yield each when it is done or has failed.
-
-    Parameters
-    ----------
-    notebooks : the exhibits; executed notebooks are kept under executed/.
-    side_by_side : how many are run at once. More than one: each shows what it printed when it is done.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If the user interrupts; no kernel is left.
-    """
-    listed = list(notebooks)
-    with contextlib.chdir(paths.project_root()):  # papermill would change it for each, and so for all of them
-        if side_by_side < 2:
-            for notebook in listed:
-                yield _execute(notebook, sys.stdout, sys.stderr)
-            return
-        pool = ThreadPoolExecutor(side_by_side)
-        futures = [pool.submit(_aside, notebook) for notebook in listed]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:  # an interruption, or nobody wants the rest: threads cannot be stopped, but kernels can
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in futures):
-                _end_kernels()
-                time.sleep(0.2)
-            raise
-        finally:
-            pool.shutdown()
-
-
-def _end_kernels() -> None:
-    """End the kernels that this process started."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if any("ipykernel" in argument for argument in process.cmdline()):
-                process.kill()
-
-
-def most_side_by_side() -> int:
-    """Return how many notebooks are run at once: as many as there are physical cores, and as fit in memory."""
-    return min(cores(), most_workers())
-
-
-def _aside(notebook: Notebook) -> Drawn:
-    """Run a notebook beside others; what it printed is shown at the end, in one piece."""
-    output = io.StringIO()
-    try:
-        return _execute(notebook, output, output)
-    finally:
-        progress.say(f"{notebook.name}:\n{output.getvalue().rstrip()}")
-
-
-def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    notebook.output.parent.mkdir(parents=True, exist_ok=True)
-    started, said = time.perf_counter(), ""
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            papermill.execute_notebook(
-                notebook.path,
-                notebook.output,
-                dict(notebook.parameters),
-                kernel_name="python3",
-                progress_bar=False,
-                stdout_file=out,
-                stderr_file=err,
-                config=_kernel_in(folder),
-            )
-    except PapermillExecutionError as error:
-        said = f"{notebook.name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {notebook.output})"
-    except Exception as error:  # a kernel that died, a full disk: the other notebooks are run all the same
-        said = f"{notebook.name}: {type(error).__name__}: {error}"
-    return Drawn(notebook, time.perf_counter() - started, said)
-
-
-def _kernel_in(folder: str) -> Config:
-    """Let a kernel listen on sockets in a folder of its own rather than on TCP ports, where the system has such.
-
-    Then nobody else on the machine can listen in, and kernels that start at once do not take each other's.
-    """
-    return Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}} if os.name == "posix" else {})

@@ -32,3 +32,14 @@ def store_folder() -> Path:
 def cache_folder() -> Path:
     """Return the folder of what can be made again at any time: $RKDKIT_CACHE, or ``cache/`` in the project's root."""
     return Path(os.environ.get("RKDKIT_CACHE") or project_root() / "cache")
+
+
+def output_folder(profile: str, output_dir: str | None = None) -> Path:
+    """Return the folder of an exhibit's files; a relative `output_dir` is below the project's folder.
+
+    Parameters
+    ----------
+    profile : the profile's name.
+    output_dir : the notebook's parameter; None or "": figures/<profile>.
+    """
+    return project_root() / (output_dir or f"figures/{profile}")

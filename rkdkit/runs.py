@@ -1,13 +1,15 @@
 """The functions that notebooks call: ``ensure`` a run, ``select`` an epoch, ``evaluate`` it. Each gathers tasks."""
 
+import atexit
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, cluster, data, evaluation, executors
+from rkdkit import attacks, checks, data, evaluation, executors
+from rkdkit.executors import Executor
 from rkdkit.interchange import digest_of_module
 from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.progress import say
@@ -15,10 +17,48 @@ from rkdkit.references import Images, Snapshot
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.tasks import Task
 from rkdkit.trainings import Run, Train
+from rkdkit.workforce import workforce_of_environment
+
+if TYPE_CHECKING:
+    from rkdkit.cluster import Workers
 
 SELECTIONS = ("val", "test", "last")
 
 Key = TypeVar("Key")
+
+_standing: "Workers | None" = None
+"""The workers that do what notebooks ask, as the environment said when they were last asked."""
+
+
+def executor() -> Executor:
+    """Return the executor that answers what notebooks ask: the current one, or workers if the environment says so.
+
+    Workers stay for the next call. They are stopped when the environment says something else, or the process ends.
+
+    Raises
+    ------
+    ValueError
+        If the environment's variables are set wrongly.
+    """
+    global _standing
+    held = executors.current()
+    if held is not executors.DEFAULT:
+        return held
+    workforce = workforce_of_environment()
+    if _standing is not None and _standing.workforce != workforce:
+        atexit.unregister(_standing.close)
+        _standing.close()
+        _standing = None
+    if workforce.alone:
+        return held
+    if _standing is None:
+        from rkdkit.cluster import Workers  # takes a moment, and most notebooks do without
+
+        _standing = Workers(workforce)
+        _standing.modules = executors.DEFAULT.modules
+        atexit.register(_standing.close)
+    _standing.listen_as(held)
+    return _standing
 
 
 def gather(tasks: Iterable[Task], what: str = "") -> list[Any]:
@@ -34,7 +74,7 @@ def gather(tasks: Iterable[Task], what: str = "") -> list[Any]:
     StoreError
         If the store cannot be read or written, or a file in it is damaged.
     """
-    return [answer.value for answer in cluster.current().gather(tasks, what)]
+    return [answer.value for answer in executor().gather(tasks, what)]
 
 
 def answers(tasks: Mapping[Key, Task], what: str = "") -> dict[Key, Any]:
@@ -251,9 +291,7 @@ class Choice:
 def select_all(choices: Sequence[Choice]) -> list[Snapshot]:
     """Return the snapshots that represent several runs; all epochs of all runs are evaluated in one gather."""
     asked = [choice.tasks for choice in choices]
-    answers = iter(
-        cluster.current().gather([task for tasks in asked for task in tasks], "Choosing epochs", deciding=True)
-    )
+    answers = iter(executor().gather([task for tasks in asked for task in tasks], "Choosing epochs", deciding=True))
     chosen = []
     for choice, tasks in zip(choices, asked, strict=True):
         of_epochs = [next(answers) for _ in tasks]

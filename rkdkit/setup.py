@@ -177,7 +177,7 @@ def prepare(
     name, exhibit : the exhibit's name, and the `EXHIBIT` of its module.
     profile : the name of a profile.
     seed, n_seeds : the first seed, and the number of trainings of each method.
-    output_dir : as :func:`output_folder`.
+    output_dir : as `paths.output_folder`.
     parameters : fields of :class:`Profile`. With None, a field keeps the profile's value. The text "none" sets a number
         to None where None has a meaning ("all images", "no averaging").
 
@@ -204,19 +204,8 @@ def prepare(
     if exhibit.needs_data:
         _check_images(exhibit, scale)
     seeds = tuple(range(int(seed), int(seed + n_seeds)))
-    folder = output_folder(scale.name, output_dir)
+    folder = paths.output_folder(scale.name, output_dir)
     return Setup(name, exhibit, scale, overrides, seeds, folder, started, executors.current().listen())
-
-
-def output_folder(profile: str, output_dir: str | None = None) -> Path:
-    """Return the folder of an exhibit's files; a relative `output_dir` is below the project's folder.
-
-    Parameters
-    ----------
-    profile : the profile's name.
-    output_dir : the notebook's parameter; None or "": figures/<profile>.
-    """
-    return paths.project_root() / (output_dir or f"figures/{profile}")
 
 
 def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:

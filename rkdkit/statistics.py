@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIDENCE = 0.95
 """The confidence of all intervals, unless another is given."""
@@ -72,7 +73,7 @@ class PairedTest:
     p_value: float
 
 
-def proportion(correct: Tensor, confidence: float = CONFIDENCE) -> Estimate:
+def proportion(correct: "Tensor", confidence: float = CONFIDENCE) -> Estimate:
     """Return the share of True with its Wilson score interval.
 
     Parameters
@@ -87,7 +88,7 @@ def proportion(correct: Tensor, confidence: float = CONFIDENCE) -> Estimate:
     return Estimate(hits / n, float(interval.low), float(interval.high), n)
 
 
-def paired_difference(first: Tensor, second: Tensor, confidence: float = CONFIDENCE) -> Estimate:
+def paired_difference(first: "Tensor", second: "Tensor", confidence: float = CONFIDENCE) -> Estimate:
     """Return the difference of two accuracies on the same images, with its interval (Newcombe 1998, method 10).
 
     The pairing matters: if two networks fail on the same images, far fewer images are needed to distinguish them.
@@ -122,7 +123,7 @@ def paired_difference(first: Tensor, second: Tensor, confidence: float = CONFIDE
     return Estimate(value, max(value - down, -1.0), min(value + up, 1.0), n)
 
 
-def paired_test(first: Tensor, second: Tensor) -> PairedTest:
+def paired_test(first: "Tensor", second: "Tensor") -> PairedTest:
     """Compare two networks on the same images: Newcombe's interval and McNemar's exact test.
 
     Parameters
@@ -142,7 +143,7 @@ def paired_test(first: Tensor, second: Tensor) -> PairedTest:
     return PairedTest(difference, float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0)
 
 
-def mean(values: Tensor, unit: str = "", confidence: float = CONFIDENCE) -> Measure:
+def mean(values: "Tensor", unit: str = "", confidence: float = CONFIDENCE) -> Measure:
     """Return the mean over images with Student's t interval; for paired differences, this is the paired t interval.
 
     Parameters

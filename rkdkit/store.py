@@ -207,14 +207,12 @@ class Store:
         # some systems do not allow some characters in names, and a list of classes can be long
         return RunFolder(self.root / "runs" / f"{re.sub('[^A-Za-z0-9+.-]', '_', name[:80])}-{spec.id}")
 
-    def trained_since(self, moment: float) -> set[str]:
-        """Return the ids of the runs that were trained at or after a moment, given as by `time.time()`."""
-        records = (self.root / "runs").glob("*/run.json")
-        return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment}
-
     @contextmanager
     def mark(self) -> Iterator[str]:
         """Within a ``with`` block, keep a mark in the store and return its name: other processes see it, too.
+
+        A caller that is killed leaves its mark behind, an empty file. It is not deleted by its age, because it cannot
+        be told from the mark of a caller that has been at work for as long.
 
         Raises
         ------

@@ -12,13 +12,14 @@ import torch
 from clusters import Noted, files_of, outside, records_of, wait_until
 from conftest import OneBlock, tiny_spec
 
-from rkdkit import attacks, executors, methods, runs
-from rkdkit.cluster import TasksFailedError, Workers, Workforce
+from rkdkit import attacks, determinism, executors, methods, runs
+from rkdkit.cluster import TasksFailedError, Workers
 from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.references import Images, Snapshot
 from rkdkit.store import Store, StoreError
 from rkdkit.training import DivergedError
 from rkdkit.trainings import Run, Train
+from rkdkit.workforce import Workforce
 
 SOME, FGSM = Images("digits", n=40), attacks.FGSM(0.1)
 
@@ -40,10 +41,8 @@ def done_by(executor, tasks):
 
 @pytest.fixture
 def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with determinism.one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +67,8 @@ def theirs(there, monkeypatch):
 def undisturbed(tmp_path_factory):
     """What one process with one thread makes of the work: its answers and files."""
     root = tmp_path_factory.mktemp("undisturbed")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    answers = done_by(executors.Here(Store(root)), some_work())
-    torch.set_num_threads(threads)
+    with determinism.one_thread():
+        answers = done_by(executors.Here(Store(root)), some_work())
     return answers, files_of(root)
 
 

@@ -21,10 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
-from rkdkit import cli, executors, making, runs
-from rkdkit.cluster import NoClusterError, Workers, Workforce, connection
+from rkdkit import cli, drawing, executors, making, runs
+from rkdkit.cluster import NoClusterError, Workers, connection
 from rkdkit.cluster.connection import remote_client
 from rkdkit.store import Store
+from rkdkit.workforce import Workforce
 
 BEGIN = "profile = 'quick'"
 SAVE = """
@@ -175,10 +176,10 @@ def nothing_is_done(monkeypatch, project):
     monkeypatch.chdir(project)
     monkeypatch.setattr(connection, "PATIENCE", 0.5)
     monkeypatch.setattr(making, "do_all", lambda *_, **__: pytest.fail("work was begun"))
-    monkeypatch.setattr(making, "draw_all", lambda *_, **__: pytest.fail("a notebook was run"))
+    monkeypatch.setattr(drawing, "draw_all", lambda *_, **__: pytest.fail("a notebook was run"))
 
 
-NOT_BOTH = "Give either --workers, which are started here, or --scheduler, which has its own: not both."
+NOT_BOTH = "Give either workers, which are started here, or a scheduler, which has its own: not both."
 
 
 @pytest.mark.parametrize("command", ["train", "figures"])
@@ -221,7 +222,7 @@ def test_who_cannot_do_the_work_is_refused_in_one_line_before_any(project, comma
             {"RKDKIT_WORKERS": "many"},
             "is set wrongly: workers must be a whole number of at least 1, or auto, not 'many'",
         ),
-        ({"RKDKIT_WORKERS": "2", "RKDKIT_SCHEDULER": "tcp://x:1"}, "is set wrongly: Give either workers"),
+        ({"RKDKIT_WORKERS": "1", "RKDKIT_SCHEDULER": "tcp://x:1"}, f"is set wrongly: {NOT_BOTH}"),
         ({"RKDKIT_SCHEDULER_FILE": "nowhere"}, "is set wrongly: There is no scheduler file nowhere"),
     ],
 )

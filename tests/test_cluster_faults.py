@@ -13,13 +13,15 @@ from conftest import tiny_spec
 from PIL import Image
 
 from rkdkit import attacks, executors, runs
-from rkdkit.cluster import NoClusterError, SchedulerLostError, TasksFailedError, Workers, Workforce
+from rkdkit.cluster import NoClusterError, SchedulerLostError, TasksFailedError, Workers
 from rkdkit.cluster.connection import remote_client
 from rkdkit.cluster.job import WrongWorkerError
+from rkdkit.determinism import one_thread
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images, Snapshot
 from rkdkit.store import Store
 from rkdkit.trainings import Run, Train
+from rkdkit.workforce import Workforce
 
 SOME = Images("digits", n=40)
 LONG = {"epochs": 6, "n_train": 1024}
@@ -33,11 +35,8 @@ def training(method="PGD-AT", **changes):
 def here(tmp_path_factory):
     """What one process with one thread makes of trainings that share a teacher, and of their measurements."""
     root = tmp_path_factory.mktemp("undisturbed")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with executors.using(executors.Here(Store(root))):
+    with one_thread(), executors.using(executors.Here(Store(root))):
         answers = runs.gather(shared_work())
-    torch.set_num_threads(threads)
     return files_of(root), answers[3:]
 
 

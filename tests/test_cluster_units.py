@@ -5,17 +5,18 @@ import torch
 from clusters import Noted
 from conftest import tiny_spec
 
-from rkdkit import attacks, data, executors, methods, progress
-from rkdkit.cluster import Workforce, workers
+from rkdkit import attacks, data, executors, methods, progress, runs, runtime
+from rkdkit.cluster import workers
 from rkdkit.cluster.workers import how_many, in_turn, without_modules
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.plan import estimate
-from rkdkit.plan.cost import Costs
+from rkdkit.plan.cost import Costs, Memory
 from rkdkit.references import Images, Snapshot
 from rkdkit.spec import Teacher
 from rkdkit.store import Store
 from rkdkit.tasks import Context
 from rkdkit.trainings import Train
+from rkdkit.workforce import Workforce, workforce_of_environment
 
 AUTO, MUCH = Workforce("auto"), 1000 * estimate.A_SECOND
 
@@ -85,6 +86,36 @@ def test_a_worker_needs_the_memory_of_the_heaviest_training(context):
     assert workers.memory_of({}, context) == 0
     digits = workers.memory_of(independent(2), context)
     assert digits == 1797 * 64, "no training: the images are all it needs"
+
+
+def test_a_worker_needs_the_memory_of_the_heaviest_attack(context):
+    fgsm = attacks.FGSM(0.1)
+
+    def attacked(n, student="resnet18", attack=fgsm):
+        images, judges = Images("digits", n=n), (Snapshot(tiny_spec(student=student)),)
+        return CorrectPredictions(images=images, judges=judges, attack=attack)
+
+    def memory(*tasks):
+        return workers.memory_of(dict.fromkeys(tasks, 1.0), context) - 1797 * 64
+
+    assert memory(attacked(200, attack=None)) == 0
+    few, more, many = (memory(attacked(n)) for n in (50, 100, 200))
+    assert many - more == pytest.approx(2 * (more - few), rel=0.3), "activations, beside the network itself"
+    assert memory(attacked(100, "resnet18/16"), attacked(200)) == memory(attacked(200))
+    assert memory(attacked(400)) == memory(attacked(300)), "a batch has 256 images"
+    with runtime.using(runtime.Settings(evaluation_batch_size=100)):
+        assert memory(attacked(400)) == memory(attacked(100))
+    trained = Train(tiny_spec())
+    assert memory(trained, attacked(200)) == memory(attacked(200)) > memory(trained)
+
+
+def test_the_memory_of_an_attack_is_that_of_real_tensors():
+    with Memory() as real:
+        network = Costs().fresh("resnet18/4", "digits")
+        x, y = torch.rand(64, 1, 8, 8), torch.zeros(64, dtype=torch.long)
+        with attacks.folded_for_inference(network):
+            attacks.FGSM(0.1).examples(network, x, y, torch.Generator())
+    assert Costs().memory_of_attack("resnet18/4", "digits", 64) == pytest.approx(real.peak, rel=0.05)
 
 
 def test_what_rests_on_a_module_is_told_from_what_does_not():
@@ -172,13 +203,30 @@ def test_a_listener_hears_what_the_screen_would_show(context, capfd):
     assert "on the screen" in capfd.readouterr().err
 
 
-def test_current_is_what_the_environment_says_unless_somebody_chose(monkeypatch):
-    assert type(workers.current()) is executors.Here
+def test_who_answers_is_what_the_environment_says_unless_somebody_chose(monkeypatch):
+    closed = []
+    monkeypatch.setattr(workers.Workers, "close", lambda self: closed.append(self.workforce.workers))
+    monkeypatch.setattr(runs, "_standing", None)
+    assert type(runs.executor()) is executors.Here
     monkeypatch.setenv("RKDKIT_WORKERS", "2")
-    found = workers.current()
+    found = runs.executor()
     assert isinstance(found, workers.Workers)
-    assert found is workers.current()
+    assert found is runs.executor()
     assert found.workforce == Workforce(2)
     assert found.modules is executors.DEFAULT.modules, "runs.foreign_teacher puts modules there"
     with executors.using(executors.Here()) as chosen:
-        assert workers.current() is chosen
+        assert runs.executor() is chosen
+    assert closed == []
+    monkeypatch.setenv("RKDKIT_WORKERS", "3")
+    assert runs.executor().workforce == Workforce(3)
+    assert closed == [2], "nobody would ask those workers any more"
+    monkeypatch.delenv("RKDKIT_WORKERS")
+    assert runs.executor() is executors.DEFAULT
+    assert closed == [2, 3]
+
+
+@pytest.mark.parametrize("given", [Workforce(), Workforce("3"), AUTO, Workforce(scheduler="tcp://x:1")])
+def test_the_environment_of_a_notebook_says_what_the_caller_was_told(monkeypatch, given):
+    for name, value in given.variables.items():
+        monkeypatch.setenv(name, value)
+    assert workforce_of_environment() == given

@@ -1,15 +1,18 @@
 """Several exhibits at once: what they need is done once and by workers, then they are drawn side by side."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT
 
-from rkdkit import making
-from rkdkit.cluster import Workers, Workforce
+from rkdkit import drawing, making
+from rkdkit.cluster import Workers
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.plan.ask import parts_of
+from rkdkit.workforce import Workforce
 
 SPEC = """
 from conftest import tiny_spec
@@ -26,7 +29,7 @@ def notebook(folder, name, code):
     path = folder / f"{name}.ipynb"
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
-    return making.Notebook(path, {"profile": "smoke"})
+    return drawing.Notebook(path, {"profile": "smoke"})
 
 
 TEACHER = "teacher = runs.ensure(tiny_spec('TRADES', epochs=2))\n"
@@ -124,13 +127,13 @@ def test_a_notebook_that_cannot_be_asked_is_named(tmp_path):
 @pytest.mark.usefixtures("store")
 def test_notebooks_are_run_side_by_side_and_one_that_fails_stops_no_other(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
-    monkeypatch.setattr(making.paths, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(drawing.paths, "project_root", lambda: tmp_path)
     notebooks = [
         notebook(tmp_path, "first", "print('from the first')"),
         notebook(tmp_path, "broken", "print('begun'); 1 / 0"),
         notebook(tmp_path, "last", "print('from the last')"),
     ]
-    drawn = {each.notebook.name: each.error for each in making.draw_all(notebooks, 3)}
+    drawn = {each.notebook.name: each.error for each in drawing.draw_all(notebooks, 3)}
     assert (drawn["first"], drawn["last"]) == ("", "")
     assert drawn["broken"].startswith("broken: ZeroDivisionError: division by zero\n(the notebook as far as it ran: ")
     shown = capfd.readouterr().err
@@ -138,3 +141,47 @@ def test_notebooks_are_run_side_by_side_and_one_that_fails_stops_no_other(tmp_pa
     assert "last:\nfrom the last" in shown
     assert "broken:\nbegun" in shown
     assert (tmp_path / "executed" / "smoke" / "broken.ipynb").is_file()
+
+
+def test_long_names_of_temporary_folders_do_not_keep_a_kernel_from_listening(tmp_path, monkeypatch):
+    """The path of a socket has 107 bytes at most, that of a file 4,096."""
+    parent = tmp_path / ("x" * 110)
+    parent.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(parent))
+    with drawing._kernel_place() as place:
+        assert len(place["KernelManager"]["ip"]) < 100, "a kernel with a longer one never answers"
+    monkeypatch.setattr(drawing.paths, "project_root", lambda: tmp_path)
+    bare = nbformat.read(notebook(tmp_path, "short", "").path, 4)
+    bare.cells[1].source = CONNECTION
+    nbformat.write(bare, tmp_path / "short.ipynb")
+    (drawn,) = drawing.draw_all([drawing.Notebook(tmp_path / "short.ipynb", {"profile": "smoke"})])
+    assert drawn.error == ""
+    (output,) = nbformat.read(drawn.notebook.output, 4).cells[-1].outputs
+    transport, folder = output["text"].split()
+    assert transport == "ipc", "TCP is for systems that have nothing else"
+    assert not Path(folder).exists(), "it is gone with its kernel"
+
+
+CONNECTION = """
+import os
+from ipykernel.connect import get_connection_info
+found = get_connection_info(unpack=True)
+folder = os.path.dirname(found['ip'])
+assert os.stat(folder).st_mode & 0o077 == 0, 'nobody else may reach the sockets'
+print(found['transport'], folder)
+"""
+
+
+def test_where_no_folder_has_a_short_name_kernels_listen_on_tcp(tmp_path, monkeypatch):
+    places = []
+
+    class Nowhere(tempfile.TemporaryDirectory):
+        def __init__(self, dir):
+            places.append(dir)
+            super().__init__(dir=tmp_path, prefix="x" * 110)
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Nowhere)
+    with drawing._kernel_place() as place:
+        assert place == {}, "Jupyter's default: TCP on the loopback, each message signed"
+    assert len(places) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -3,18 +3,15 @@
 A worker's result is what it puts into the store. Who did a task, its answer lies there under its key.
 """
 
-from rkdkit.cluster.connection import NoClusterError, Workforce, workforce_of_environment
+from rkdkit.cluster.connection import NoClusterError
 from rkdkit.cluster.failures import SchedulerLostError, TasksFailedError
 from rkdkit.cluster.job import WrongWorkerError
-from rkdkit.cluster.workers import Workers, current
+from rkdkit.cluster.workers import Workers
 
 __all__ = [
     "NoClusterError",
     "SchedulerLostError",
     "TasksFailedError",
     "Workers",
-    "Workforce",
     "WrongWorkerError",
-    "current",
-    "workforce_of_environment",
 ]

@@ -2,140 +2,24 @@
 
 import json
 import logging
-import math
-import os
 import signal
 import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from rkdkit import paths
-
-WORKERS = "RKDKIT_WORKERS"
-SCHEDULER = "RKDKIT_SCHEDULER"
-SCHEDULER_FILE = "RKDKIT_SCHEDULER_FILE"
-"""The variables that say who does tasks: see :class:`Workforce`."""
-
-AUTO = "auto"
+from rkdkit.workforce import SCHEDULER, SCHEDULER_FILE, WORKERS, Workforce
 
 PATIENCE = 10.0
 """Seconds after which a scheduler that does not answer is given up."""
 
-BYTES_OF_A_WORKER = 700 * 2**20
-"""Memory of a worker that has imported everything and computes nothing yet: 560 MB were measured."""
-
 
 class NoClusterError(RuntimeError):
     """There is no cluster that can be used; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Workforce:
-    """Who does tasks.
-
-    Attributes
-    ----------
-    workers : how many worker processes this machine has, of one thread each; 1: none, this process does everything
-        itself, with all its threads; "auto": as many as there are physical cores and as fit in memory, or none where
-        this process is as fast alone.
-    scheduler : the address of a Dask scheduler that is already there, as "tcp://10.0.0.1:8786"; "": none.
-    scheduler_file : the file in which a Dask scheduler wrote its address; "": none.
-
-    Raises
-    ------
-    ValueError
-        If `workers` is neither a whole number of at least 1 nor "auto", there is no room for so many, more than one of
-        the three is given, or there is no such file.
-    """
-
-    workers: int | str = 1
-    scheduler: str = ""
-    scheduler_file: str = ""
-
-    def __post_init__(self) -> None:
-        given = self.workers
-        if isinstance(given, str) and given.isascii() and given.isdecimal():
-            object.__setattr__(self, "workers", int(given))
-        whole = isinstance(self.workers, int) and not isinstance(self.workers, bool)
-        if self.workers != AUTO and not (whole and int(self.workers) >= 1):
-            raise ValueError(f"workers must be a whole number of at least 1, or auto, not {given!r}.")
-        if self.scheduler and self.scheduler_file:
-            raise ValueError("Give the scheduler's address or its file, not both.")
-        if self.remote and self.workers != 1:
-            raise ValueError(
-                "Give either workers, which are started here, or a scheduler, which has its own: not both."
-            )
-        if self.scheduler_file and not Path(self.scheduler_file).is_file():
-            raise ValueError(
-                f"There is no scheduler file {self.scheduler_file}: `dask scheduler --scheduler-file FILE` writes it."
-            )
-        if self.scheduler_file:  # a notebook may have another working folder
-            object.__setattr__(self, "scheduler_file", str(Path(self.scheduler_file).resolve()))
-        if isinstance(self.workers, int) and self.workers > 1 and self.workers > most_workers():
-            raise ValueError(
-                f"workers={self.workers} do not fit in this machine's memory: there is room for {most_workers()}."
-            )
-
-    @property
-    def remote(self) -> bool:
-        """Whether the cluster is already there."""
-        return bool(self.scheduler or self.scheduler_file)
-
-    @property
-    def alone(self) -> bool:
-        """Whether this process does everything itself."""
-        return not self.remote and self.workers == 1
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The environment variables that say so to a notebook; "" where something is not given."""
-        return {WORKERS: str(self.workers), SCHEDULER: self.scheduler, SCHEDULER_FILE: self.scheduler_file}
-
-
-def workforce_of_environment(otherwise: int | str = 1) -> Workforce:
-    """Return who does tasks, as the environment variables say.
-
-    Parameters
-    ----------
-    otherwise : how many workers, if they say nothing.
-
-    Raises
-    ------
-    ValueError
-        As :class:`Workforce`; the message names the variable.
-    """
-    workers, address, file = (os.environ.get(name, "") for name in (WORKERS, SCHEDULER, SCHEDULER_FILE))
-    try:
-        return Workforce(workers or (1 if address or file else otherwise), address, file)
-    except ValueError as error:
-        raise ValueError(f"{WORKERS}, {SCHEDULER} or {SCHEDULER_FILE} is set wrongly: {error}") from error
-
-
-def cores() -> int:
-    """Return how many physical cores this process may use."""
-    from dask.system import CPU_COUNT  # goes by affinity and control groups
-
-    return max(1, min(psutil.cpu_count(logical=False) or CPU_COUNT, CPU_COUNT))
-
-
-def most_workers(memory: int = 0) -> int:
-    """Return how many workers fit in memory, at least 1.
-
-    Parameters
-    ----------
-    memory : bytes that a worker needs beside what it needs to do nothing.
-    """
-    from distributed.system import MEMORY_LIMIT  # goes by control groups
-
-    return max(1, math.floor(MEMORY_LIMIT / (BYTES_OF_A_WORKER + memory)))
 
 
 @contextmanager
@@ -169,7 +53,6 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
         **dict.fromkeys((WORKERS, SCHEDULER, SCHEDULER_FILE), ""),
     }
     security = Security.temporary()  # type: ignore[no-untyped-call]
-    dashboard = "127.0.0.1:0" if find_spec("bokeh") else None
     try:
         with _without_interrupts():
             starting = LocalCluster(  # type: ignore[no-untyped-call]
@@ -177,7 +60,7 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=dashboard,
+                dashboard_address="127.0.0.1:0",
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
                 security=security,

@@ -13,12 +13,13 @@ from typing import Any
 
 from rkdkit import runtime
 from rkdkit.cluster import job
-from rkdkit.cluster.connection import Workforce, local_client, remote_client
+from rkdkit.cluster.connection import local_client, remote_client
 from rkdkit.cluster.failures import SchedulerLostError, TasksFailedError, closure, explained, gone, why_wrong
 from rkdkit.plan import estimate
 from rkdkit.progress import say, track
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
+from rkdkit.workforce import Workforce
 
 LONG = 10.0
 """Seconds from which on a finished measurement is told with a line of its own; a training always is."""

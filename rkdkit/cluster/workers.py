@@ -1,26 +1,25 @@
 """The executor that hands tasks to workers, and the decision how many workers that takes."""
 
-import atexit
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
 
-from rkdkit import executors, methods
-from rkdkit.cluster.connection import AUTO, Workforce, cores, most_workers, workforce_of_environment
+from rkdkit import evaluation, methods
 from rkdkit.cluster.failures import closure
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import Cluster, opened, shown
 from rkdkit.determinism import one_thread
-from rkdkit.executors import Executor, Here
+from rkdkit.executors import Here
+from rkdkit.measurements import Measurement
 from rkdkit.plan import estimate
-from rkdkit.plan.cost import Costs
+from rkdkit.plan.cost import Costs, examples_of
 from rkdkit.progress import say
 from rkdkit.store import Store, StoreError
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
+from rkdkit.workforce import AUTO, Workforce, cores, most_workers
 
 BUSY = 0.75
 """How many times as fast as one thread all threads of a process are, for each core, but never more than `MOST_GAIN`."""
@@ -224,39 +223,29 @@ def how_many(workforce: Workforce, costs: Mapping[Task, float], context: Context
 
 
 def memory_of(costs: Mapping[Task, float], context: Context) -> int:
-    """Return the memory that a worker needs for tasks, in bytes: the data, and a step of the heaviest training."""
+    """Return the memory that a worker needs for tasks, in bytes: the data, and a training's step or an attack's batch.
+
+    Of all trainings the heaviest counts, and of all networks that are attacked.
+    """
     known = Costs(context.load)
-    trainings = [task.spec for task in costs if isinstance(task, Train)]
     datasets = [context.load(name) for name in {name for task in costs for name in task.datasets}]
     images = sum(part.images.nbytes for dataset in datasets for part in (dataset.train, dataset.test))
-    if not trainings:
-        return images
-    heaviest = max(
-        trainings, key=lambda spec: estimate.training(spec, known) / spec.epochs / known.n_train(spec) * spec.batch_size
-    )
-    return images + known.count_step(known.kind(heaviest)).memory
-
-
-def current() -> Executor:
-    """Return the executor that answers what notebooks ask: the current one, or workers if the environment says so.
-
-    Raises
-    ------
-    ValueError
-        If the environment's variables are set wrongly.
-    """
-    held = executors.current()
-    workforce = workforce_of_environment()
-    if held is not executors.DEFAULT or workforce.alone:
-        return held
-    ours = _standing_for_default(workforce)
-    ours.listen_as(held)
-    return ours
-
-
-@lru_cache(maxsize=1)
-def _standing_for_default(workforce: Workforce) -> Workers:
-    workers = Workers(workforce)
-    workers.modules = executors.DEFAULT.modules
-    atexit.register(workers.close)
-    return workers
+    trainings = [task.spec for task in costs if isinstance(task, Train)]
+    at_once = [0]
+    if trainings:
+        heaviest = max(
+            trainings,
+            key=lambda spec: estimate.training(spec, known) / spec.epochs / known.n_train(spec) * spec.batch_size,
+        )
+        at_once.append(known.count_step(known.kind(heaviest)).memory)
+    batches = {
+        (made.attacked, made.dataset, min(made.n, evaluation.batch_size_for(made.attack)))
+        for task in costs
+        if isinstance(task, Measurement)
+        for made in examples_of(task)
+        if made.attack is not None
+    }
+    if batches:
+        attacked, dataset, n = max(batches, key=lambda batch: known.forward(*batch[:2]) * batch[2])
+        at_once.append(known.memory_of_attack(attacked, dataset, n))
+    return images + max(at_once)

@@ -237,6 +237,25 @@ class Costs:
             take_steps(kind, dataset, torch.device("cpu"), networks, teachers, lambda: True)
         return Step(work.get_total_flops(), memory.peak)
 
+    def memory_of_attack(self, architecture: str, dataset: str, n: int) -> int:
+        """Return the memory of a network's pass forward and backward, in bytes, without computing anything.
+
+        Parameters
+        ----------
+        architecture, dataset : the network attacked, and whose images.
+        n : how many images are attacked at once.
+        """
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        shape = self.load(dataset).train.images.shape[1:]
+        with FakeTensorMode(), Memory() as memory:
+            network = self.fresh(architecture, dataset)
+            with attacks.folded_for_inference(network):
+                x = torch.rand(n, *shape, requires_grad=True)
+                torch.autograd.grad(network(x).sum(), x)
+        peak: int = memory.peak
+        return peak
+
     def time_step(self, kind: RunSpec, device: torch.device) -> Step:
         """Return work, memory and time of a step, from steps that are taken on noise for `SECONDS`.
 

@@ -1,0 +1,169 @@
+"""Make exhibits by running their notebooks, one after the other or side by side.
+
+This module does not import torch: the notebooks' own processes do.
+"""
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import psutil
+from traitlets.config import Config
+
+from rkdkit import paths, progress
+from rkdkit.workforce import cores, most_workers
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """An exhibit to make.
+
+    Attributes
+    ----------
+    path : its notebook; the file's stem is its name.
+    parameters : as papermill sets them.
+    """
+
+    path: Path
+    parameters: Mapping[str, object]
+
+    @property
+    def name(self) -> str:
+        """The exhibit's name."""
+        return self.path.stem
+
+    @property
+    def output(self) -> Path:
+        """Where the executed notebook goes."""
+        return paths.project_root() / "executed" / str(self.parameters["profile"]) / self.path.name
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A notebook that was run.
+
+    Attributes
+    ----------
+    notebook : which.
+    seconds : how long it took.
+    error : why it failed; "": it did not.
+    """
+
+    notebook: Notebook
+    seconds: float
+    error: str = ""
+
+
+def draw_all(notebooks: Iterable[Notebook], side_by_side: int = 1) -> Iterator[Drawn]:
+    """Run notebooks; yield each when it is done or has failed.
+
+    Parameters
+    ----------
+    notebooks : the exhibits; executed notebooks are kept under executed/.
+    side_by_side : how many are run at once. More than one: each shows what it printed when it is done.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If the user interrupts; no kernel is left.
+    """
+    listed = list(notebooks)
+    with contextlib.chdir(paths.project_root()):  # papermill would change it for each, and so for all of them
+        if side_by_side < 2:
+            for notebook in listed:
+                yield _execute(notebook, sys.stdout, sys.stderr)
+            return
+        pool = ThreadPoolExecutor(side_by_side)
+        futures = [pool.submit(_aside, notebook) for notebook in listed]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:  # an interruption, or nobody wants the rest: threads cannot be stopped, but kernels can
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):
+                _end_kernels()
+                time.sleep(0.2)
+            raise
+        finally:
+            pool.shutdown()
+
+
+def _end_kernels() -> None:
+    """End the kernels that this process started."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any("ipykernel" in argument for argument in process.cmdline()):
+                process.kill()
+
+
+def most_side_by_side() -> int:
+    """Return how many notebooks are run at once: as many as there are physical cores, and as fit in memory."""
+    return min(cores(), most_workers())
+
+
+def _aside(notebook: Notebook) -> Drawn:
+    """Run a notebook beside others; what it printed is shown at the end, in one piece."""
+    output = io.StringIO()
+    try:
+        return _execute(notebook, output, output)
+    finally:
+        progress.say(f"{notebook.name}:\n{output.getvalue().rstrip()}")
+
+
+def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook.output.parent.mkdir(parents=True, exist_ok=True)
+    started, said = time.perf_counter(), ""
+    try:
+        with _kernel_place() as place:
+            papermill.execute_notebook(
+                notebook.path,
+                notebook.output,
+                dict(notebook.parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=out,
+                stderr_file=err,
+                config=place,
+            )
+    except PapermillExecutionError as error:
+        said = f"{notebook.name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {notebook.output})"
+    except Exception as error:  # a kernel that died, a full disk: the other notebooks are run all the same
+        said = f"{notebook.name}: {type(error).__name__}: {error}"
+    return Drawn(notebook, time.perf_counter() - started, said)
+
+
+@contextlib.contextmanager
+def _kernel_place() -> Iterator[Config]:
+    """Let a kernel listen on sockets in a folder of its own rather than on TCP ports, where the system has such.
+
+    Then nobody else on the machine can listen in, and kernels that start at once do not take each other's.
+    """
+    with contextlib.ExitStack() as held:
+        prefix = _socket_prefix(held) if os.name == "posix" else ""
+        yield Config({"KernelManager": {"transport": "ipc", "ip": prefix}} if prefix else {})
+
+
+def _socket_prefix(held: contextlib.ExitStack) -> str:
+    """Return the beginning of sockets' paths, in a folder that is there until `held` is closed; "": none will do.
+
+    A socket's path must be short: where that of the user's temporary files is not, /tmp takes its place.
+    """
+    from zmq import IPC_PATH_MAX_LEN
+
+    for parent in (None, "/tmp"):
+        with contextlib.suppress(OSError):
+            prefix = f"{held.enter_context(tempfile.TemporaryDirectory(dir=parent))}/kernel"
+            if len(os.fsencode(f"{prefix}-99")) <= IPC_PATH_MAX_LEN:  # a kernel's five sockets are numbered
+                return prefix
+    return ""
