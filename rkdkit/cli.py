@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rkdkit import checks, paths
+from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
     from rkdkit import drawing, making
@@ -32,7 +33,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowl
 
 
 _PARTS = re.compile(r"(\d+)")
-_KINDS = {"fig": "figure", "tab": "table"}
 
 PROFILES = ("smoke", "quick", "small", "paper")
 """The names of `profiles.PROFILES`, which need torch."""
@@ -72,7 +72,7 @@ def methods_page() -> None:
 
 _Names = Annotated[
     list[str] | None,
-    typer.Argument(help="Exhibits, as fig1_peer_vs_teacher, fig1 or 'PeerAiD Figure 1'; none: all of them."),
+    typer.Argument(help="Exhibits, as fig1, teacher_arch or 'PeerAiD Figure 1'; none: all of them."),
 ]
 _Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES[:-1])} or {PROFILES[-1]}.")]
 _Parameter = Annotated[
@@ -93,27 +93,17 @@ def in_full(name: str, papers: Mapping[str, str]) -> str:
 
     Parameters
     ----------
-    name : "fig1" for the exhibit that begins with "fig1_", or what a paper calls it: "PeerAiD Figure 1", "rkd fig. 5".
+    name : "fig1" for the exhibit that begins with "fig1_"; what a paper calls it: "PeerAiD Figure 1", "rkd fig. 5";
+        or a part of its name: "transfer".
     papers : what the papers call each exhibit, "PeerAiD, Tables 4 and 5", by its full name.
     """
     short = [full for full in papers if full.partition("_")[0] == name]
-    wanted = _numbered(name)
+    wanted = places(name)
     if not short and wanted:
-        short = [full for full, paper in papers.items() if wanted <= _numbered(paper)]
+        short = [full for full, paper in papers.items() if wanted <= places(paper)]
+    if not short and name:
+        short = [full for full in papers if "_".join(name.lower().split()) in full]
     return short[0] if len(short) == 1 else name
-
-
-def _numbered(text: str) -> set[tuple[str, str, int]]:
-    """Return what a text names of papers: "RKD, Figures 6 and 10 to 12" is (rkd, figure, 6), (rkd, figure, 10), ..."""
-    found = set()
-    for part in text.lower().split(";"):
-        named = re.fullmatch(r"\W*([a-z]+)\W+(fig|tab)[a-z]*\W*(\d.*)", part)
-        if named is None:
-            continue
-        paper, kind, numbers = named.groups()
-        for first, last in re.findall(r"(\d+)(?:\s*(?:to|-|–)\s*(\d+))?", numbers):
-            found |= {(paper, _KINDS[kind], i) for i in range(int(first), int(last or first) + 1)}
-    return found
 
 
 def _value(text: str) -> object:

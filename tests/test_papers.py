@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from rkdkit import methods, models
+from rkdkit import exhibits, methods, models
 from rkdkit.checks import UnknownNameError
-from rkdkit.papers.reported import PAPERS, beside, replications, reported
+from rkdkit.papers.places import places
+from rkdkit.papers.reported import PAPERS, beside, replications, reported, whole
 
 NUMBERS = {
     "peeraid": [216, 21, 36, 24, 24, 32, 18],
@@ -100,3 +101,60 @@ def test_a_number_that_a_paper_has_twice_is_refused():
     ours = pd.DataFrame({"method": ["PeerAiD"], "metric": ["clean"], "accuracy": [0.4]})
     with pytest.raises(ValueError, match="many-to-one"):
         beside(ours, reported("peeraid", "Table 3"), "tiny_imagenet", "resnet18")
+
+
+FIGURES = {"peeraid": 6, "ard": 2, "rkd": 17}
+"""How many figures each paper has, appendices included."""
+
+EVERY_PLACE = [
+    (paper, kind, number)
+    for kind, count in (("Figure", FIGURES), ("Table", {paper: len(tables) for paper, tables in NUMBERS.items()}))
+    for paper in NUMBERS
+    for number in range(1, count[paper] + 1)
+]
+
+
+def of_exhibits():
+    return {name: exhibits.get(name).paper for name in exhibits.NAMES}
+
+
+def test_the_papers_have_55_figures_and_tables_and_659_numbers():
+    assert len(EVERY_PLACE) == 55
+    assert sum(map(sum, NUMBERS.values())) == 659
+
+
+@pytest.mark.parametrize("place", EVERY_PLACE, ids="{0[0]} {0[1]} {0[2]}".format)
+def test_every_figure_and_table_of_the_papers_has_one_exhibit(place):
+    having = [name for name, paper in of_exhibits().items() if place in places(paper)]
+    assert len(having) == 1
+
+
+def test_every_number_is_shown_by_an_exhibit():
+    """A notebook of a table prints the papers' whole tables."""
+    shown = []
+    for name, paper in of_exhibits().items():
+        if any(kind == "Table" for _, kind, _ in places(paper)):
+            source = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+            assert "whole(setup.exhibit.paper)" in source, name
+            table = whole(paper)
+            shown += [cell for cell in table.to_numpy().ravel() if cell]
+    numbers = pd.concat([reported(paper) for paper in PAPERS])
+    assert len(shown) == len(numbers) == 659
+    assert sorted(float(cell.partition(" ±")[0]) for cell in shown) == sorted(numbers.value)
+    assert sum("±" in cell for cell in shown) == numbers.spread.notna().sum()
+
+
+def test_places_are_read_from_text():
+    assert places("RKD, Figures 6, 7 and 10 to 12; ARD, Table 1") == {
+        *(("rkd", "Figure", i) for i in (6, 7, 10, 11, 12)), ("ard", "Table", 1)
+    }  # fmt: skip
+    assert places("peeraid table 6") == places("PeerAiD Tab. 6") == {("peeraid", "Table", 6)}
+    assert places("anything else") == set()
+
+
+def test_a_whole_table_stands_as_the_paper_prints_it():
+    table = whole("ARD, Tables 1 and 6")
+    assert list(table.columns) == ["pgd-20", "clean"]
+    line = ("Table 1", "cifar10", "mobilenetv2", "ARD", "PGD-AT resnet18", "alpha=1; tau=30")
+    assert list(table.loc[line]) == ["50.22", ""]
+    assert list(dict.fromkeys(table.index.get_level_values("table"))) == ["Table 1", "Table 6"]

@@ -680,6 +680,7 @@ def test_a_name_short_for_two_notebooks_is_none():
         ("ARD Figure 1", "fig2_method_overview"),
         ("RKD Fig. 5", "fig11_entropy"),
         ("PeerAiD Figure 5", "fig5_tsne"),
+        ("peeraid table 6", "tab5_transfer_attacks"),
         ("RKD figure 12", "fig12_trajectories"),
         ("PeerAiD Table 5", "tab4_teacher_architecture"),
         ("PeerAiD, Tables 4 and 5", "tab4_teacher_architecture"),
@@ -688,7 +689,10 @@ def test_a_name_short_for_two_notebooks_is_none():
         ("PeerAiD Tables 5 and 9", "PeerAiD Tables 5 and 9"),
         ("RKD Figure 18", "RKD Figure 18"),
         ("Figure 1", "Figure 1"),
-        ("fig7", "fig7"),
+        ("fig99", "fig99"),
+        ("transfer", "tab5_transfer_attacks"),
+        ("weight averaging", "tab3_weight_averaging"),
+        ("a", "a"),
     ],
 )
 def test_an_exhibit_may_be_asked_for_by_the_papers_number(asked, name):

@@ -1,12 +1,12 @@
 """The numbers in the papers' tables, and the numbers that others report with the released codes."""
 
 import math
-import re
 from importlib.resources import files
 
 import pandas as pd
 
 from rkdkit import checks
+from rkdkit.papers.places import places
 
 PAPERS = ("peeraid", "ard", "rkd")
 
@@ -32,31 +32,6 @@ def reported(paper: str, table: str = "") -> pd.DataFrame:
     """
     numbers = _read(checks.one_of("paper", paper, PAPERS))
     return numbers[numbers.table == checks.one_of("table", table, numbers.table.unique())] if table else numbers
-
-
-def places(text: str) -> set[tuple[str, str, int]]:
-    """Return the figures and tables that a text names.
-
-    Parameters
-    ----------
-    text : such as "RKD, Figures 6 and 10 to 12; ARD, Table 1".
-
-    Returns
-    -------
-    For this text: ("rkd", "Figure", 6), ("rkd", "Figure", 10), ..., ("ard", "Table", 1).
-    """
-    found = set()
-    for part in text.lower().split(";"):
-        named = re.fullmatch(r"\W*([a-z]+)\W+(fig|tab)[a-z]*\W*(\d.*)", part)
-        if named is None:
-            continue
-        paper, kind, numbers = named.groups()
-        for first, last in re.findall(r"(\d+)(?:\s*(?:to|-|–)\s*(\d+))?", numbers):
-            found |= {(paper, _KINDS[kind], i) for i in range(int(first), int(last or first) + 1)}
-    return found
-
-
-_KINDS = {"fig": "Figure", "tab": "Table"}
 
 
 def whole(text: str) -> pd.DataFrame:

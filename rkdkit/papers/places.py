@@ -1,0 +1,27 @@
+"""Figures and tables of the papers, as a text names them."""
+
+import re
+
+_KINDS = {"fig": "Figure", "tab": "Table"}
+
+
+def places(text: str) -> set[tuple[str, str, int]]:
+    """Return the figures and tables that a text names.
+
+    Parameters
+    ----------
+    text : such as "RKD, Figures 6 and 10 to 12; ARD, Table 1".
+
+    Returns
+    -------
+    For this text: ("rkd", "Figure", 6), ("rkd", "Figure", 10), ..., ("ard", "Table", 1).
+    """
+    found = set()
+    for part in text.lower().split(";"):
+        named = re.fullmatch(r"\W*([a-z]+)\W+(fig|tab)[a-z]*\W*(\d.*)", part)
+        if named is None:
+            continue
+        paper, kind, numbers = named.groups()
+        for first, last in re.findall(r"(\d+)(?:\s*(?:to|-|–)\s*(\d+))?", numbers):
+            found |= {(paper, _KINDS[kind], i) for i in range(int(first), int(last or first) + 1)}
+    return found
