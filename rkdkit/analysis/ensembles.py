@@ -24,6 +24,9 @@ STOPS: dict[str, tuple[float, ...]] = {"smoke": (1.0,), "quick": (0.4, 1.0), "sm
 ALPHAS: dict[str, tuple[float, ...]] = {"smoke": (0.3,), "quick": (0.3, 0.7), "small": (0.3, 0.7)}
 """The weights of the teachers' outputs among which one is chosen, by profile; "paper": those of `mixing.ALPHAS`."""
 
+TEACHERS = {"smoke": 2}
+"""How many teachers an ensemble has, by profile; others: four."""
+
 ACCURATE = ("Natural", "Low-eps AT")
 """The methods whose teachers are to make the student accurate; with others, it is to be robust (RKD section 3.5)."""
 
@@ -336,25 +339,29 @@ def named_by_dataset(theirs: pd.DataFrame, first: str) -> pd.DataFrame:
     return theirs.assign(method=[m + on(d, meant) for m, d in zip(theirs.method, theirs.dataset, strict=True)])
 
 
-def beside_all(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+def beside_all(measured: WhiteBox, choices: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """Put a paper's numbers beside ours, and add a line for each of its numbers that has no counterpart here.
 
     Parameters
     ----------
-    ours : as `WhiteBox.table`.
-    theirs : method (the name of a line here), metric, value (per cent), table and, to be kept, other columns; a line
-        that stands in several tables has the same value in all of them.
+    measured : our numbers.
+    choices : method, early_stop and alpha, as `Chosen.table`.
+    theirs : as `reported.reported`, with the names of lines here as methods. A line that stands in several tables has
+        the same value in all of them.
 
     Returns
     -------
-    `ours` and the further lines, whose accuracy is NaN, with the column paper (fractions; NaN: not in the paper), table
-    ("Table 1, Table 6") and the other columns of `theirs` but unit and spread, "" where the paper has no such line.
+    As `WhiteBox.table`, with the columns early_stop and alpha (NaN: not chosen), paper (fractions; NaN: not in the
+    paper), table ("Table 1, Table 6"), paper_dataset, paper_network, guide and setting ("": not in the paper). The
+    accuracy of the further lines is NaN.
 
     Raises
     ------
     ValueError
         If `theirs` has different values of one line and metric.
     """
+    ours = measured.table().merge(choices, on="method", how="left")
+    theirs = theirs.rename(columns={"dataset": "paper_dataset", "network": "paper_network"})
     keys = ["method", "metric"]
     kept = [str(column) for column in theirs if column not in (*keys, "value", "table", "unit", "spread")]
     lines = theirs.groupby(keys, sort=False)
@@ -370,15 +377,22 @@ def beside_all(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     return together.fillna(dict.fromkeys((*kept, "table", "attack"), ""))
 
 
-def number_of_teachers(number: object) -> int:
-    """Return a notebook's number of teachers in an ensemble; refuse one that is not a whole number of at least two.
+def number_of_teachers(setup: Setup, number: int | None) -> int:
+    """Return how many teachers an ensemble has.
+
+    Parameters
+    ----------
+    setup : the notebook's parameters.
+    number : what the notebook sets, at least two; None: `TEACHERS` of the profile, otherwise four as in the paper.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If it is not a whole number in this range.
     """
-    if not isinstance(number, int) or isinstance(number, bool) or number < 2:
-        raise ValueError(f"n_teachers, the number of teachers in an ensemble, must be 2 or more, not {number!r}.")
-    checks.number("n_teachers", number, 2, comparisons.ANOTHER)
-    return number
+    if number is None:
+        return TEACHERS.get(setup.profile.name, 4)
+    checks.number("n_teachers, the number of teachers in an ensemble,", number, 2)
+    if number != int(number):
+        raise ValueError(f"n_teachers must be a whole number, not {number!r}.")
+    return int(number)

@@ -31,9 +31,6 @@ TEACHERS = ("Natural", "FFGSM-AT", "PGD-AT")
 ALONE = "PGD-AT"
 """The method of Table 12's networks."""
 
-NUMBER = {"smoke": 2}
-"""How many teachers an ensemble has, by the name of a profile; others: four, as in the paper."""
-
 TABLE_5, TABLE_10, TABLE_12 = "RKD, Table 5 and section 3.6", "RKD, Table 10 and section B.3", "RKD, Table 12 and C.1"
 
 
@@ -89,7 +86,7 @@ def train(
     Parameters
     ----------
     setup : the notebook's parameters.
-    number : how many teachers an ensemble has, at least two; None: `NUMBER` of the profile.
+    number : how many teachers an ensemble has, as `ensembles.number_of_teachers`.
     stops, alphas : the hyper-parameters to choose among, as `ensembles.train`.
 
     Raises
@@ -97,7 +94,7 @@ def train(
     ValueError
         As `ensembles.train` and `ensembles.number_of_teachers`, before anything is trained.
     """
-    number = ensembles.number_of_teachers(NUMBER.get(setup.profile.name, 4) if number is None else number)
+    number = ensembles.number_of_teachers(setup, number)
     parts, choices = [], []
     for dataset, own in ensembles.setups_of(setup, DATASETS).items():
         suffix = ensembles.on(dataset, setup.profile.dataset)
@@ -156,12 +153,10 @@ def numbers_of(setup: Setup, trained: Trained, measured: WhiteBox) -> pd.DataFra
 
     Returns
     -------
-    As `WhiteBox.against` and `ensembles.beside_all`, with early_stop and alpha, the hyper-parameters that were chosen.
-    A student of an ensemble, and the ensemble itself, are compared with their counterparts of one network.
+    As `WhiteBox.against` and `ensembles.beside_all`. A student of an ensemble, and the ensemble itself, are compared
+    with their counterparts of one network.
     """
-    ours = measured.table().merge(trained.choices, on="method", how="left")
-    theirs = paper_numbers(setup.profile.dataset, trained.number)
-    both = ensembles.beside_all(ours, theirs.rename(columns={"dataset": "paper_dataset", "network": "paper_network"}))
+    both = ensembles.beside_all(measured, trained.choices, paper_numbers(setup.profile.dataset, trained.number))
     return measured.against(references(list(dict.fromkeys(both.method)), trained.number), both)
 
 
@@ -187,7 +182,6 @@ def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
     number : how many teachers an ensemble has.
     robust : the metric that decides robustness.
     """
-
     akd, rslad = (
         {teacher: (str(Taught(method, teacher, number)), str(Taught(method, teacher))) for teacher in TEACHERS}
         for method in ("AKD+", "RSLAD+")
