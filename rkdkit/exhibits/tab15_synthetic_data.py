@@ -40,6 +40,16 @@ SOTA, STOPPED_AKD = "AT+", "AKD, stopped teacher"
 """The line of the teacher with generated images, and of the student whose teacher is stopped early."""
 
 
+_TABLE_7 = (SOTA, "AKD", "AKD+", "RSLAD", "RSLAD+")
+
+FEWER: dict[tuple[str, str], tuple[str, ...]] = {
+    ("cifar10", "EDM"): _TABLE_7,
+    ("cifar100", "EDM"): _TABLE_7,
+    ("cifar100", "DDPM"): (SOTA, "AKD+"),
+}
+"""The lines that the paper has by dataset and generator, where it has fewer than with DDPM's images for CIFAR-10."""
+
+
 def several(method: str, number: int) -> str:
     """Return the name of the student of an ensemble of AT+ teachers: "AKD+ from 4 AT+"."""
     return f"{method} from {number} {SOTA}"
@@ -58,33 +68,33 @@ def teachers_of_at(dataset: str, number: int) -> int:
     return 1 if dataset == "cifar100" else number
 
 
-def lines_with(further: Further, number: int, student_changes: Mapping[str, object]) -> dict[str, Entry]:
+def lines_with(further: Further, number: int, changes: Mapping[str, object]) -> dict[str, Entry]:
     """Return the lines that are trained with generated images, by name.
 
     Parameters
     ----------
-    further : the images. Of the paper's, EDM's and those for CIFAR-100 have fewer lines; others have all of Table 6's.
+    further : the images; with some of the paper's there are `FEWER` lines.
     number : how many teachers an ensemble has.
-    student_changes : `Further.changes`; teachers and students are trained alike.
+    changes : `Further.changes`; teachers and students are trained alike.
     """
 
     def line(method: str, alpha: float, n: int = 1, stopped: float = 1.0) -> Entry:
-        return Taught(method, AT, n).entry(stopped, alpha, student_changes)
+        return Taught(method, AT, n).entry(stopped, alpha, changes)
 
-    both = {SOTA: Entry(AT, (), student_changes), "AKD+": line("AKD+", ALPHA)}
-    if (further.dataset, further.generator) == ("cifar100", "DDPM"):
-        return both
-    table_7 = {**both, "AKD": line("AKD+", 1.0), "RSLAD": line("RSLAD+", 1.0), "RSLAD+": line("RSLAD+", ALPHA)}
-    if further.generator == "EDM":
-        return table_7
-    return {
-        **table_7,
+    lines = {
+        SOTA: Entry(AT, (), changes),
+        "AKD": line("AKD+", 1.0),
         STOPPED_AKD: line("AKD+", 1.0, stopped=STOPPED),
+        "AKD+": line("AKD+", ALPHA),
+        "RSLAD": line("RSLAD+", 1.0),
+        "RSLAD+": line("RSLAD+", ALPHA),
         "ARD": line("ARD+", 1.0),
         "ARD+": line("ARD+", ALPHA),
         several("AKD", number): line("AKD+", 1.0, number),
         several("AKD+", number): line("AKD+", ALPHA, number),
     }
+    kept = FEWER.get((further.dataset, further.generator), tuple(lines))
+    return {name: lines[name] for name in kept}
 
 
 @dataclass(frozen=True)
