@@ -1,5 +1,8 @@
 """Whole tables: the right teachers, the right network of each run, and claims judged rightly."""
 
+import math
+
+import pandas as pd
 import pytest
 import torch
 from given import Given
@@ -205,3 +208,23 @@ def test_an_entry_that_does_not_fit_is_refused_before_any_training(tmp_path):
     assert executor.gathered == []
     with pytest.raises(ValueError, match="early_stop must be above 0"):
         comparisons.Guide("Natural", stopped=0)
+
+
+def test_differences_are_paired_here_and_subtracted_in_the_paper():
+    measured = made_up({"A": {"clean": 0.9, "autoattack": 0.5}, "B": {"clean": 0.8, "autoattack": 0.6}})
+    papers_own = pd.DataFrame({"method": ["C"], "metric": ["clean"], "paper": [0.3], "n": [math.nan]})
+    numbers = pd.concat([measured.table().assign(paper=[0.7, math.nan, 0.6, 0.2]), papers_own], ignore_index=True)
+    table = measured.against({"A": "B", "C": "B"}, numbers).set_index(["method", "metric"])
+    assert len(table) == len(numbers)
+    for metric in ("clean", "autoattack"):
+        line, expected = table.loc[("A", metric)], measured.minus("A", "B", metric)
+        assert tuple(line[["difference", "difference_low", "difference_high"]]) == (
+            expected.value, expected.low, expected.high
+        )  # fmt: skip
+        assert line.compared_with == "B"
+        assert table.loc[("B", metric)].compared_with == ""
+        assert math.isnan(table.loc[("B", metric)].difference)
+    assert table.loc[("A", "clean")].paper_difference == pytest.approx(0.1)
+    assert math.isnan(table.loc[("A", "autoattack")].paper_difference)
+    assert table.loc[("C", "clean")].paper_difference == pytest.approx(-0.3)
+    assert math.isnan(table.loc[("C", "clean")].difference), "it was not measured here"

@@ -472,3 +472,27 @@ def test_a_term_without_a_divergence_is_its_formula_alone():
 def test_a_points_name_as_a_figure_prints_it():
     printed = {"S(x*)": "$S(x^*)$", "T_rob(x~)": r"$T_{\mathrm{rob}}(\tilde{x})$", "f(x*_S)": "$f(x^*_S)$"}
     assert {name: look.mathematics(name) for name in printed} == printed
+
+
+def test_the_form_of_differences():
+    table = every(method=["B", "A", "C"], metric=["clean", "fgsm"]).assign(n=[4000, 2000] * 3, difference=0.1)
+    table = table.assign(difference_low=0.05, difference_high=0.2, paper_difference=-0.02, compared_with="C")
+    table.loc[table.method == "C", "compared_with"] = ""
+    figure = figures.differences(table, "title", "theirs")
+    assert size(figure) == pytest.approx((9, 1.8 + 0.28 * 2))
+    first, second = figure.axes
+    assert (first.get_xlabel(), second.get_xlabel()) == (
+        "Accuracy minus C's (points)\n4,000 images",
+        "Accuracy minus C's (points)\nfirst 2,000 images",
+    )
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["B", "A"]
+    ours, theirs = (container.lines[0] for container in first.containers)
+    assert list(ours.get_xdata()) == pytest.approx([10, 10])
+    assert list(theirs.get_xdata()) == pytest.approx([-2, -2])
+    (bars,) = first.containers[0].lines[2]
+    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [pytest.approx([5, 20])] * 2
+
+    table.loc[table.method == "A", "compared_with"] = "B"
+    several = figures.differences(table, "title", "theirs").axes[0]
+    assert [tick.get_text() for tick in several.get_yticklabels()] == ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B"]
+    assert several.get_xlabel().startswith("Difference (points)")

@@ -1,5 +1,6 @@
 """Several methods' accuracy under the same attacks on the same images (PeerAiD Table 1)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from rkdkit.references import Images, Snapshot
 
 DISTILLATION = ("AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
 """The methods that PeerAiD's tables call adversarial distillation, in the same order."""
+
+DIFFERENCES = ("difference", "difference_low", "difference_high", "paper_difference")
+"""The columns that `WhiteBox.against` adds, as fractions."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,39 @@ class WhiteBox:
             for method in self.evaluations
             for metric in self.metrics
         )
+
+    def against(self, references: Mapping[str, str], numbers: pd.DataFrame) -> pd.DataFrame:
+        """Return numbers with each method's paired difference from another: ours, and that of the paper's numbers.
+
+        Numbers of different data cannot be compared, but how much better one method is than another can.
+
+        Parameters
+        ----------
+        references : by method, the method whose accuracy is subtracted.
+        numbers : as :meth:`table`, perhaps with a column paper (fractions), as `reported.beside` adds it, and with
+            lines of methods that were not measured.
+
+        Returns
+        -------
+        `numbers` with the columns compared_with ("" where a method is compared with none), difference, difference_low,
+        difference_high, and paper_difference (fractions; NaN: not known).
+        """
+        keys: list[tuple[str, str]] = list(zip(numbers.method, numbers.metric, strict=True))
+        paper = dict(zip(keys, numbers.paper, strict=True)) if "paper" in numbers else {}
+        lines = []
+        for method, metric in keys:
+            reference = references.get(method, "")
+            line: dict[str, str | float] = {"method": method, "metric": metric, "compared_with": reference}
+            if reference:
+                line["paper_difference"] = paper.get((method, metric), math.nan) - paper.get(
+                    (reference, metric), math.nan
+                )
+            if {method, reference} <= self.evaluations.keys() and metric in self.metrics:
+                ours = self.minus(method, reference, metric)
+                line |= {"difference": ours.value, "difference_low": ours.low, "difference_high": ours.high}
+            lines.append(line)
+        columns = ["method", "metric", "compared_with", *DIFFERENCES]
+        return numbers.merge(pd.DataFrame(lines, columns=columns), on=["method", "metric"], validate="one_to_one")
 
 
 def white_box(

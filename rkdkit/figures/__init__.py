@@ -5,13 +5,14 @@ from rkdkit.figures.look import COLOURS, METRICS, new_figure, style
 from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
 from rkdkit.figures.saving import at_quick, save
-from rkdkit.figures.tables import accuracy_by_method, guides_compared
+from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared
 
 __all__ = [
     "COLOURS",
     "METRICS",
     "accuracy_by_method",
     "at_quick",
+    "differences",
     "easiest_and_hardest",
     "embeddings",
     "entropy_curves",

@@ -45,14 +45,59 @@ def accuracy_by_method(
         errors = [value - 100 * of_panel.low, 100 * of_panel.high - value]
         panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
         panel.errorbar(100 * of_panel.paper, rows, color=_PAPER, label=their_label, **_THEIRS)
-        n = of_panel.n.iloc[0]
-        number = f"first {n:,} images" if n < table.n.max() else f"{n:,} images"
+        number = _number(of_panel.n, table.n)
         panel.set(title=metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
         panel.grid(axis="x", alpha=0.3)
     panels[0][0].set_yticks(rows, [metric_name(name) for name in names])
     panels[0][0].invert_yaxis()
     legend_below(part, panels[0, 0], ncols=2)
     return figure
+
+
+def differences(table: pd.DataFrame, title: str, their_label: str | None = None, width: float = 9.0) -> Figure:
+    """Draw how much more accurate each method is than the one it is compared with, here and in the paper.
+
+    Accuracies on different data cannot share an axis; differences between methods can.
+
+    Parameters
+    ----------
+    table : as `WhiteBox.against` returns it; lines that are compared with none are left out. The columns
+        paper_dataset and paper_network are those of `reported.beside`.
+    title : the figure's title.
+    their_label : the legend's text for the paper's numbers; None: made from paper_dataset and paper_network.
+    width : the figure's width in inches; the height follows from the number of rows.
+    """
+    if their_label is None:
+        their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
+    shown = table[table.compared_with != ""]
+    references = list(dict.fromkeys(shown.compared_with))
+    pairs = list(dict.fromkeys(zip(shown.method, shown.compared_with, strict=True)))
+    several = len(references) > 1
+    figure, part = new_part(width, 1.8 + 0.28 * len(pairs))
+    metrics = list(dict.fromkeys(shown.metric))
+    panels = part.subplots(1, len(metrics), sharey=True, squeeze=False)
+    figure.suptitle(title)
+    rows = range(len(pairs))
+    for panel, metric in zip(panels[0], metrics, strict=True):
+        of_panel = shown[shown.metric == metric].set_index("method").reindex([method for method, _ in pairs])
+        ours = 100 * of_panel.difference
+        errors = [ours - 100 * of_panel.difference_low, 100 * of_panel.difference_high - ours]
+        panel.axvline(0, color="0.6", lw=0.8)
+        panel.errorbar(ours, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
+        panel.errorbar(100 * of_panel.paper_difference, rows, color=_PAPER, label=their_label, **_THEIRS)
+        label = "Difference" if several else f"Accuracy minus {references[0]}'s"
+        panel.set(title=metric_name(metric), xlabel=f"{label} (points)\n{_number(of_panel.n, table.n)}")
+        panel.grid(axis="x", alpha=0.3)
+    names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
+    panels[0][0].set_yticks(rows, names)
+    panels[0][0].invert_yaxis()
+    legend_below(part, panels[0, 0], ncols=2)
+    return figure
+
+
+def _number(of_panel: pd.Series, of_all: pd.Series) -> str:
+    n = of_panel.max()
+    return f"first {n:,.0f} images" if n < of_all.max() else f"{n:,.0f} images"
 
 
 def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: str) -> Figure:
