@@ -10,19 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit import attacks, checks, comparisons, data, evaluation, runs, statistics
-from rkdkit.analysis import mixing, selection
+from rkdkit.analysis import candidates, mixing, selection
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.comparisons import Entry, Guide
 from rkdkit.measurements import EVALUATION_ENGINE, CorrectPredictions, Digest, Load, Measurement, Pass
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
 from rkdkit.statistics import Estimate
-
-STOPS: dict[str, tuple[float, ...]] = {"smoke": (1.0,), "quick": (0.4, 1.0), "small": (0.4, 1.0)}
-"""The shares of a teacher's epochs among which one is chosen, by profile; "paper": those of `mixing.STOPS`."""
-
-ALPHAS: dict[str, tuple[float, ...]] = {"smoke": (0.3,), "quick": (0.3, 0.7), "small": (0.3, 0.7)}
-"""The weights of the teachers' outputs among which one is chosen, by profile; "paper": those of `mixing.ALPHAS`."""
 
 TEACHERS = {"smoke": 2}
 """How many teachers an ensemble has, by profile; others: four."""
@@ -117,7 +111,7 @@ def train(
     setup : the notebook's parameters.
     students : the students; of those with several teachers, the counterparts with one teacher are trained, too.
     others : further networks that are trained side by side with the grid, by name.
-    stops, alphas : the grid; None: `STOPS` and `ALPHAS` of the profile.
+    stops, alphas : the grid; None: those of `candidates` for the profile.
 
     Returns
     -------
@@ -130,8 +124,8 @@ def train(
     """
     selection.check_held_out(setup)
     name = setup.profile.name
-    stops = mixing.shares("stops", stops, STOPS.get(name, mixing.STOPS["paper"]))
-    alphas = mixing.shares("alphas", alphas, ALPHAS.get(name, mixing.ALPHAS["paper"]))
+    stops = mixing.shares("stops", stops, candidates.STOPS[name])
+    alphas = mixing.shares("alphas", alphas, candidates.ALPHAS[name])
     wanted = list(dict.fromkeys(students))
     alone = list(dict.fromkeys(replace(student, number=1) for student in wanted))
     grid = {
@@ -246,6 +240,24 @@ class Networks:
     setup: Setup
     alone: Mapping[str, Sequence[Snapshot]]
     together: Mapping[str, Sequence[Sequence[Snapshot]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The trained networks of an exhibit.
+
+    Attributes
+    ----------
+    number : how many teachers an ensemble has.
+    parts : the networks of each dataset.
+    choices : method (a student's name), early_stop and alpha: the hyper-parameters that were chosen.
+    generators : what generated the images that were trained on beside the dataset's own.
+    """
+
+    number: int
+    parts: Sequence[Networks]
+    choices: pd.DataFrame
+    generators: Sequence[str] = ()
 
 
 def measure(parts: Sequence[Networks], by: Mapping[str, attacks.Attack | None]) -> WhiteBox:

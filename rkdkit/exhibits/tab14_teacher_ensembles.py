@@ -1,13 +1,13 @@
 """RKD, Tables 5, 10 and 12: students of one teacher and of an ensemble of four, and the ensemble itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 
 from rkdkit import attacks, comparisons
 from rkdkit.analysis import ensembles, mixing
-from rkdkit.analysis.ensembles import Networks, Taught
+from rkdkit.analysis.ensembles import Networks, Taught, Trained
 from rkdkit.analysis.white_box import WhiteBox, attack_named
 from rkdkit.claims import Claim, Quantity
 from rkdkit.comparisons import Guide
@@ -52,27 +52,6 @@ def students(number: int, tables: Sequence[str] = ("Table 5", "Table 10")) -> li
 def together(number: int) -> str:
     """Return the name of Table 12's ensemble."""
     return f"{number} {ALONE} as one network"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The trained networks.
-
-    Attributes
-    ----------
-    number : how many teachers an ensemble has.
-    parts : the networks of each dataset, the first of them with Table 12's.
-    choices : method (a student's name), early_stop and alpha: the hyper-parameters that were chosen.
-    """
-
-    number: int
-    parts: Sequence[Networks]
-    choices: pd.DataFrame
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all networks and ensembles."""
-        return [name for part in self.parts for name in (*part.alone, *part.together)]
 
 
 def train(

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
 from rkdkit import attacks
-from rkdkit.analysis import ensembles, mixing, state_of_the_art
-from rkdkit.analysis.ensembles import Networks, Taught
+from rkdkit.analysis import candidates, ensembles, mixing, selection, state_of_the_art
+from rkdkit.analysis.ensembles import Networks, Taught, Trained
 from rkdkit.analysis.state_of_the_art import FRACTION, Further
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim
@@ -34,7 +33,10 @@ STOPPED = 0.25
 """The share of the teacher's epochs in Table 6's line "ES ep. 100": of 400, if RKD took the number of Rebuffi et al."""
 
 AT, ACCURATE, ROBUST = "PGD-AT", "AKD+ from Low-eps AT", "AKD+ from AT"
-"""Table 1's lines without generated images: no teacher, and students of two kinds of teachers."""
+"""Table 1's lines without generated images: no teacher, and students of two kinds of teachers.
+
+The first is Table 2's "only teacher", which is trained for as many epochs as a teacher and its student together.
+"""
 
 SOTA, STOPPED_AKD = "AT+", "AKD, stopped teacher"
 """The line of the teacher with generated images, and of the student whose teacher is stopped early."""
@@ -97,24 +99,6 @@ def lines_with(further: Further, number: int, changes: Mapping[str, object]) -> 
     return {name: lines[name] for name in kept}
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The trained networks.
-
-    Attributes
-    ----------
-    number : how many teachers an ensemble has.
-    parts : the networks of each dataset.
-    further : the generated images, in the order of the names' ends.
-    choices : method, early_stop and alpha: the hyper-parameters that were chosen for Table 1's students.
-    """
-
-    number: int
-    parts: Sequence[Networks]
-    further: Sequence[Further]
-    choices: pd.DataFrame
-
-
 def suffix(further: Further, first: Further) -> str:
     """Return what a line's name ends with: its data, where they are not the first."""
     generator = "" if further.generator == first.generator else f" ({further.generator})"
@@ -153,16 +137,19 @@ def train(
     for dataset, own in setups.items():
         end = ensembles.on(dataset, setup.profile.dataset)
         wanted = [Taught("AKD+", "Low-eps AT"), Taught("AKD+", "FFGSM-AT", teachers_of_at(dataset, number))]
-        others = {AT + end: Entry(AT)}
+        alone = candidates.alone(own, own.profile.student)
+        others = dict(alone)
         for images in further:
             if images.dataset == dataset:
                 entries = lines_with(images, number, images.changes(own, extra_fraction))
                 others |= {name + suffix(images, further[0]): entry for name, entry in entries.items()}
         chosen, rest = ensembles.train(own, wanted, others, stops, alphas)
         without = dict(zip((ACCURATE + end, ROBUST + end), chosen.students.values(), strict=True))
-        parts.append(Networks(own, {AT + end: rest.pop(AT + end), **without, **rest}))
+        tried = selection.Contest({name: rest.pop(name) for name in alone}, "RKD-Rob.")
+        best = selection.choose_all(own, {AT: tried})[AT]
+        parts.append(Networks(own, {AT + end: best.snapshots, **without, **rest}))
         choices.append(chosen.table().assign(method=list(without)))
-    return Trained(number, parts, further, pd.concat(choices, ignore_index=True))
+    return Trained(number, parts, pd.concat(choices, ignore_index=True), [images.generator for images in further])
 
 
 def attacks_of(setup: Setup) -> dict[str, attacks.Attack | None]:
