@@ -29,8 +29,8 @@ class Guide:
     ----------
     method : the method that trains it.
     network : its network; "": the profile's teacher network.
-    stopped : the share of its epochs after which it is taken, above 0 and at most 1 (the nearest snapshot); None: at
-        the epoch that `select_on` chooses.
+    stopped : the share of its epochs after which it is taken, above 0 and at most 1 (the nearest snapshot; its averaged
+        weights if the training has an `ema_decay`); None: at the epoch that `select_on` chooses.
     another : which of several trainings that differ by their seed, for ensembles: 0 has the student's seed, i has
         the student's seed + 1000 i.
     slot, weight : as `spec.Teacher`.
@@ -182,7 +182,11 @@ def choose_guides(setup: Setup, guides: Mapping[Any, Guide]) -> dict[Any, list[S
     snapshots = choose_by_name(setup, trained)
     for guide, of_seeds in specs.items():
         if guide.stopped is not None:
-            snapshots[guide] = [Snapshot(spec, "student", _epoch_near(spec, guide.stopped)) for spec in of_seeds]
+            snapshots[guide] = [
+                # as in `choose`: where a moving average is kept from the first step on, it stands for the network
+                Snapshot(spec, "student" if spec.ema_decay is None else AVERAGED, _epoch_near(spec, guide.stopped))
+                for spec in of_seeds
+            ]
     return {key: snapshots[guide] for key, guide in guides.items()}
 
 

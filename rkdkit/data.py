@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rkdkit import checks, image_cache, image_files, paths
+from rkdkit import checks, generated, image_cache, image_files, paths
 from rkdkit.image_files import DataNotFoundError
 from rkdkit.splits import (
     AUGMENTATIONS,
@@ -135,23 +135,33 @@ def _blank(name: str) -> Dataset:
     return Dataset(name, train, test, source.classes or tuple(map(str, range(n_classes))), BLANK)
 
 
-def load_extra(name: str, dataset: Dataset, root: Path | str | None = None) -> Split:
+def load_extra(
+    name: str, dataset: Dataset, root: Path | str | None = None, *, n_train: int | None = None, n_val: int = 0
+) -> Split:
     """Load synthetic images to train on beside a dataset's own, as RKD does (its section 4, after Rebuffi et al. 2021).
 
     Parameters
     ----------
     name : an ``.npz`` archive in the data folder that holds `image`, (N, H, W, C) uint8 (C is 1 for grey images), and
-        `label`, (N,) of any integer type, by the labels of `dataset`.
+        `label`, (N,) of any integer type, by the labels of `dataset`; or "gaussian-mixture:N" for N images of the
+        generator that ships with the kit, :func:`generated.gaussian_mixture`.
     dataset : the images must have its image shape and classes.
     root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
+    n_train, n_val : how the training images are divided, as in `RunSpec`: the generator is fitted to those that are
+        trained on, never to held-out or test images.
 
     Raises
     ------
     DataNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or its arrays do not fit; the message names the file and what is wrong.
+        If it is damaged, or its arrays do not fit; the message names the file and what is wrong. Also if the generator
+        is given too few images to fit or to draw.
     """
+    number = generated.number_of(name)
+    if number is not None:
+        train = dataset.images("train", n_train=n_train, n_val=n_val)
+        return generated.gaussian_mixture(train, len(dataset.classes), number)
     channels, height, width = dataset.train.images.shape[1:]
     return _archive(_data_folder(root) / name, (channels, height, width), len(dataset.classes))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from rkdkit import checks, data, methods, models
+from rkdkit import checks, data, generated, methods, models
 from rkdkit.identity import identifying_fields
 
 ENGINE = 1
@@ -139,7 +139,7 @@ class RunSpec:
     n_train : the number of training images; None: all that are not held out.
     n_val : the number of training images that are held out for choosing an epoch.
     augmentation : one of `data.AUGMENTATIONS`.
-    extra : a file of further images for `data.load_extra`; "": none.
+    extra : further images for `data.load_extra`, a file or "gaussian-mixture:N"; "": none.
     extra_fraction : the share of these images in each batch, in [0, 1].
     eps : l_inf radius of the training attack, in [0, 1] pixel units; a method's row may use a fraction of it.
     step_size : the step size of the training attack, in the same units.
@@ -234,9 +234,10 @@ class RunSpec:
             checks.number("ema_decay", self.ema_decay, 0, 1)
             if self.swa_start is not None:
                 raise ValueError("A run keeps one average of its weights: set swa_start or ema_decay, not both.")
+        generated.number_of(self.extra)  # refuses a generator without a number of images
         if bool(self.extra) != (round(self.extra_fraction * self.batch_size) > 0):
             raise ValueError(
-                "extra and extra_fraction go together: name the file, and a share of each batch that is at least one "
+                "extra and extra_fraction go together: name the images, and a share of each batch that is at least one "
                 f"image of {self.batch_size}."
             )
         if self.schedule == "multistep" and not (

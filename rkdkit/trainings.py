@@ -125,9 +125,10 @@ class Train(Task):
         return list(dict.fromkeys([*(each for task in before for each in task.with_teachers()), self]))
 
     def check(self, context: Context) -> None:
-        """As :meth:`Task.check`, for its teachers, too: bad sizes are refused before a teacher is trained."""
+        """As :meth:`Task.check`, for its teachers, too: bad sizes and extra images are refused before any training."""
         for task in self.with_teachers():
             context.load(task.spec.dataset).split_validation(task.spec.n_train, task.spec.n_val)
+            task._extra(context)
 
     def finished_epochs(self, context: Context) -> int:
         """Return how many of its epochs are in the store; errors as :meth:`find`."""
@@ -163,7 +164,7 @@ class Train(Task):
         DivergedError
             If the loss or a weight becomes NaN or infinite.
         """
-        dataset, extra = self._data(context)
+        dataset, extra = context.load(self.spec.dataset), self._extra(context)
         teachers = [_teacher(teacher, context) for teacher in self.spec.teachers]
         folder = context.store.run_folder(self.spec)
         with folder.lock(lambda: say(f"Another process is training {self.spec}; waiting for it to finish.")):
@@ -172,17 +173,19 @@ class Train(Task):
             if record is None or record["finished"] < self.spec.epochs:
                 _train(folder, self.spec, dataset, extra, context, teachers, record)
 
-    def _data(self, context: Context) -> tuple[data.Dataset, data.Split | None]:
-        """Return the data and the extra images of the run."""
-        dataset = context.load(self.spec.dataset)
-        return dataset, data.load_extra(self.spec.extra, dataset) if self.spec.extra else None
+    def _extra(self, context: Context) -> data.Split | None:
+        """Return the extra images of the run; None: it has none."""
+        spec = self.spec
+        if not spec.extra:
+            return None
+        return data.load_extra(spec.extra, context.load(spec.dataset), n_train=spec.n_train, n_val=spec.n_val)
 
     def _record(self, context: Context) -> dict[str, Any] | None:
         """Return the run's record, finished or not; refuse a record of another run or of other data."""
-        dataset, extra = self._data(context)
+        dataset = context.load(self.spec.dataset)
         folder = context.store.run_folder(self.spec)
         record = context.record(self.spec)
-        if record is None:
+        if record is None:  # a plan does not need the extra images, which may be on another machine
             return None
         if record["spec"] != self.spec.to_json():
             raise StoreError(
@@ -194,6 +197,7 @@ class Train(Task):
                 f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
                 "another folder for the data found now, or delete that folder to train again."
             )
+        extra = self._extra(context)
         if record["data"]["extra"] != (extra.digest if extra else None):
             raise StoreError(
                 f"{folder.path} was trained with other extra images than {self.spec.extra} holds now. Delete that "

@@ -1,0 +1,133 @@
+"""RKD, Figure 2: what the teacher's robustness does to the student, whatever alpha and the teacher's epoch are."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rkdkit import statistics
+from rkdkit.analysis import mixing
+from rkdkit.analysis.mixing import ACCURATE, CLEAN, METHODS, ROBUST, Student
+from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
+from rkdkit.claims import Claim, Quantity
+from rkdkit.profiles import PROFILES, rkd
+from rkdkit.setup import Exhibit
+from rkdkit.statistics import Estimate
+
+EXHIBIT = Exhibit(
+    paper="RKD, Figure 2",
+    differs={profile: rkd(profile) for profile in PROFILES},
+    unused=("select_on", "teacher_method", "peer"),
+    trains=("Natural", "PGD-AT", "AKD", *METHODS),
+)
+
+SOURCE = "RKD, Figure 2 and section 3.4"
+
+_WORDS = {ACCURATE: "an accurate", ROBUST: "a robust"}
+
+FIRST = {"AKD+": (ACCURATE, ROBUST), "RSLAD+": (ROBUST, ROBUST), "ARD+": (ACCURATE, ACCURATE)}
+"""The teachers of the most accurate and of the most robust student, by method, as section 3.4 says."""
+
+
+ANY = "any"
+"""In place of a teacher: the best student of a method, whoever taught it."""
+
+
+def chosen(validated: pd.DataFrame) -> pd.DataFrame:
+    """Choose each method's best students on the held-out images.
+
+    Parameters
+    ----------
+    validated : as `mixing.validated` returns it.
+
+    Returns
+    -------
+    A line per method and teacher, or `ANY` teacher, in that index: the names of the students with the highest clean
+    accuracy (column clean), robust accuracy (robust) and mean of both (balanced). Of several equal ones, the first.
+    """
+    scores = validated.assign(balanced=(validated.clean + validated.robust) / 2).set_index("student")
+    either = pd.concat([scores, scores.assign(teacher=ANY)])
+    return pd.DataFrame(
+        [
+            {
+                "method": method,
+                "teacher": teacher,
+                **{aim: part[aim].idxmax() for aim in ("clean", "robust", "balanced")},
+            }
+            for (method, teacher), part in either.groupby(["method", "teacher"], sort=False)
+        ]
+    ).set_index(["method", "teacher"])
+
+
+def check_claims(measured: WhiteBox, students: Sequence[Student], best: pd.DataFrame) -> list[Claim]:
+    """Check what the paper says of its Figure 2 (section 3.4).
+
+    What teachers "tend" to do is judged by the mean over all students of a method and a teacher. The best students were
+    chosen on held-out images: the best of several on the test images would be there partly by chance.
+
+    Parameters
+    ----------
+    measured : all students, under their names.
+    students : the students.
+    best : as :func:`chosen` returns it.
+    """
+    robust = mixing.robust_metric(measured)
+    metrics = {"clean": CLEAN, "robust": robust}
+    of = {teacher: [str(s) for s in students if (s.method, s.guide.method) == ("AKD+", teacher)] for teacher in _WORDS}
+    tend = "By AKD+, students of {} teachers have a higher {} accuracy on average than those of {} ones."
+    claims = [
+        _on_average(measured, CLEAN, tend.format("accurate", "clean", "robust"), of[ACCURATE], of[ROBUST]),
+        _on_average(measured, robust, tend.format("robust", "robust", "accurate"), of[ROBUST], of[ACCURATE]),
+    ]
+    for method, firsts in FIRST.items():
+        for (aim, metric), first in zip(metrics.items(), firsts, strict=True):
+            other = ACCURATE if first == ROBUST else ROBUST
+            text = f"Of the students by {method}, the one with the highest {aim} accuracy has {_WORDS[first]} teacher."
+            names = (str(best.loc[(method, teacher), aim]) for teacher in (first, other))
+            claims.append(mixing.more(measured, metric, text, SOURCE, *names))
+    for aim, metric in metrics.items():
+        name, *others = (str(best.loc[(method, ANY), aim]) for method in METHODS)
+        words = "clean accuracy" if aim == "clean" else f"{attack_named(metric)} accuracy"
+        text = f"AKD+ is the best method to maximise the {aim} accuracy alone."
+        claims.append(highest(measured, name, others, metric, words, text, SOURCE))
+    rslad, akd = (str(best.loc[(method, ANY), "balanced"]) for method in ("RSLAD+", "AKD+"))
+    return [*claims, _balanced(measured, rslad, akd)]
+
+
+def _on_average(measured: WhiteBox, metric: str, text: str, higher: Sequence[str], lower: Sequence[str]) -> Claim:
+    """Compare the means over several students, image by image."""
+    first, second = (_means(measured, names, (metric,)) for names in (higher, lower))
+    words = "clean" if metric == CLEAN else attack_named(metric)
+    name = f"mean {words} accuracy of {{}} students"
+    return _compared(text, (name.format(len(higher)), first), (name.format(len(lower)), second))
+
+
+def _balanced(measured: WhiteBox, rslad: str, akd: str) -> Claim:
+    metrics = (CLEAN, mixing.robust_metric(measured))
+    first, second = (_means(measured, [name], metrics) for name in (rslad, akd))
+    text = "RSLAD+ is the better method for a balanced performance: for the mean of clean and robust accuracy."
+    name = "{}: mean of clean and robust accuracy"
+    return _compared(text, (name.format(rslad), first), (name.format(akd), second))
+
+
+def _compared(text: str, higher: tuple[str, list[Tensor]], lower: tuple[str, list[Tensor]]) -> Claim:
+    first, second = (Quantity(name, _mean(values, 0.0)) for name, values in (higher, lower))
+    difference = _mean([a - b for a, b in zip(higher[1], lower[1], strict=True)], -1.0)
+    return Claim(text, SOURCE, first, second, difference)
+
+
+def _means(measured: WhiteBox, names: Sequence[str], metrics: Sequence[str]) -> list[Tensor]:
+    """Return the share of networks and metrics that are right on each image, (N,) in [0, 1], one per seed."""
+    n = min(len(measured.evaluations[names[0]][0].correct[metric]) for metric in metrics)
+    seeds = range(len(measured.evaluations[names[0]]))
+    return [
+        torch.stack([measured.evaluations[name][i].correct[metric][:n].float() for name in names for metric in metrics])
+        .mean(0)
+        for i in seeds
+    ]  # fmt: skip
+
+
+def _mean(of_seeds: Sequence[Tensor], low: float) -> Estimate:
+    found = statistics.over_seeds([statistics.mean(values) for values in of_seeds], bounds=(low, 1.0))
+    return Estimate(found.value, found.low, found.high, found.n, found.seeds)

@@ -1,0 +1,194 @@
+"""Clean against robust accuracy: what students of different teachers trade for what."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rkdkit.figures.look import COLOURS, legend_below, line_with_band, metric_name, new_part
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">")
+_TEACHER: dict[str, Any] = {"marker": "*", "ms": 13, "mec": "black", "mew": 0.8, "ls": ""}
+
+
+def ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
+    """Return a colour for each of several ordered values, from dark to light; colour-blind readers can order them."""
+    return dict(zip(values, sns.color_palette("viridis", len(values)), strict=True))
+
+
+def markers(values: Sequence[Any]) -> dict[Any, str]:
+    """Return a marker for each of at most ten values; the star is a teacher's."""
+    return dict(zip(values, _MARKERS, strict=False))
+
+
+def trade_offs(
+    panel: Axes,
+    table: pd.DataFrame,
+    colours: Mapping[Any, Any],
+    shapes: Mapping[Any, str],
+    *,
+    colour: str,
+    shape: str,
+    joined: bool = False,
+    intervals: bool = False,
+) -> None:
+    """Draw networks as points: clean accuracy to the right, robust accuracy upwards, both in per cent.
+
+    Parameters
+    ----------
+    panel : the axes to draw on.
+    table : role, clean, robust, clean_low, clean_high, robust_low, robust_high (fractions), robust_by, and the columns
+        that `colour` and `shape` name. Teachers are stars.
+    colours, shapes : by the values of these columns, a colour and a marker.
+    colour, shape : the names of two columns; in the rows of teachers, `shape` has no effect.
+    joined : whether students of one colour are joined by a thin line, in the order of the table.
+    intervals : whether the 95 % intervals of students are drawn, lightly.
+    """
+    students, teachers = table[table.role == "student"], table[table.role == "teacher"]
+    for value, part in students.groupby(colour, sort=False):
+        if joined:
+            panel.plot(100 * part.clean, 100 * part.robust, color=colours[value], lw=0.8, alpha=0.6, zorder=1)
+    for _, one in students.iterrows():
+        at = 100 * one.clean, 100 * one.robust
+        if intervals:
+            x = [[100 * (one.clean - one.clean_low)], [100 * (one.clean_high - one.clean)]]
+            y = [[100 * (one.robust - one.robust_low)], [100 * (one.robust_high - one.robust)]]
+            panel.errorbar(*at, xerr=x, yerr=y, color=colours[one[colour]], alpha=0.35, lw=1, zorder=1)
+        look = {"color": colours[one[colour]], "marker": shapes[one[shape]], "ms": 7, "mec": "white", "mew": 0.6}
+        panel.plot(*at, ls="", **look)
+    for _, one in teachers.iterrows():
+        panel.plot(100 * one.clean, 100 * one.robust, color=colours[one[colour]], zorder=3, **_TEACHER)
+    panel.set(xlabel="Clean accuracy (%)", ylabel=f"Robust accuracy,\n{metric_name(table.robust_by.iloc[0])} (%)")
+    panel.margins(0.08)
+    panel.grid(alpha=0.3)
+
+
+def early_stopping_and_mixing(
+    table: pd.DataFrame, methods: Sequence[str], teachers: Mapping[str, str], title: str
+) -> Figure:
+    """Draw a grid of students in a panel per method and teacher, and the curves over epoch and alpha alone.
+
+    Parameters
+    ----------
+    table : as `fig8_early_stopping_label_mixing.table` returns it.
+    methods : the methods, a column of panels each.
+    teachers : the methods that train the teachers, a row of panels each, and what the figure calls them.
+    title : the figure's title.
+    """
+    grid = table[table.figure == "1"]
+    students = grid[grid.role == "student"]
+    colours, shapes = ordered_colours(sorted(set(grid.teacher_epoch))), markers(sorted(set(students.alpha)))
+    figure, part = new_part(3.1 * (len(methods) + 1), 7.4)
+    figure.suptitle(title)
+    panels = part.subplots(2, len(methods) + 1, squeeze=False)
+    for row, (teacher, called) in zip(panels, teachers.items(), strict=True):
+        of_teacher = grid[grid.teacher == teacher]
+        for panel, method in zip(row, methods, strict=False):
+            shown = of_teacher[(of_teacher.role == "teacher") | (of_teacher.method == method)]
+            trade_offs(panel, shown, colours, shapes, colour="teacher_epoch", shape="alpha", joined=True)
+            panel.set_title(f"{method}, {called} teacher\n({teacher})")
+    epoch, alpha = (table[table.figure == which] for which in ("4a", "4b"))
+    networks = f"{epoch.network.iloc[0]} of {epoch.teacher_network.iloc[0]}"
+    at = alpha.teacher_epoch[alpha.role == "student"].iloc[0]
+    _curves(panels[0, -1], epoch, "teacher_epoch", "Epoch of the teacher", f"AKD alone,\n{networks}")
+    _curves(
+        panels[1, -1], alpha, "alpha", r"Weight of the teacher, $\alpha$", f"AKD+, teacher of epoch {at},\n{networks}"
+    )
+    first = panels[0, 0]
+    for value, colour in colours.items():
+        first.plot([], [], color=colour, lw=3, label=f"student, teacher of epoch {value}")
+    for value, marker in shapes.items():
+        first.plot([], [], marker, color="0.3", ms=7, mec="white", label=rf"student, $\alpha$ = {value:g}")
+    first.plot([], [], color="0.7", label="the teacher itself", **_TEACHER)
+    both = [panel.get_legend_handles_labels() for panel in (first, panels[0, -1])]
+    handles, labels = ([entry for entries in each for entry in entries] for each in zip(*both, strict=True))
+    part.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def teachers_compared(table: pd.DataFrame, methods: Sequence[str], teachers: Mapping[str, str], title: str) -> Figure:
+    """Draw the students of each method in a panel, coloured by how their teacher was trained.
+
+    Parameters
+    ----------
+    table : as `mixing.table`.
+    methods : the methods, a panel each.
+    teachers : the methods that train the teachers, and what the figure calls them.
+    title : the figure's title.
+    """
+    colours, shapes = _by_training(teachers), markers(list(teachers))
+    figure, part = new_part(3.3 * len(methods), 4.3)
+    figure.suptitle(title)
+    panels = part.subplots(1, len(methods), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, method in zip(panels, methods, strict=True):
+        shown = table[(table.role == "teacher") | (table.method == method)]
+        trade_offs(panel, shown, colours, shapes, colour="teacher", shape="teacher")
+        panel.set_title(method)
+        panel.label_outer()
+    for teacher, called in teachers.items():
+        look = {"color": colours[teacher], "marker": shapes[teacher], "ls": "", "ms": 7}
+        panels[0].plot([], [], label=f"student of the {called} teacher ({teacher})", **look)
+    for teacher, called in teachers.items():
+        panels[0].plot([], [], label=f"the {called} teacher itself", color=colours[teacher], **_TEACHER)
+    legend_below(part, panels[0], ncols=2)
+    return figure
+
+
+def ensembles_mixed(table: pd.DataFrame, title: str) -> Figure:
+    """Draw students of an ensemble by the weight of its robust teachers: as a trade-off, and over that weight.
+
+    Parameters
+    ----------
+    table : as `fig10_ensemble_mixing.table`.
+    title : the figure's title.
+    """
+    students, teachers = table[table.role == "student"], table[table.role == "teacher"]
+    by_beta = ordered_colours(sorted(set(students.beta)))
+    training = list(dict.fromkeys(teachers.teacher))
+    figure, part = new_part(9, 4.6)
+    figure.suptitle(title)
+    scatter, curves = part.subplots(1, 2)
+    scatter.plot(100 * students.clean, 100 * students.robust, color="0.6", lw=0.8, zorder=1)
+    circles = dict.fromkeys(by_beta, "o")
+    trade_offs(scatter, students, by_beta, circles, colour="beta", shape="beta", intervals=True)
+    trade_offs(scatter, teachers, _by_training(training), {}, colour="teacher", shape="teacher")
+    for value, colour in by_beta.items():
+        scatter.plot([], [], "o", ms=7, mec="white", color=colour, label=rf"student, $\beta$ = {value:g}")
+    for name in training:
+        scatter.plot([], [], color=_by_training(training)[name], label=f"{name} teacher", **_TEACHER)
+    _lines(curves, students, "beta", COLOURS["student"], "student, ")
+    curves.set(xlabel=r"Weight of the robust teachers, $\beta$", ylim=(0, 100), ylabel="Accuracy (%)")
+    curves.grid(axis="y", alpha=0.3)
+    curves.legend(frameon=False)
+    legend_below(part, scatter, ncols=4)
+    return figure
+
+
+def _by_training(teachers: Iterable[str]) -> dict[str, Any]:
+    """Return the colours of teachers and of their students, by the method that trains the teacher."""
+    return {teacher: COLOURS["natural" if teacher == "Natural" else "teacher"] for teacher in teachers}
+
+
+def _curves(panel: Axes, table: pd.DataFrame, x: str, label: str, title: str) -> None:
+    """Draw the accuracies of students and of their teacher over the teacher's epoch, or over alpha."""
+    students, teachers = table[table.role == "student"], table[table.role == "teacher"]
+    _lines(panel, students, x, COLOURS["student"], "student, ")
+    if x == "alpha":  # one teacher teaches all students: a line across the panel
+        one = teachers[teachers.teacher_epoch == students.teacher_epoch.iloc[0]]
+        teachers = pd.concat([one.assign(alpha=students.alpha.min()), one.assign(alpha=students.alpha.max())])
+    _lines(panel, teachers.sort_values(x), x, COLOURS["teacher"], "teacher, ", lw=1, ms=3, mfc="white", band=False)
+    panel.set(xlabel=label, title=title, ylim=(0, 100), ylabel="Accuracy (%)")
+    panel.grid(axis="y", alpha=0.3)
+
+
+def _lines(panel: Axes, table: pd.DataFrame, x: str, colour: Any, prefix: str, band: bool = True, **look: Any) -> None:
+    """Draw clean and robust accuracy as two lines, with their intervals as bands."""
+    robust = f"robust ({metric_name(table.robust_by.iloc[0])})"
+    for which, line, marker, words in (("clean", "-", "o", "clean"), ("robust", "--", "^", robust)):
+        part = table.assign(low=table[f"{which}_low"], high=table[f"{which}_high"])
+        part = part if band else part.assign(low=part[which], high=part[which])
+        drawn = {"marker": marker, "ms": 5, "clip_on": False, "label": f"{prefix}{words}", **look}
+        line_with_band(panel, part, x, which, line, colour, scale=100, **drawn)
