@@ -21,6 +21,9 @@ SMALLER_TEACHER = {"smoke": "resnet18/16", "quick": "resnet18/8", "small": "resn
 CIFAR100 = {"paper": "cifar100"}
 """The dataset of the tables on CIFAR-100, by the name of a profile; other profiles use one dataset for all tables."""
 
+SHORTER = {"smoke": {"attack_steps": 3}}
+"""What saves time where nothing but that everything runs is looked at; fields of a profile, by its name."""
+
 ALPHA = {"KD": "l", "ARD": "alpha"}
 """The setting that ARD's paper calls alpha, by method: the weight of the teacher's answers; labels have the rest."""
 

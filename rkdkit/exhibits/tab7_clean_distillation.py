@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from rkdkit import statistics
-from rkdkit.analysis.distillation import Line, Tables, tables_of
+from rkdkit.analysis.distillation import SHORTER, Line, Tables, tables_of
 from rkdkit.analysis.white_box import WhiteBox, attack_named
 from rkdkit.claims import Claim, Quantity, below_guessing
 from rkdkit.profiles import PROFILES, ard
@@ -12,7 +12,7 @@ from rkdkit.statistics import Estimate
 
 EXHIBIT = Exhibit(
     paper="ARD, Tables 1 to 5",
-    differs={profile: ard(profile) for profile in PROFILES},
+    differs={profile: ard(profile) | SHORTER.get(profile, {}) for profile in PROFILES},
     unused=("teacher_method", "peer", "n_autoattack"),  # each line says how its teacher is trained; no AutoAttack
     needs=2,  # a share of an accuracy has a t interval
     trains=("Natural", "PGD-AT", "TRADES", "KD", "ARD"),

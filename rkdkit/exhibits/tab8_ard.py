@@ -1,6 +1,6 @@
 """ARD, Tables 6 to 8: students of adversarially robust distillation beside networks that had no teacher."""
 
-from rkdkit.analysis.distillation import Line, Tables, tables_of
+from rkdkit.analysis.distillation import SHORTER, Line, Tables, tables_of
 from rkdkit.analysis.white_box import WhiteBox, attack_named
 from rkdkit.claims import Claim, Quantity
 from rkdkit.profiles import PROFILES, ard
@@ -8,7 +8,7 @@ from rkdkit.setup import Exhibit, Setup
 
 EXHIBIT = Exhibit(
     paper="ARD, Tables 6 to 8",
-    differs={profile: ard(profile) for profile in PROFILES},
+    differs={profile: ard(profile) | SHORTER.get(profile, {}) for profile in PROFILES},
     unused=("teacher_method", "peer", "n_autoattack"),  # each line says how its teacher is trained; no AutoAttack
     trains=("PGD-AT", "TRADES", "KD", "ARD"),
 )
