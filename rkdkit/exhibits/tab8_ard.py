@@ -66,7 +66,7 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
     pgd_at, trades = (lines.find("Table 6", method, _SMALL) for method in ("PGD-AT", "TRADES"))
     ard_1, ard_95 = (lines.find("Table 6", "ARD", _SMALL, alpha=alpha) for alpha in (1, 0.95))
     kd, kd_93 = (lines.find(line.table, "KD", _SMALL) for line in CLEAN_STUDENTS)
-    ard_93, again = lines.find("Table 7", "ARD", _SMALL), lines.find("Table 7", "PGD-AT", _SMALL)
+    ard_93, pgd_at_93 = lines.find("Table 7", "ARD", _SMALL), lines.find("Table 7", "PGD-AT", _SMALL)
     own = {network: lines.find("Table 8", "PGD-AT", network) for network in (_SAME, _SMALL)}
     onto = {network: lines.find("Table 8", "ARD", network, f"PGD-AT {network}") for network in own}
     smaller = lines.find("Table 8", "ARD", _SMALL, f"PGD-AT {_SAME}")
@@ -81,7 +81,11 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
         above("ARD is more accurate with alpha 0.95 than with alpha 1.", "Table 6 and section 5", clean, ard_95, ard_1),
         above("From a TRADES teacher, ARD's student is more robust than KD's.", first, robust, ard_1, kd),
         above(
-            "With alpha 0.93, ARD's student is more robust than PGD-AT of its network.", second, robust, ard_93, again
+            "With alpha 0.93, ARD's student is more robust than PGD-AT of its network.",
+            second,
+            robust,
+            ard_93,
+            pgd_at_93,
         ),
         above("With alpha 0.93, ARD's student is more robust than KD's.", second, robust, ard_93, kd_93),
         *(
