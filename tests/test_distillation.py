@@ -390,7 +390,8 @@ def test_the_picture_has_a_row_for_each_comparison_and_names_what_is_subtracted(
     lines = asked("tab8_ard", "quick")
     numbers = lines.numbers(lines.measure(lines.train()), tab8.references(lines))
     shown = numbers.assign(compared_with=numbers.compared_with.where(numbers.compared_with == "", "PGD-AT"))
-    clean, robust = figures.differences(shown, "title", "paper").axes
+    *above, clean, robust = figures.differences(shown, "title", "paper").axes
+    assert len(above[0].get_yticklabels()) == len(lines.lines)
     assert [label.get_text() for label in clean.get_yticklabels()] == list(tab8.references(lines))
-    assert clean.get_xlabel().startswith("Accuracy minus PGD-AT's (points)")
+    assert clean.get_xlabel().startswith("Accuracy minus\nPGD-AT's (points)")
     assert robust.get_title() == "PGD-20"
