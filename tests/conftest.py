@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 from rkdkit import data, methods, models
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
+
+if TYPE_CHECKING:
+    from clusters import Nursery
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # several workers share the cores: one thread each, and one in the processes that they start
@@ -80,6 +84,23 @@ def cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator["Nursery"]:
+    """What starts workers at once."""
+    from clusters import Nursery
+
+    made = Nursery()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def forking(nursery: "Nursery") -> Iterator["Nursery"]:
+    """The same; its workers are ended after the test."""
+    yield nursery
+    nursery.end()
 
 
 @pytest.fixture
