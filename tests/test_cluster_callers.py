@@ -105,9 +105,8 @@ def test_ctrl_c_ends_every_process_and_loses_nothing(project, arguments, whole_g
         said = interrupted(process, whole_group)
     assert any(re.fullmatch(r"2 workers; what they do: http://127.0.0.1:\d+/status", line) for line in said)
     assert said[-1] == STOPPED
-    assert not any("Traceback" in line for line in said), (
-        said
-    )  # a kernel may say that it was in the middle of something
+    # a kernel may say that it was in the middle of something, in a line
+    assert not any("Traceback" in line for line in said), said
     assert not list((project / "store" / "marks").iterdir())
 
 
