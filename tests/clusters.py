@@ -61,6 +61,9 @@ class Noted(Task):
         self.troubles.get(self.what.partition(" ")[0], lambda: None)()
         with (context.store.root / self.name).open("a") as file:
             file.write(f"{os.getpid()} ")
+        if self.what.startswith("last"):
+            time.sleep(1)  # the scheduler hears of its beginning
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def placeholder(self):
         return "?"

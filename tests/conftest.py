@@ -20,7 +20,7 @@ from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
 
 if TYPE_CHECKING:
-    from clusters import Nursery
+    from clusters import Gate, Nursery
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # several workers share the cores: one thread each, and one in the processes that they start
@@ -101,6 +101,14 @@ def forking(nursery: "Nursery") -> Iterator["Nursery"]:
     """The same; its workers are ended after the test."""
     yield nursery
     nursery.end()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> "Gate":
+    """What holds workers in the middle of a training."""
+    from clusters import Gate
+
+    return Gate(tmp_path / "gate")
 
 
 @pytest.fixture

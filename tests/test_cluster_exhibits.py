@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import matplotlib.pyplot as plt
 import pytest
-from clusters import Gate, files_of, outside, records_of, started, wait_until
+from clusters import files_of, outside, records_of, started, wait_until
 from conftest import ROOT
 
 from rkdkit import cli, executors
@@ -59,11 +59,6 @@ def checkout(tmp_path):
     for name in EXHIBITS:
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "notebooks")
     return tmp_path
-
-
-@pytest.fixture
-def gate(tmp_path):
-    return Gate(tmp_path / "gate")
 
 
 @pytest.fixture(scope="module")
