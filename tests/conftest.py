@@ -21,6 +21,8 @@ from rkdkit.store import Store
 
 if TYPE_CHECKING:
     from clusters import Gate, Nursery
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # several workers share the cores: one thread each, and one in the processes that they start
@@ -37,6 +39,22 @@ def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers `-n auto` starts: together they have as many threads as the machine has cores."""
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+TOGETHER = ("tests/test_cluster.py", "tests/test_cluster_faults.py", "tests/test_cluster_exhibits.py")
+"""The files whose tests share a scheduler, workers and trained networks: one process of `-n auto` runs a whole file."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
+    """Hand out tests to the processes of `-n auto` one by one, except those of a file that stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in TOGETHER else nodeid
+
+    return Scheduling(config, log)
 
 
 class OneBlock(models.Classifier):
