@@ -5,12 +5,14 @@ This module does not import torch: the notebooks' own processes do.
 
 import contextlib
 import io
+import logging
 import os
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -19,7 +21,10 @@ import psutil
 from traitlets.config import Config
 
 from rkdkit import paths, progress
-from rkdkit.workforce import cores, most_workers
+from rkdkit.workforce import cores, most_workers, workforce_of_environment
+
+LAST_WORDS = 10.0
+"""Seconds that an interrupted kernel has to end its workers."""
 
 
 @dataclass(frozen=True)
@@ -75,33 +80,45 @@ def draw_all(notebooks: Iterable[Notebook], side_by_side: int = 1) -> Iterator[D
     KeyboardInterrupt
         If the user interrupts; no kernel is left.
     """
-    listed = list(notebooks)
+    run = _aside if side_by_side > 1 else _in_front
     with contextlib.chdir(paths.project_root()):  # papermill would change it for each, and so for all of them
-        if side_by_side < 2:
-            for notebook in listed:
-                yield _execute(notebook, sys.stdout, sys.stderr)
-            return
-        pool = ThreadPoolExecutor(side_by_side)
-        futures = [pool.submit(_aside, notebook) for notebook in listed]
+        # papermill, interrupted itself, prints much and leaves the order in which things end to chance
+        pool = ThreadPoolExecutor(max(side_by_side, 1))
+        futures = [pool.submit(run, notebook) for notebook in notebooks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:  # an interruption, or nobody wants the rest: threads cannot be stopped, but kernels can
             pool.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in futures):
-                _end_kernels()
-                time.sleep(0.2)
+            _end_kernels(futures)
             raise
         finally:
             pool.shutdown()
 
 
-def _end_kernels() -> None:
-    """End the kernels that this process started."""
+def _end_kernels(futures: Iterable[Future[Drawn]]) -> None:
+    """End the kernels that this process started; those that may have workers get some seconds to end them."""
+    until = time.monotonic()
+    if not workforce_of_environment().alone:
+        until += LAST_WORDS
+        for kernel in _kernels():
+            with contextlib.suppress(psutil.Error, ValueError):  # ValueError: Windows has no such signal
+                kernel.send_signal(signal.SIGINT)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # else it says that they died
+    while not all(future.done() for future in futures):
+        for kernel in _kernels() if time.monotonic() >= until else ():
+            with contextlib.suppress(psutil.Error):
+                kernel.kill()
+        time.sleep(0.1)
+
+
+def _kernels() -> list[psutil.Process]:
+    found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if any("ipykernel" in argument for argument in process.cmdline()):
-                process.kill()
+                found.append(process)
+    return found
 
 
 def most_side_by_side() -> int:
@@ -115,7 +132,13 @@ def _aside(notebook: Notebook) -> Drawn:
     try:
         return _execute(notebook, output, output)
     finally:
-        progress.say(f"{notebook.name}:\n{output.getvalue().rstrip()}")
+        if output.getvalue():
+            progress.say(f"{notebook.name}:\n{output.getvalue().rstrip()}")
+
+
+def _in_front(notebook: Notebook) -> Drawn:
+    """Run a notebook while no other is run; what it prints is shown at once."""
+    return _execute(notebook, sys.stdout, sys.stderr)
 
 
 def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:

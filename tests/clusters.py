@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -60,6 +61,9 @@ class Noted(Task):
         self.troubles.get(self.what.partition(" ")[0], lambda: None)()
         with (context.store.root / self.name).open("a") as file:
             file.write(f"{os.getpid()} ")
+        if self.what.startswith("last"):
+            time.sleep(1)  # the scheduler hears of its beginning
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def placeholder(self):
         return "?"
@@ -136,6 +140,60 @@ class Outside:
             self.kill(name)
 
 
+HELD = """
+from pathlib import Path
+from rkdkit import training
+gate, unheld = Path(os.environ["RKDKIT_TEST_GATE"]), training.Training.run_epoch
+
+def run_epoch(loop, on_step=lambda: None):
+    def step():
+        if loop.epoch == 1 and not (gate / "open").exists():
+            (gate / f"held-{loop.spec.id}").touch()
+            while not (gate / "open").exists():
+                time.sleep(0.02)
+        on_step()
+    with (gate / "epochs").open("a") as file:
+        file.write(f"{loop.spec.id} {loop.epoch + 1}\\n")
+    return unheld(loop, step)
+
+training.Training.run_epoch = run_epoch
+"""
+"""What a worker runs first so that a :class:`Gate` holds it."""
+
+
+class Gate:
+    """Holds trainings in the middle of their second epoch until it is opened, and notes every epoch that is begun.
+
+    Parameters
+    ----------
+    folder : where it is; it is made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What `Nursery.start` needs for a worker that it holds."""
+        return {"before": HELD, "RKDKIT_TEST_GATE": str(self.folder)}
+
+    @property
+    def held(self) -> list[str]:
+        """The ids of the runs that were or are held."""
+        return [path.name.removeprefix("held-") for path in self.folder.glob("held-*")]
+
+    @property
+    def epochs(self) -> Counter[str]:
+        """How often each epoch of each run was begun, by "<id> <epoch>"."""
+        path = self.folder / "epochs"
+        return Counter(path.read_text().splitlines() if path.exists() else ())
+
+    def open(self) -> None:
+        """Let all go on."""
+        (self.folder / "open").touch()
+
+
 class Nursery:
     """Forks workers that start at once, as they import nothing."""
 
@@ -192,15 +250,65 @@ def outside(
         cluster.stop()
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """Return a process and all that it started."""
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
+class Command(subprocess.Popen):
+    """The kit's command, or other code, in a process group of its own, as a terminal starts it.
+
+    Parameters
+    ----------
+    project : the checkout, and the folder of the store.
+    arguments : of the command.
+    code : what is run.
+    variables : added to the environment.
+    """
+
+    def __init__(
+        self, project: Path, *arguments: str, code: str = "from rkdkit.cli import app; app()", **variables: str
+    ) -> None:
+        self.project = project
+        super().__init__(
+            [sys.executable, "-c", code, *arguments],
+            cwd=project,
+            env=environment(project / "store", **variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def everybody(self) -> list[psutil.Process]:
+        """Itself and then all that it started, as far as they are alive, whoever their parents are by now.
+
+        They are known by their working folder: Dask's workers change their titles, which hides their environment.
+        """
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has just ended, or is another user's
+                if process.pid != os.getpid() and process.cwd() == str(self.project):
+                    found.append(process)
+        return sorted(alive(found), key=lambda process: process.pid != self.pid)
+
+
+@contextmanager
+def started(project: Path, *arguments: str, **given: str) -> Iterator[Command]:
+    """Start a :class:`Command`; nothing of it is left after the ``with`` block."""
+    process = Command(project, *arguments, **given)
+    try:
+        yield process
+    finally:
+        for each in process.everybody:
+            each.kill()
+        process.wait()
 
 
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return those that still run; one that merely nobody has waited for does not."""
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
 
 
 def files_of(store: Store | Path) -> dict[str, bytes]:

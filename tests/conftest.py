@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -17,6 +18,11 @@ from torch import Tensor, nn
 from rkdkit import data, methods, models
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
+
+if TYPE_CHECKING:
+    from clusters import Gate, Nursery
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # several workers share the cores: one thread each, and one in the processes that they start
@@ -33,6 +39,22 @@ def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers `-n auto` starts: together they have as many threads as the machine has cores."""
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+TOGETHER = ("tests/test_cluster.py", "tests/test_cluster_faults.py", "tests/test_cluster_exhibits.py")
+"""The files whose tests share a scheduler, workers and trained networks: one process of `-n auto` runs a whole file."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
+    """Hand out tests to the processes of `-n auto` one by one, except those of a file that stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in TOGETHER else nodeid
+
+    return Scheduling(config, log)
 
 
 class OneBlock(models.Classifier):
@@ -80,6 +102,31 @@ def cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator["Nursery"]:
+    """What starts workers at once."""
+    from clusters import Nursery
+
+    made = Nursery()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def forking(nursery: "Nursery") -> Iterator["Nursery"]:
+    """The same; its workers are ended after the test."""
+    yield nursery
+    nursery.end()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> "Gate":
+    """What holds workers in the middle of a training."""
+    from clusters import Gate
+
+    return Gate(tmp_path / "gate")
 
 
 @pytest.fixture

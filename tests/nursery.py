@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+import time  # noqa: F401 - for what a worker runs first
 
 from distributed import Worker
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rkdkit import attacks, autoattack, checks, cluster, comparisons
+from rkdkit import attacks, autoattack, checks, comparisons, runs
 from rkdkit.analysis.white_box import WhiteBox, attack_named, white_box
 from rkdkit.claims import Claim, Quantity
 from rkdkit.comparisons import Entry, Guide
@@ -366,7 +366,7 @@ def validated(setup: Setup, networks: Networks, students: Sequence[Student]) -> 
         for metric, attack in by.items()
         for seed, snapshot in enumerate(networks.students[str(student)])
     }
-    answers = cluster.current().gather(asked.values(), "Choosing students on held-out images", deciding=True)
+    answers = runs.executor().gather(asked.values(), "Choosing students on held-out images", deciding=True)
     lines = [
         (name, metric, float(answer.value.float().mean()))
         for (name, metric, _), answer in zip(asked, answers, strict=True)

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from rkdkit import checks, cluster
+from rkdkit import checks, runs
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
@@ -161,7 +161,7 @@ def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name
         return natural, replace(natural, attack=scale.selection_attack)
 
     asked = list(dict.fromkeys(t for contest in contests.values() for each in contest.networks for t in tasks(each)))
-    answers = dict(zip(asked, cluster.current().gather(asked, "Choosing hyper-parameters", deciding=True), strict=True))
+    answers = dict(zip(asked, runs.executor().gather(asked, "Choosing hyper-parameters", deciding=True), strict=True))
 
     def accuracies(of_seeds: Sequence[Snapshot]) -> Accuracies:
         shares = zip(

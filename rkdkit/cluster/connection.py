@@ -17,6 +17,9 @@ from rkdkit.workforce import SCHEDULER, SCHEDULER_FILE, WORKERS, Workforce
 PATIENCE = 10.0
 """Seconds after which a scheduler that does not answer is given up."""
 
+LOGGERS = ("distributed", "distributed.client")
+"""Dask's loggers that would tell what the kit says itself; each has a level of its own."""
+
 
 class NoClusterError(RuntimeError):
     """There is no cluster that can be used; the message says why and what to do."""
@@ -114,9 +117,9 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
     given: dict[str, Any] = {"address": workforce.scheduler}
     if workforce.scheduler_file:
         given = {"scheduler_file": workforce.scheduler_file}
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    before = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # a client that could not be made must be closed: Dask does so when it is collected, and then may wait for itself
     client = Client.__new__(Client)
     try:
@@ -135,9 +138,11 @@ def remote_client(workforce: Workforce) -> Iterator[Any]:
         _check_versions(client, where)
         yield client
     finally:
+        gone = client.status != "running"
         with suppress(Exception):  # a scheduler that is gone cannot be taken leave of
             client.close(timeout=2)  # type: ignore[no-untyped-call]
-        logger.setLevel(level)
+        for name in () if gone else LOGGERS:  # a lost scheduler is looked for until later, and that would be told
+            logging.getLogger(name).setLevel(before[name])
 
 
 def _greeted(workforce: Workforce) -> None:

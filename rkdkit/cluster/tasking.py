@@ -310,7 +310,12 @@ class Cluster:
         self._work_done += self._costs[task]
 
     def _fail(self, task: Task, error: BaseException) -> None:
-        """Note a failure, unless another worker may do better."""
+        """Note a failure, unless the task's worker died right after it, or another worker may do better."""
+        from distributed import KilledWorker
+
+        if isinstance(error, KilledWorker) and task.find(self.context) is not None:
+            self._end(task)
+            return
         if self._may_succeed(task, error):
             self._send_again(task)
             return

@@ -119,7 +119,8 @@ class Workers(Here):
         cluster = self._held.enter_context(opened(self.workforce, workers, context, device))
         self._open = (fitting, cluster)
         if cluster.dashboard:
-            say(f"{cluster.workers} workers; what they do: {cluster.dashboard}")
+            count = cluster.workers
+            say(f"{count} worker{'s' if count != 1 else ''}; what they do: {cluster.dashboard}")
         return cluster
 
     def close(self) -> None:
