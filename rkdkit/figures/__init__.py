@@ -6,6 +6,7 @@ from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
 from rkdkit.figures.saving import at_quick, save
 from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared
+from rkdkit.figures.times import differences_and_times
 
 __all__ = [
     "COLOURS",
@@ -13,6 +14,7 @@ __all__ = [
     "accuracy_by_method",
     "at_quick",
     "differences",
+    "differences_and_times",
     "easiest_and_hardest",
     "embeddings",
     "entropy_curves",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from rkdkit.figures.look import COLOURS, legend_below, mathematics, metric_name, new_part
 
@@ -54,7 +54,13 @@ def accuracy_by_method(
     return figure
 
 
-def differences(table: pd.DataFrame, title: str, their_label: str | None = None, width: float = 9.0) -> Figure:
+def differences(
+    table: pd.DataFrame,
+    title: str,
+    their_label: str | None = None,
+    width: float = 9.0,
+    part: SubFigure | None = None,
+) -> Figure:
     """Draw how much more accurate each method is than the one it is compared with, here and in the paper.
 
     Accuracies on different data cannot share an axis; differences between methods can.
@@ -66,6 +72,7 @@ def differences(table: pd.DataFrame, title: str, their_label: str | None = None,
     title : the figure's title.
     their_label : the legend's text for the paper's numbers; None: made from paper_dataset and paper_network.
     width : the figure's width in inches; the height follows from the number of rows.
+    part : where it is drawn, in a figure that shows more; None: a figure of its own.
     """
     if their_label is None:
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
@@ -73,10 +80,11 @@ def differences(table: pd.DataFrame, title: str, their_label: str | None = None,
     references = list(dict.fromkeys(shown.compared_with))
     pairs = list(dict.fromkeys(zip(shown.method, shown.compared_with, strict=True)))
     several = len(references) > 1
-    figure, part = new_part(width, 1.8 + 0.28 * len(pairs))
+    if part is None:
+        _, part = new_part(width, 1.8 + 0.28 * len(pairs))
     metrics = list(dict.fromkeys(shown.metric))
     panels = part.subplots(1, len(metrics), sharey=True, squeeze=False)
-    figure.suptitle(title)
+    part.suptitle(title)
     rows = range(len(pairs))
     for panel, metric in zip(panels[0], metrics, strict=True):
         of_panel = shown[shown.metric == metric].set_index("method").reindex([method for method, _ in pairs])
@@ -92,6 +100,8 @@ def differences(table: pd.DataFrame, title: str, their_label: str | None = None,
     panels[0][0].set_yticks(rows, names)
     panels[0][0].invert_yaxis()
     legend_below(part, panels[0, 0], ncols=2)
+    figure = part.get_figure(root=True)
+    assert isinstance(figure, Figure)
     return figure
 
 
