@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit import checks, executors, methods, models, progress, runtime, statistics
-from rkdkit.plan.cost import Costs
+from rkdkit.plan.cost import Costs, Work
 from rkdkit.provenance import environment
 from rkdkit.spec import RunSpec
 from rkdkit.training import Training, fresh_networks
@@ -23,7 +23,7 @@ from rkdkit.training import Training, fresh_networks
 FEWEST_ROUNDS = 6
 """Rounds that a 95 % interval of a median needs at least."""
 
-BATCHES = 2
+BATCHES = 1
 """Batches that a method trains on in a round. One more, before them, is not timed."""
 
 METRIC = "training time"
@@ -154,7 +154,7 @@ class _Loop:
 
     def __init__(self, spec: RunSpec, costs: Costs, device: torch.device, clock: Callable[[], float]) -> None:
         kind = costs.kind(spec)
-        self.costs, self.kind, self.device, self.clock = costs, kind, device, clock
+        self.kind, self.device, self.clock = kind, device, clock
         row = methods.get(kind.method)
         self.updates = int(dict(kind.settings)["m"]) if row.free else 1
         dataset = costs.noise(kind.dataset, kind.batch_size * (1 + BATCHES))
@@ -166,13 +166,12 @@ class _Loop:
 
     def count(self) -> Counted:
         """Count the passes of an update in a turn, which also warms up."""
-        with ExitStack() as held:
+        with Work() as work, ExitStack() as held:
             student = held.enter_context(_passes(self.training.networks["student"]))
             teachers = [held.enter_context(_passes(teacher)) for teacher in self.teachers]
             self._turn()
         updates = (1 + BATCHES) * self.updates
-        work = self.costs.count_step(self.kind).work / self.updates
-        return Counted(len(student) / updates, sum(map(len, teachers)) / updates, work)
+        return Counted(len(student) / updates, sum(map(len, teachers)) / updates, work.get_total_flops() / updates)
 
     def seconds(self) -> float:
         """Return the seconds of an update, the mean of a turn without its first batch."""

@@ -98,7 +98,7 @@ def differences(
         panel.grid(axis="x", alpha=0.3)
     names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
     panels[0][0].set_yticks(rows, names)
-    panels[0][0].invert_yaxis()
+    panels[0][0].set_ylim(len(pairs) - 0.5, -0.5)
     legend_below(part, panels[0, 0], ncols=2)
     figure = part.get_figure(root=True)
     assert isinstance(figure, Figure)

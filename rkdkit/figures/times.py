@@ -49,6 +49,6 @@ def _ratios(part: SubFigure, times: pd.DataFrame, reference: str) -> None:
     panel.set(title="Training time per update", xlabel=f"Ratio to {reference}")
     panel.set_xlim(left=0)
     panel.set_yticks(rows, list(times.method))
-    panel.invert_yaxis()
+    panel.set_ylim(len(times) - 0.5, -0.5)
     panel.grid(axis="x", alpha=0.3)
     legend_below(part, panel, ncols=4)
