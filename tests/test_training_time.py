@@ -264,7 +264,8 @@ def test_ratios_are_drawn_below_the_differences():
     numbers = tab9.beside_the_paper(measured, times, "digits", "mobilenetv2/4")
     figure = figures.differences_and_times(numbers, "title", tab9.REFERENCE)
     *above, below = figure.axes
-    assert [panel.get_title() for panel in above] == ["Clean", "PGD-20"]
+    assert [panel.get_title() for panel in above] == ["Clean", "PGD-20"] * 2
+    assert [label.get_text() for label in above[0].get_yticklabels()] == list(ROBUST)
     names = [label.get_text() for label in below.get_yticklabels()]
     assert names == list(tab9.TIMED)
     drawn = {c.get_label(): dict(zip(names, c.lines[0].get_xdata(), strict=True)) for c in below.containers}

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 
 from rkdkit.figures.look import PALETTE, legend_below, style
-from rkdkit.figures.tables import differences
+from rkdkit.figures.tables import draw_differences, heights_of_differences
 
 _MARKS: dict[str, dict[str, Any]] = {
     "ratio_of_passes": {"fmt": "|", "ms": 13, "mew": 2, "color": PALETTE[0], "label": "the student's passes"},
@@ -17,23 +17,23 @@ _MARKS: dict[str, dict[str, Any]] = {
 
 
 def differences_and_times(table: pd.DataFrame, title: str, reference: str, width: float = 9.0) -> Figure:
-    """Draw how much more accurate each method is than another, and below, how long its training takes.
+    """Draw accuracies, how much more accurate each method is than another, and how long its training takes.
 
     Parameters
     ----------
-    table : accuracies as :func:`differences` takes them. Below them, training times as `TrainingTimes.table` returns
+    table : accuracies as `tables.differences` takes them. Below them, training times as `TrainingTimes.table` returns
         them, with the column paper_ratio: lines in which `ratio` is known.
     title : the figure's title.
     reference : the method whose training time is 1.
     width : the figure's width in inches; the height follows from the number of rows.
     """
     style()
-    times = table[table.ratio.notna()]
-    pairs = len(set(table.method[table.compared_with != ""]))
-    heights = [2.0 + 0.28 * pairs, 1.9 + 0.28 * len(times)]
-    figure = plt.figure(figsize=(width, sum(heights)), layout="constrained")
+    accuracies, times = table[table.ratio.isna()], table[table.ratio.notna()]
+    heights = [0.4 + sum(heights_of_differences(accuracies)), 1.4 + 0.26 * len(times)]
+    figure = plt.figure(figsize=(width, 0.4 + sum(heights)), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
-    differences(table[table.ratio.isna()], title, part=above)
+    figure.suptitle(title)
+    draw_differences(above, accuracies)
     _ratios(below, times, reference)
     return figure
 
