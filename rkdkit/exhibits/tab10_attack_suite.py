@@ -36,7 +36,7 @@ ENTRIES = {
 }
 """The lines of the paper's Table 11, in the same order; Free-AT and Fast-ARD with m=4."""
 
-COMPARED_WITH = {"ARD": "PGD-AT", "Fast-ARD": "Free-AT"}
+COMPARED = {"ARD": "PGD-AT", "Fast-ARD": "Free-AT"}
 """Each of ARD's methods, and the method without a teacher that the paper compares it with."""
 
 SOURCE = "ARD, Table 11 and section 5.5"
@@ -115,7 +115,7 @@ def beside_the_paper(measured: WhiteBox, dataset: str, network: str) -> pd.DataF
     theirs = paper_numbers(measured.measured_by)
     words = dict(zip(theirs.metric, theirs.paper_metric, strict=True))
     numbers = beside(measured.table(), theirs, dataset, network)
-    return measured.against(COMPARED_WITH, numbers.assign(paper_metric=numbers.metric.map(words)))
+    return measured.against(COMPARED, numbers.assign(paper_metric=numbers.metric.map(words)))
 
 
 def strength(suite: Mapping[str, attacks.Attack | None]) -> str:
@@ -153,6 +153,6 @@ def check_claims(measured: WhiteBox) -> list[Claim]:
             Quantity(f"{other}, accuracy under {attack}", measured.accuracy(other, metric)),
             measured.minus(method, other, metric),
         )
-        for method, other in COMPARED_WITH.items()
+        for method, other in COMPARED.items()
         for metric, attack in under
     ]

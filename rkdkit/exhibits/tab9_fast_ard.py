@@ -35,7 +35,7 @@ REFERENCE = "PGD-AT"
 FREE, FAST = {m: f"Free-AT (m={m})" for m in REPLAYS}, {m: f"Fast-ARD (m={m})" for m in REPLAYS}
 KD, KD_OF_PGD_AT = "KD from TRADES", "KD from PGD-AT"
 
-COMPARED_WITH = {**{FAST[m]: FREE[m] for m in REPLAYS}, **dict.fromkeys(("ARD", KD, KD_OF_PGD_AT), FAST[4])}
+COMPARED = {**{FAST[m]: FREE[m] for m in REPLAYS}, **dict.fromkeys(("ARD", KD, KD_OF_PGD_AT), FAST[4])}
 """What is drawn: the line whose accuracy is subtracted, by line."""
 
 TIMED = (REFERENCE, KD, "ARD", *FREE.values(), *FAST.values())
@@ -130,7 +130,7 @@ def beside_the_paper(measured: WhiteBox, times: TrainingTimes, dataset: str, net
     of_training = times.table(REFERENCE).assign(unit="h", compared_with="")
     of_training["paper"] = [hours.get(line, math.nan) for line in of_training.method]
     of_training["paper_ratio"] = of_training.paper / hours[REFERENCE]
-    both = [measured.against(COMPARED_WITH, accuracies).assign(unit="fraction"), of_training]
+    both = [measured.against(COMPARED, accuracies).assign(unit="fraction"), of_training]
     return pd.concat(both, ignore_index=True)
 
 
