@@ -5,7 +5,7 @@ from rkdkit.figures.look import COLOURS, METRICS, new_figure, style
 from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
 from rkdkit.figures.saving import at_quick, save
-from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared
+from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared, in_per_cent
 from rkdkit.figures.times import differences_and_times
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "embeddings",
     "entropy_curves",
     "guides_compared",
+    "in_per_cent",
     "loss_landscapes",
     "method_overview",
     "new_figure",
