@@ -99,7 +99,10 @@ class Profile:
         if row.free and "epochs" not in changes:
             m = int(row.resolve(settings, self.dataset)["m"])
             values["epochs"] = max(values["epochs"] // m, 1)
-            values["milestones"] = tuple(milestone // m for milestone in values["milestones"])
+            dropping = sorted({milestone // m for milestone in values["milestones"]} & set(range(1, values["epochs"])))
+            if values["schedule"] == "multistep" and not dropping:  # too few epochs are left for the rate to drop
+                values["schedule"] = "constant"
+            values["milestones"] = tuple(dropping)
         if "swa_start" not in changes:
             values["swa_start"] = None if values.get("ema_decay") is not None else self._swa_start(values)
         return RunSpec(**values)

@@ -167,6 +167,34 @@ def mean(values: "Tensor", unit: str = "", confidence: float = CONFIDENCE) -> Me
     return Measure(value, value - half, value + half, n, unit=unit)
 
 
+def median(values: Tensor, unit: str = "", confidence: float = CONFIDENCE) -> Measure:
+    """Return the median with the interval between two of the values, which assumes no form of their distribution.
+
+    The interval's ends are as many places from the smallest and the largest value as the binomial distribution of the
+    number of values below the true median allows.
+
+    Parameters
+    ----------
+    values : (N,) floating point; N at least 6 for an interval of 95 %.
+    unit : the unit of the values.
+    confidence : of the interval, at least.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite, or there are too few values for the confidence.
+    """
+    from scipy.stats import binom
+
+    n = len(values)
+    place = int(binom.ppf((1 - confidence) / 2, n, 0.5)) if n else 0
+    if place == 0 or not values.isfinite().all():
+        raise ValueError(f"A median's interval needs six finite values or more, not {n}: {values[:5].tolist()}.")
+    ordered = values.double().sort().values
+    middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return Measure(float(middle), float(ordered[place - 1]), float(ordered[n - place]), n, unit=unit)
+
+
 AnyEstimate = TypeVar("AnyEstimate", bound=Estimate)
 
 

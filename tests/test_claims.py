@@ -5,7 +5,7 @@ import pytest
 import torch
 from agreed import agreed
 
-from rkdkit import attacks, claims, exhibits
+from rkdkit import attacks, claims, exhibits, profiles
 from rkdkit.analysis.curves import Curve
 from rkdkit.analysis.embedding import Scores
 from rkdkit.analysis.gradients import MEASURES
@@ -710,6 +710,23 @@ EXHIBITS = {
         paper="PeerAiD, Table 7",
         differs={"smoke": {"n_test": 16}, "quick": {"n_test": 256}, "small": {"n_test": 800}},
         unused=("teacher", "teacher_method", "n_autoattack"),
+    ),
+    "tab9_fast_ard": Exhibit(
+        paper="ARD, Tables 9 and 10",
+        differs={profile: profiles.ard(profile) for profile in ("smoke", "quick", "small", "paper")},
+        unused=("teacher_method", "peer", "n_autoattack"),
+        trains=("PGD-AT", "TRADES", "KD", "ARD", "Free-AT", "Fast-ARD"),
+    ),
+    "tab10_attack_suite": Exhibit(
+        paper="ARD, Table 11",
+        differs={
+            "smoke": {**profiles.ard("smoke"), "n_test": 64},
+            "quick": profiles.ard("quick"),
+            "small": {**profiles.ard("small"), "n_test": 400},
+            "paper": profiles.ard("paper"),
+        },
+        unused=("teacher_method", "peer", "n_autoattack"),
+        trains=("PGD-AT", "TRADES", "ARD", "Free-AT", "Fast-ARD"),
     ),
 }
 

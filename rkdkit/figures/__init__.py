@@ -6,6 +6,7 @@ from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
 from rkdkit.figures.saving import at_quick, save
 from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared, in_per_cent
+from rkdkit.figures.times import differences_and_times
 from rkdkit.figures.trade_offs import early_stopping_and_mixing, ensembles_mixed, teachers_compared
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "accuracy_by_method",
     "at_quick",
     "differences",
+    "differences_and_times",
     "early_stopping_and_mixing",
     "easiest_and_hardest",
     "embeddings",

@@ -25,6 +25,7 @@ METRICS = {
     "clean": "Clean",
     "fgsm": "FGSM",
     "square": "Square (black box)",
+    "deepfool": "DeepFool",
     "unbounded": "PGD-1000, any radius",
     "autoattack": "AutoAttack",
 }
@@ -88,7 +89,7 @@ def dot(panel: Axes, row: int, estimate: Estimate, colour: Any, **look: Any) -> 
 def metric_name(name: str) -> str:
     """Return the name of a metric in figures; a transferred attack has " from " and a network in its metric."""
     metric, transferred, network = name.partition(" from ")
-    return METRICS.get(metric, metric.replace("pgd-", "PGD-")) + transferred + network
+    return METRICS.get(metric, metric.replace("pgd-", "PGD-").replace("mi-fgsm-", "MI-FGSM-")) + transferred + network
 
 
 def mathematics(text: str) -> str:

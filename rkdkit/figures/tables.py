@@ -93,16 +93,21 @@ def differences(
     width : the figure's width in inches; the height follows from the number of rows.
     row : the column of `table` that names a row.
     """
+    figure, part = new_part(width, 0.8 + sum(heights_of_differences(table, row)))
+    figure.suptitle(title)
+    draw_differences(part, table, their_label, row)
+    return figure
+
+
+def draw_differences(part: SubFigure, table: pd.DataFrame, their_label: str | None = None, row: str = "method") -> None:
+    """Draw into a part of a figure what :func:`differences` draws; parameters as there."""
     if their_label is None:
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
     measured, compared = table[table.accuracy.notna()], table[table.compared_with != ""]
-    rows = list(dict.fromkeys(measured[row]))
-    pairs = list(dict.fromkeys(zip(compared[row], compared.compared_with, strict=True)))
+    rows, pairs = _rows_and_pairs(table, row)
     several = compared.compared_with.nunique() > 1
-    heights = [0.9 + 0.26 * len(rows), 0.9 + 0.26 * len(pairs)]
-    figure, part = new_part(width, 0.8 + sum(heights))
+    heights = heights_of_differences(table, row)
     upper, lower = part.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
-    figure.suptitle(title)
     above = _panels(upper, list(dict.fromkeys(measured.metric)), [metric_name(name) for name in rows])
     for metric, panel in above.items():
         of_panel = measured[measured.metric == metric].set_index(row).reindex(rows)
@@ -119,14 +124,24 @@ def differences(
         panel.errorbar(theirs, range(len(pairs)), color=_PAPER, label=their_label, **_THEIRS)
         panel.set(title=metric_name(metric), xlabel=f"{label} (points)")
     legend_below(part, next(iter(below.values())), ncols=2)
-    return figure
+
+
+def heights_of_differences(table: pd.DataFrame, row: str = "method") -> list[float]:
+    """Return the heights in inches of the accuracies and of the differences in :func:`differences`."""
+    return [0.9 + 0.26 * len(rows) for rows in _rows_and_pairs(table, row)]
+
+
+def _rows_and_pairs(table: pd.DataFrame, row: str) -> tuple[list[str], list[tuple[str, str]]]:
+    measured, compared = table[table.accuracy.notna()], table[table.compared_with != ""]
+    pairs = zip(compared[row], compared.compared_with, strict=True)
+    return list(dict.fromkeys(measured[row])), list(dict.fromkeys(pairs))
 
 
 def _panels(part: SubFigure, metrics: Sequence[str], rows: Sequence[str]) -> dict[str, Axes]:
     """Return a panel for each metric, side by side, with the same named rows."""
     panels = part.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     panels[0].set_yticks(range(len(rows)), rows)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
     for panel in panels:
         panel.grid(axis="x", alpha=0.3)
     return dict(zip(metrics, panels, strict=True))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
 
 from rkdkit import attacks, autoattack, data, evaluation, models
 from rkdkit.measurements import Measurement
@@ -327,9 +327,21 @@ class Work(FlopCounterMode):
     """Counts the FLOP of convolutions and linear layers, whatever module they are in."""
 
     def __init__(self) -> None:
-        super().__init__(display=False)
+        super().__init__(display=False, custom_mapping={torch.ops.aten.convolution_backward: _work_backwards})
         # hooks that tell the modules apart fail where an attack asks for the gradient of a network's very input
         self.mod_tracker = _NoModules()  # type: ignore[assignment]
+
+
+def _work_backwards(*arguments: Any, out_shape: Any, **_: Any) -> int:
+    """Return the FLOP of a convolution's backward pass, of the shapes that aten.convolution_backward has.
+
+    Torch's own formula takes each of a convolution's groups to have all channels where it counts the weight's gradient:
+    of a depthwise convolution, that is as many times too much as there are channels.
+    """
+    *shapes, groups, (image, weight, bias) = arguments
+    of_image = conv_backward_flop(*shapes, groups, [image, False, bias], out_val=out_shape)  # type: ignore[call-arg]
+    of_weight = conv_backward_flop(*shapes, groups, [False, weight, bias], out_val=out_shape)  # type: ignore[call-arg]
+    return int(of_image + of_weight // groups)
 
 
 class _NoModules(contextlib.nullcontext[None]):
