@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rkdkit.figures.look import COLOURS, legend_below, line_with_band, metric_name, new_part
 
@@ -90,6 +91,7 @@ def early_stopping_and_mixing(
             shown = of_teacher[(of_teacher.role == "teacher") | (of_teacher.method == method)]
             trade_offs(panel, shown, colours, shapes, colour="teacher_epoch", shape="alpha", joined=True)
             panel.set_title(f"{method}, {called} teacher\n({teacher})")
+        _same_limits(row[: len(methods)])
     epoch, alpha = (table[table.figure == which] for which in ("4a", "4b"))
     networks = f"{epoch.network.iloc[0]} of {epoch.teacher_network.iloc[0]}"
     at = alpha.teacher_epoch[alpha.role == "student"].iloc[0]
@@ -182,6 +184,18 @@ def _curves(panel: Axes, table: pd.DataFrame, x: str, label: str, title: str) ->
     _lines(panel, teachers.sort_values(x), x, COLOURS["teacher"], "teacher, ", lw=1, ms=3, mfc="white", band=False)
     panel.set(xlabel=label, title=title, ylim=(0, 100), ylabel="Accuracy (%)")
     panel.grid(axis="y", alpha=0.3)
+    if x == "teacher_epoch":
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _same_limits(panels: Sequence[Axes]) -> None:
+    """Give the panels of a row the same limits, and only the first a label of the y axis."""
+    for which in ("x", "y"):
+        limits = [getattr(panel, f"get_{which}lim")() for panel in panels]
+        for panel in panels:
+            panel.set(**{f"{which}lim": (min(low for low, _ in limits), max(high for _, high in limits))})
+    for panel in panels[1:]:
+        panel.set_ylabel("")
 
 
 def _lines(panel: Axes, table: pd.DataFrame, x: str, colour: Any, prefix: str, band: bool = True, **look: Any) -> None:
