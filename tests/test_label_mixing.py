@@ -205,6 +205,19 @@ def test_both_accuracies_of_students_and_teachers_are_theirs(tmp_path):
     assert list(numbers[(numbers.figure == "4b") & (numbers.role == "student")].alpha) == [0.5, 1.0]
 
 
+def test_beside_its_students_a_teacher_is_shown_at_its_last_epoch(tmp_path):
+    with executors.using(Given(Store(tmp_path), answer)):
+        setup = exhibits.setup(FIG9, "smoke")
+        students = fig9.students(setup, [0.4], [0.5])
+        networks = mixing.train(setup, students)
+        measured = mixing.measure(setup, networks, mixing.both_accuracies(setup))
+    numbers = mixing.table(measured, networks, students)
+    teachers = numbers[numbers.role == "teacher"]
+    shown = set(zip(teachers.method, teachers.teacher_epoch, strict=True))
+    assert shown == {("Natural", 1), ("Natural", 3), ("PGD-AT", 1), ("PGD-AT", 3)}
+    assert set(numbers[numbers.role == "student"].teacher_epoch) == {1}
+
+
 def test_students_are_validated_on_held_out_images(tmp_path):
     executor = Given(Store(tmp_path), answer)
     with executors.using(executor):
@@ -432,6 +445,33 @@ def dots(panel, marker=None):
     return [each for each in found if marker in (None, each[1])]
 
 
+def inside(limits, row):
+    """Where a network is drawn: a teacher at the edge, if it is beyond."""
+    place = 100 * row.clean, 100 * row.robust
+    if row.role == "student":
+        return place
+    return tuple(min(max(at, low), high) for at, (low, high) in zip(place, limits, strict=True))
+
+
+def test_an_early_teacher_beyond_the_students_is_a_hollow_star_at_the_edge():
+    columns = ["role", "teacher", "teacher_epoch", "clean", "robust", "alpha"]
+    rows = [("student", "PGD-AT", 4, 0.95, 0.6, 1.0), ("student", "PGD-AT", 20, 0.9, 0.5, 1.0)]
+    rows += [("teacher", "PGD-AT", 4, 0.3, 0.55, math.nan), ("teacher", "PGD-AT", 20, 0.97, 0.4, math.nan)]
+    table = pd.DataFrame(rows, columns=columns).assign(robust_by="pgd-20")
+    limits = trade_offs.limits_of(table)
+    margins = 0.4 + 0.07 * 7, 0.4 + 0.07 * 20
+    assert limits[0] == pytest.approx((90 - margins[0], 97 + margins[0]))
+    assert limits[1] == pytest.approx((40 - margins[1], 60 + margins[1]))
+    _, panel = look.new_figure()
+    shown = {"colour": "teacher_epoch", "shape": "alpha", "limits": limits}
+    trade_offs.trade_offs(panel, table, {4: "red", 20: "blue"}, {1.0: "o"}, **shown)
+    stars = {line.get_color(): line for line in panel.lines if line.get_marker() == "*"}
+    assert [float(at[0]) for at in xy(stars["red"])] == pytest.approx([limits[0][0], 55])
+    assert [float(at[0]) for at in xy(stars["blue"])] == pytest.approx([97, 40])
+    assert (stars["red"].get_markerfacecolor(), stars["blue"].get_markerfacecolor()) == ("white", "blue")
+    assert (panel.get_xlim(), panel.get_ylim()) == limits
+
+
 def test_a_point_is_a_student_in_its_teachers_colour_and_its_alphas_marker():
     numbers = pictured()
     figure = figures.early_stopping_and_mixing(numbers, mixing.METHODS, mixing.TEACHERS, "title")
@@ -444,8 +484,9 @@ def test_a_point_is_a_student_in_its_teachers_colour_and_its_alphas_marker():
             panel = panels[4 * i + j]
             assert panel.get_title() == f"{method}, {called} teacher\n({teacher})"
             of_panel = grid[(grid.teacher == teacher) & ((grid.method == method) | (grid.role == "teacher"))]
+            limits = panel.get_xlim(), panel.get_ylim()
             expected = {
-                (to_rgb(colours[row.teacher_epoch]), shapes.get(row.alpha, "*"), 100 * row.clean, 100 * row.robust)
+                (to_rgb(colours[row.teacher_epoch]), shapes.get(row.alpha, "*"), *inside(limits, row))
                 for row in of_panel.itertuples()
             }
             assert set(dots(panel)) == expected
@@ -458,6 +499,9 @@ def test_a_point_is_a_student_in_its_teachers_colour_and_its_alphas_marker():
 
 def test_curves_over_epoch_and_alpha_are_of_students_and_of_the_teacher_that_taught_them():
     numbers = pictured()
+    last = numbers[(numbers.figure == "4b") & (numbers.role == "teacher")]
+    another = last.assign(teacher_epoch=8, clean=0.1, robust=0.1)  # of the same training, but it taught none of them
+    numbers = pd.concat([another, numbers], ignore_index=True)
     panels = figures.early_stopping_and_mixing(numbers, mixing.METHODS, mixing.TEACHERS, "title").axes
     for panel, which, x in ((panels[3], "4a", "teacher_epoch"), (panels[7], "4b", "alpha")):
         students = numbers[(numbers.figure == which) & (numbers.role == "student")]
@@ -472,7 +516,6 @@ def test_curves_over_epoch_and_alpha_are_of_students_and_of_the_teacher_that_tau
         assert xy(drawn["student, clean"])[1] == pytest.approx(list(100 * students.clean))
         assert xy(drawn["student, robust (PGD-20)"])[1] == pytest.approx(list(100 * students.robust))
         assert panel.get_ylim() == (0, 100)
-    last = numbers[(numbers.figure == "4b") & (numbers.role == "teacher") & (numbers.teacher_epoch == 20)]
     assert xy(lines(panels[7])["teacher, robust (PGD-20)"]) == ([0.2, 1.0], pytest.approx(2 * list(100 * last.robust)))
 
 
@@ -492,8 +535,7 @@ def test_figure_2_tells_teachers_apart_by_colour_and_marker():
             (
                 look.COLOURS["natural" if row.teacher == "Natural" else "teacher"],
                 of[row.teacher, row.role],
-                100 * row.clean,
-                100 * row.robust,
+                *inside((panel.get_xlim(), panel.get_ylim()), row),
             )
             for row in numbers.itertuples()
             if row.role == "teacher" or row.method == method
