@@ -24,7 +24,7 @@ TEACHERS = {ACCURATE: "accurate", ROBUST: "robust"}
 """What RKD calls its two teachers, by the method that trains them."""
 
 STOPS: dict[str, tuple[float, ...]] = {
-    "smoke": (0.4, 1.0),
+    "smoke": (1.0,),
     "quick": (0.2, 0.4, 1.0),
     "small": (0.2, 0.4, 1.0),
     "paper": (0.2, 0.4, 0.6, 0.8, 1.0),
@@ -341,7 +341,7 @@ def validated(setup: Setup, networks: Networks, students: Sequence[Student]) -> 
 
     Parameters
     ----------
-    setup : gives the held-out images and the attack, which are those that choose epochs.
+    setup : gives the held-out images and the attack, which are those that choose epochs; `n_val` is above 0.
     networks : as :func:`train` returns them.
     students : those to choose from.
 
@@ -349,15 +349,8 @@ def validated(setup: Setup, networks: Networks, students: Sequence[Student]) -> 
     -------
     A line per student, in their order: student (its name), method, teacher, clean, robust: means over the seeds, as
     fractions.
-
-    Raises
-    ------
-    ValueError
-        If no images are held out.
     """
     scale = setup.profile
-    if scale.n_val == 0:
-        raise ValueError("Nothing is held out to choose students on: set n_val.")
     images = Images(scale.dataset, "val", n_train=scale.n_train, n_val=scale.n_val)
     by = {CLEAN: None, "robust": scale.selection_attack}
     asked = {

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from rkdkit import comparisons, statistics
+from rkdkit import checks, comparisons, statistics
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import ACCURATE, CLEAN, ROBUST, trade_off
 from rkdkit.analysis.white_box import WhiteBox, attack_named
@@ -80,7 +80,9 @@ def train(setup: Setup, betas: Sequence[float] | None = None, alpha: float = 0.5
     tried = mixing.shares("betas", betas, BETAS[setup.profile.name], zero=True)
     if not {0.0, 1.0} <= set(tried):
         raise ValueError(f"betas must have 0 and 1, the two kinds of teachers alone, not only {list(tried)}.")
-    (alpha,) = mixing.shares("[alpha]", [alpha], ())
+    checks.number("alpha, the weight of all teachers together,", alpha, 0, 1)
+    if alpha == 0:
+        raise ValueError("alpha must be above 0: with 0, the teachers teach nothing.")
     guides = {
         f"{kind} {i + 1}": Guide(kind, stopped=early_stop, another=i)
         for kind in (ACCURATE, ROBUST)

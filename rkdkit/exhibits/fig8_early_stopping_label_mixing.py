@@ -22,12 +22,12 @@ EXHIBIT = Exhibit(
 )
 
 COMPRESSED: dict[str, tuple[str, str]] = {
-    "smoke": ("resnet18/16", "resnet18/8"),
+    "smoke": ("resnet18/16", "resnet18/16"),
     "quick": ("resnet18/8", "resnet18/4"),
     "small": ("resnet18/8", "resnet18/4"),
     "paper": ("resnet18", "wrn-28-10-silu"),
 }
-"""The networks of Figure 4's students and of their larger teacher, by profile."""
+"""The networks of Figure 4's students and of their teacher, by profile; it is larger, but at "smoke" to save time."""
 
 STATE_OF_THE_ART = {
     **{"epochs": 400, "schedule": "multistep", "milestones": (266,), "weight_decay": 5e-4},
@@ -222,6 +222,8 @@ def _of_larger_teacher(shown: Students, robust: str) -> list[_Compared]:
     by_epoch = {student.epoch: str(student) for student in shown.over_epoch}
     by_alpha = {student.alpha: str(student) for student in shown.over_alpha}
     early, last = mixing.early_and_last(shown.over_epoch)
+    if (chosen := shown.over_alpha[0].epoch) != last and chosen in by_epoch:  # the paper's early epoch in Figure 4b
+        early = chosen
     high, low = mixing.nearest(by_alpha, HIGH), min(by_alpha)
     text = (
         f"From a larger robust teacher, AKD is more robust with epoch {early} of the teacher than with {last}, the last"

@@ -1,6 +1,6 @@
 """RKD, Figure 2: what the teacher's robustness does to the student, whatever alpha and the teacher's epoch are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -12,7 +12,7 @@ from rkdkit.analysis.mixing import ACCURATE, CLEAN, METHODS, ROBUST, Student
 from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
 from rkdkit.claims import Claim, Quantity
 from rkdkit.profiles import PROFILES, rkd
-from rkdkit.setup import Exhibit
+from rkdkit.setup import Exhibit, Setup
 from rkdkit.statistics import Estimate
 
 EXHIBIT = Exhibit(
@@ -28,6 +28,25 @@ _WORDS = {ACCURATE: "an accurate", ROBUST: "a robust"}
 
 FIRST = {"AKD+": (ACCURATE, ROBUST), "RSLAD+": (ROBUST, ROBUST), "ARD+": (ACCURATE, ACCURATE)}
 """The teachers of the most accurate and of the most robust student, by method, as section 3.4 says."""
+
+
+def students(
+    setup: Setup, stops: Sequence[float] | None = None, alphas: Sequence[float] | None = None
+) -> list[Student]:
+    """Return the students of the figure, which are those of Figure 1.
+
+    Parameters
+    ----------
+    setup, stops, alphas : as `mixing.grid`.
+
+    Raises
+    ------
+    ValueError
+        As `mixing.grid`, and if no images are held out to choose the best students on.
+    """
+    if setup.profile.n_val == 0:
+        raise ValueError("Nothing is held out to choose the best students on: set n_val.")
+    return mixing.grid(setup, stops, alphas)
 
 
 ANY = "any"
@@ -77,8 +96,8 @@ def check_claims(measured: WhiteBox, students: Sequence[Student], best: pd.DataF
     of = {teacher: [str(s) for s in students if (s.method, s.guide.method) == ("AKD+", teacher)] for teacher in _WORDS}
     tend = "By AKD+, students of {} teachers have a higher {} accuracy on average than those of {} ones."
     claims = [
-        _on_average(measured, CLEAN, tend.format("accurate", "clean", "robust"), of[ACCURATE], of[ROBUST]),
-        _on_average(measured, robust, tend.format("robust", "robust", "accurate"), of[ROBUST], of[ACCURATE]),
+        _on_average(measured, CLEAN, tend.format("accurate", "clean", "robust"), of, (ACCURATE, ROBUST)),
+        _on_average(measured, robust, tend.format("robust", "robust", "accurate"), of, (ROBUST, ACCURATE)),
     ]
     for method, firsts in FIRST.items():
         for (aim, metric), first in zip(metrics.items(), firsts, strict=True):
@@ -95,12 +114,19 @@ def check_claims(measured: WhiteBox, students: Sequence[Student], best: pd.DataF
     return [*claims, _balanced(measured, rslad, akd)]
 
 
-def _on_average(measured: WhiteBox, metric: str, text: str, higher: Sequence[str], lower: Sequence[str]) -> Claim:
-    """Compare the means over several students, image by image."""
-    first, second = (_means(measured, names, (metric,)) for names in (higher, lower))
+def _on_average(
+    measured: WhiteBox, metric: str, text: str, of: Mapping[str, Sequence[str]], teachers: tuple[str, str]
+) -> Claim:
+    """Compare the means over the students of two teachers, image by image; the first is said to be higher."""
     words = "clean" if metric == CLEAN else attack_named(metric)
-    name = f"mean {words} accuracy of {{}} students"
-    return _compared(text, (name.format(len(higher)), first), (name.format(len(lower)), second))
+    sides = [
+        (
+            f"students of {mixing.TEACHERS[teacher]} teachers ({len(of[teacher])}): mean {words} accuracy",
+            _means(measured, of[teacher], (metric,)),
+        )
+        for teacher in teachers
+    ]
+    return _compared(text, *sides)
 
 
 def _balanced(measured: WhiteBox, rslad: str, akd: str) -> Claim:

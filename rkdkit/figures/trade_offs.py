@@ -7,11 +7,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rkdkit.figures.look import COLOURS, legend_below, line_with_band, metric_name, new_part
 
+_Range = tuple[float, float]
+
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">")
 _TEACHER: dict[str, Any] = {"marker": "*", "ms": 13, "mec": "black", "mew": 0.8, "ls": ""}
+
+_HOLLOW: dict[str, Any] = {"mfc": "white", "mec": "0.4", "mew": 1.5}
+"""The look of a teacher that is beyond the limits of the axes."""
 
 
 def ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
@@ -34,6 +40,7 @@ def trade_offs(
     shape: str,
     joined: bool = False,
     intervals: bool = False,
+    limits: tuple[_Range, _Range] | None = None,
 ) -> None:
     """Draw networks as points: clean accuracy to the right, robust accuracy upwards, both in per cent.
 
@@ -46,6 +53,8 @@ def trade_offs(
     colour, shape : the names of two columns; in the rows of teachers, `shape` has no effect.
     joined : whether students of one colour are joined by a thin line, in the order of the table.
     intervals : whether the 95 % intervals of students are drawn, lightly.
+    limits : the ranges of both axes in per cent, as :func:`limits_of` returns them; a teacher beyond them is a hollow
+        star at the edge. None: all networks are shown where they are.
     """
     students, teachers = table[table.role == "student"], table[table.role == "teacher"]
     for value, part in students.groupby(colour, sort=False):
@@ -60,10 +69,35 @@ def trade_offs(
         look = {"color": colours[one[colour]], "marker": shapes[one[shape]], "ms": 7, "mec": "white", "mew": 0.6}
         panel.plot(*at, ls="", **look)
     for _, one in teachers.iterrows():
-        panel.plot(100 * one.clean, 100 * one.robust, color=colours[one[colour]], zorder=3, **_TEACHER)
+        place = drawn = [100 * one.clean, 100 * one.robust]
+        if limits is not None:
+            drawn = [min(max(value, low), high) for value, (low, high) in zip(place, limits, strict=True)]
+        beyond = {} if drawn == place else {**_HOLLOW, "mec": colours[one[colour]]}
+        panel.plot(*drawn, color=colours[one[colour]], zorder=3, clip_on=False, **{**_TEACHER, **beyond})
     panel.set(xlabel="Clean accuracy (%)", ylabel=f"Robust accuracy,\n{metric_name(table.robust_by.iloc[0])} (%)")
     panel.margins(0.08)
+    if limits is not None:
+        panel.set(xlim=limits[0], ylim=limits[1])
     panel.grid(alpha=0.3)
+
+
+def limits_of(table: pd.DataFrame) -> tuple[_Range, _Range]:
+    """Return ranges of clean and robust accuracy in per cent that hold all students and the teachers' last epochs.
+
+    Teachers that are stopped early may be so much less accurate that the students would be crowded in a corner.
+
+    Parameters
+    ----------
+    table : as :func:`trade_offs`, with teacher and teacher_epoch.
+    """
+    last = table.teacher_epoch == table.groupby("teacher").teacher_epoch.transform("max")
+    shown = table[(table.role == "student") | last]
+    return _around(100 * shown.clean), _around(100 * shown.robust)
+
+
+def _around(values: "pd.Series[float]") -> _Range:
+    margin = 0.4 + 0.07 * (values.max() - values.min())
+    return float(values.min() - margin), float(values.max() + margin)
 
 
 def early_stopping_and_mixing(
@@ -86,10 +120,14 @@ def early_stopping_and_mixing(
     panels = part.subplots(2, len(methods) + 1, squeeze=False)
     for row, (teacher, called) in zip(panels, teachers.items(), strict=True):
         of_teacher = grid[grid.teacher == teacher]
+        limits = limits_of(of_teacher)
         for panel, method in zip(row, methods, strict=False):
             shown = of_teacher[(of_teacher.role == "teacher") | (of_teacher.method == method)]
-            trade_offs(panel, shown, colours, shapes, colour="teacher_epoch", shape="alpha", joined=True)
+            drawn: dict[str, Any] = {"colour": "teacher_epoch", "shape": "alpha", "joined": True, "limits": limits}
+            trade_offs(panel, shown, colours, shapes, **drawn)
             panel.set_title(f"{method}, {called} teacher\n({teacher})")
+        for panel in row[1:-1]:
+            panel.set_ylabel("")
     epoch, alpha = (table[table.figure == which] for which in ("4a", "4b"))
     networks = f"{epoch.network.iloc[0]} of {epoch.teacher_network.iloc[0]}"
     at = alpha.teacher_epoch[alpha.role == "student"].iloc[0]
@@ -103,6 +141,7 @@ def early_stopping_and_mixing(
     for value, marker in shapes.items():
         first.plot([], [], marker, color="0.3", ms=7, mec="white", label=rf"student, $\alpha$ = {value:g}")
     first.plot([], [], color="0.7", label="the teacher itself", **_TEACHER)
+    first.plot([], [], color="0.7", label="a teacher beyond the edge", **{**_TEACHER, **_HOLLOW})
     both = [panel.get_legend_handles_labels() for panel in (first, panels[0, -1])]
     handles, labels = ([entry for entries in each for entry in entries] for each in zip(*both, strict=True))
     part.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
@@ -125,7 +164,7 @@ def teachers_compared(table: pd.DataFrame, methods: Sequence[str], teachers: Map
     panels = part.subplots(1, len(methods), sharex=True, sharey=True, squeeze=False)[0]
     for panel, method in zip(panels, methods, strict=True):
         shown = table[(table.role == "teacher") | (table.method == method)]
-        trade_offs(panel, shown, colours, shapes, colour="teacher", shape="teacher")
+        trade_offs(panel, shown, colours, shapes, colour="teacher", shape="teacher", limits=limits_of(table))
         panel.set_title(method)
         panel.label_outer()
     for teacher, called in teachers.items():
@@ -133,7 +172,8 @@ def teachers_compared(table: pd.DataFrame, methods: Sequence[str], teachers: Map
         panels[0].plot([], [], label=f"student of the {called} teacher ({teacher})", **look)
     for teacher, called in teachers.items():
         panels[0].plot([], [], label=f"the {called} teacher itself", color=colours[teacher], **_TEACHER)
-    legend_below(part, panels[0], ncols=2)
+    panels[0].plot([], [], color="0.7", label="a teacher beyond the edge", **{**_TEACHER, **_HOLLOW})
+    legend_below(part, panels[0], ncols=3)
     return figure
 
 
@@ -182,6 +222,8 @@ def _curves(panel: Axes, table: pd.DataFrame, x: str, label: str, title: str) ->
     _lines(panel, teachers.sort_values(x), x, COLOURS["teacher"], "teacher, ", lw=1, ms=3, mfc="white", band=False)
     panel.set(xlabel=label, title=title, ylim=(0, 100), ylabel="Accuracy (%)")
     panel.grid(axis="y", alpha=0.3)
+    if x == "teacher_epoch":
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _lines(panel: Axes, table: pd.DataFrame, x: str, colour: Any, prefix: str, band: bool = True, **look: Any) -> None:
