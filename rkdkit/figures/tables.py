@@ -54,7 +54,13 @@ def accuracy_by_method(
     return figure
 
 
-def differences(table: pd.DataFrame, title: str, their_label: str | None = None, width: float = 9.0) -> Figure:
+def differences(
+    table: pd.DataFrame,
+    title: str,
+    their_label: str | None = None,
+    width: float = 9.0,
+    row: str | None = None,
+) -> Figure:
     """Draw how much more accurate each method is than the one it is compared with, here and in the paper.
 
     Accuracies on different data cannot share an axis; differences between methods can.
@@ -66,6 +72,7 @@ def differences(table: pd.DataFrame, title: str, their_label: str | None = None,
     title : the figure's title.
     their_label : the legend's text for the paper's numbers; None: made from paper_dataset and paper_network.
     width : the figure's width in inches; the height follows from the number of rows.
+    row : the column of `table` that names the rows; None: they are named after both methods.
     """
     if their_label is None:
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
@@ -85,10 +92,12 @@ def differences(table: pd.DataFrame, title: str, their_label: str | None = None,
         panel.axvline(0, color="0.6", lw=0.8)
         panel.errorbar(ours, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
         panel.errorbar(100 * of_panel.paper_difference, rows, color=_PAPER, label=their_label, **_THEIRS)
-        label = "Difference" if several else f"Accuracy minus {references[0]}'s"
+        label = "Difference" if several or row else f"Accuracy minus {references[0]}'s"
         panel.set(title=metric_name(metric), xlabel=f"{label} (points)\n{_number(of_panel.n, table.n)}")
         panel.grid(axis="x", alpha=0.3)
     names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
+    if row is not None:
+        names = list(shown.drop_duplicates("method")[row])
     panels[0][0].set_yticks(rows, names)
     panels[0][0].invert_yaxis()
     legend_below(part, panels[0, 0], ncols=2)
