@@ -1,0 +1,233 @@
+"""RKD, Tables 5, 10 and 12: students of one teacher and of an ensemble of four, and the ensemble itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from rkdkit import attacks, comparisons
+from rkdkit.analysis import ensembles, mixing
+from rkdkit.analysis.ensembles import Networks, Taught
+from rkdkit.analysis.white_box import WhiteBox, attack_named
+from rkdkit.claims import Claim, Quantity
+from rkdkit.comparisons import Guide
+from rkdkit.papers.reported import reported
+from rkdkit.profiles import PROFILES, rkd
+from rkdkit.setup import Exhibit, Setup
+
+EXHIBIT = Exhibit(
+    paper="RKD, Tables 5, 10 and 12",
+    differs={profile: rkd(profile) for profile in PROFILES},
+    unused=("select_on", "teacher_method", "peer"),
+    trains=("Natural", "FFGSM-AT", "PGD-AT", "AKD+", "RSLAD+"),
+)
+
+DATASETS = {"paper": ("cifar10", "cifar100")}
+"""The datasets of Table 5, by the name of a profile; Tables 10 and 12 have the first alone."""
+
+TEACHERS = ("Natural", "FFGSM-AT", "PGD-AT")
+"""The methods that train the teachers of Table 5, in the same order."""
+
+ALONE = "PGD-AT"
+"""The method of Table 12's networks."""
+
+TABLE_5, TABLE_10, TABLE_12 = "RKD, Table 5 and section 3.6", "RKD, Table 10 and section B.3", "RKD, Table 12 and C.1"
+
+
+def students(number: int, tables: Sequence[str] = ("Table 5", "Table 10")) -> list[Taught]:
+    """Return the students of Tables 5 and 10, in the paper's order.
+
+    Parameters
+    ----------
+    number : how many teachers an ensemble has.
+    tables : which of the two tables.
+    """
+    of_table = {
+        "Table 5": [Taught("AKD+", teacher, n) for teacher in TEACHERS for n in (1, number)],
+        "Table 10": [Taught("RSLAD+", "FFGSM-AT", 1), Taught("RSLAD+", "FFGSM-AT", number), Taught("RSLAD+", ALONE)],
+    }
+    return [student for table in tables for student in of_table[table]]
+
+
+def together(number: int) -> str:
+    """Return the name of Table 12's ensemble."""
+    return f"{number} {ALONE} as one network"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The trained networks.
+
+    Attributes
+    ----------
+    number : how many teachers an ensemble has.
+    parts : the networks of each dataset, the first of them with Table 12's.
+    choices : method (a student's name), early_stop and alpha: the hyper-parameters that were chosen.
+    """
+
+    number: int
+    parts: Sequence[Networks]
+    choices: pd.DataFrame
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all networks and ensembles."""
+        return [name for part in self.parts for name in (*part.alone, *part.together)]
+
+
+def train(
+    setup: Setup,
+    number: int | None = None,
+    stops: Sequence[float] | None = None,
+    alphas: Sequence[float] | None = None,
+) -> Trained:
+    """Train teachers and students; runs that are in the store are used again.
+
+    Parameters
+    ----------
+    setup : the notebook's parameters.
+    number : how many teachers an ensemble has, as `ensembles.number_of_teachers`.
+    stops, alphas : the hyper-parameters to choose among, as `ensembles.train`.
+
+    Raises
+    ------
+    ValueError
+        As `ensembles.train` and `ensembles.number_of_teachers`, before anything is trained.
+    """
+    number = ensembles.number_of_teachers(setup, number)
+    parts, choices = [], []
+    for dataset, own in ensembles.setups_of(setup, DATASETS).items():
+        suffix = ensembles.on(dataset, setup.profile.dataset)
+        wanted = students(number, ["Table 5"] if suffix else ["Table 5", "Table 10"])
+        chosen, _ = ensembles.train(own, wanted, {}, stops, alphas)
+        networks = {name + suffix: of_seeds for name, of_seeds in chosen.named.items()}
+        choices.append(chosen.table().assign(method=list(networks)))
+        if suffix:
+            parts.append(Networks(own, networks))
+            continue
+        # Table 12's networks are the teachers after their last epoch
+        guides = [Guide(ALONE, stopped=1.0, another=i) for i in range(number)]
+        members = list(
+            zip(*comparisons.choose_guides(own, dict(zip(guides, guides, strict=True))).values(), strict=True)
+        )
+        alone = {ALONE: [of_seed[0] for of_seed in members]}
+        parts.append(Networks(own, {**networks, **alone}, {together(number): members}))
+    return Trained(number, parts, pd.concat(choices, ignore_index=True))
+
+
+def attacks_of(setup: Setup) -> dict[str, attacks.Attack | None]:
+    """Return the attacks by metric: natural images, Table 12's PGD-7, the profile's PGD, and AutoAttack.
+
+    Raises
+    ------
+    ValueError
+        If the data have too few classes for AutoAttack.
+    """
+    of_table_1 = setup.test_attacks()
+    seven = replace(setup.profile.test_attack, steps=7)
+    return {"clean": None, str(seven).lower(): seven, **{m: a for m, a in of_table_1.items() if m != "fgsm"}}
+
+
+def paper_numbers(dataset: str, number: int = 4) -> pd.DataFrame:
+    """Return the paper's three tables with the names of lines here, as `ensembles.beside_all` takes them.
+
+    Parameters
+    ----------
+    dataset : the first dataset here, as `ensembles.named_by_dataset`.
+    number : how many teachers an ensemble has here; the paper's have four.
+    """
+    theirs = pd.concat([reported("rkd", f"Table {table}") for table in (5, 10, 12)], ignore_index=True)
+    of_one = theirs.setting.str.endswith("=1")
+    teacher = theirs.guide.str.partition(" ")[0]
+    taught = theirs.method + " from " + of_one.map({True: "1", False: str(number)}) + " " + teacher
+    as_one = of_one.map({True: ALONE, False: together(number)})
+    return ensembles.named_by_dataset(theirs.assign(method=taught.where(teacher != "", as_one)), dataset)
+
+
+def numbers_of(setup: Setup, trained: Trained, measured: WhiteBox) -> pd.DataFrame:
+    """Return all numbers, with the paper's beside ours and how much each line differs from its reference.
+
+    Parameters
+    ----------
+    setup, trained, measured : the parameters, the networks, and :func:`ensembles.measure` of them.
+
+    Returns
+    -------
+    As `WhiteBox.against` and `ensembles.beside_all`. A student of an ensemble, and the ensemble itself, are compared
+    with their counterparts of one network.
+    """
+    both = ensembles.beside_all(measured, trained.choices, paper_numbers(setup.profile.dataset, trained.number))
+    return measured.against(references(list(dict.fromkeys(both.method)), trained.number), both)
+
+
+def references(lines: Sequence[str], number: int) -> dict[str, str]:
+    """Return what each line is compared with: a line of several networks with that of one.
+
+    Parameters
+    ----------
+    lines : the names of all lines, here or in the paper.
+    number : how many teachers an ensemble has.
+    """
+    of_one = {line: line.replace(f" from {number} ", " from 1 ") for line in lines}
+    of_one[together(number)] = ALONE
+    return {line: one for line, one in of_one.items() if one != line and one in lines}
+
+
+def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
+    """Check what the paper says of its Tables 5, 10 and 12, on the first dataset.
+
+    Parameters
+    ----------
+    measured : all lines, under the names of :class:`Taught` and :func:`together`.
+    number : how many teachers an ensemble has.
+    robust : the metric that decides robustness.
+    """
+    akd, rslad = (
+        {teacher: (str(Taught(method, teacher, number)), str(Taught(method, teacher))) for teacher in TEACHERS}
+        for method in ("AKD+", "RSLAD+")
+    )
+    seven = next(metric for metric in measured.metrics if metric.startswith("pgd-7"))
+    fast, one, ensemble = "FFGSM-AT", f"{number} teachers instead of one", together(number)
+    compared = [
+        (TABLE_5, "clean", *akd["Natural"], f"{one}, trained naturally, make AKD+'s student more accurate."),
+        (TABLE_5, robust, *akd[fast], f"{one}, trained by FFGSM, make AKD+'s student more robust."),
+        (TABLE_5, robust, *akd[ALONE], f"{one}, trained by PGD, make AKD+'s student more robust."),
+        (
+            TABLE_5,
+            robust,
+            akd[fast][0],
+            akd[ALONE][1],
+            f"{number} FFGSM-trained teachers are better than a PGD-trained one.",
+        ),
+        (TABLE_10, "clean", *rslad[fast], f"{one}, trained by FFGSM, make RSLAD+'s student more accurate."),
+        (TABLE_10, robust, *rslad[fast], f"{one}, trained by FFGSM, make RSLAD+'s student more robust."),
+        (
+            TABLE_10,
+            "clean",
+            rslad[ALONE][1],
+            rslad[fast][0],
+            f"For RSLAD+, a PGD-trained teacher is better than {number} "
+            "FFGSM-trained ones: the student is more accurate.",
+        ),
+        (TABLE_12, "clean", ALONE, ensemble, "An ensemble is less accurate than one of its networks."),
+        (TABLE_12, seven, ALONE, ensemble, "An ensemble is less robust than one of its networks (PGD-7)."),
+        (
+            TABLE_12,
+            "autoattack",
+            ensemble,
+            ALONE,
+            "AutoAttack succeeds less often against an ensemble than against one of its networks.",
+        ),
+    ]
+    claims = [
+        mixing.more(measured, metric, text, source, higher, lower) for source, metric, higher, lower, text in compared
+    ]
+    words = f"gain in {attack_named(robust)} accuracy by {number} FFGSM-trained teachers instead of one"
+    larger_gain = Claim(
+        "AKD+ gains more robustness from an ensemble of FFGSM-trained teachers than RSLAD+ does.",
+        TABLE_10,
+        Quantity(f"AKD+: {words}", measured.minus(*akd[fast], robust)),
+        Quantity(f"RSLAD+: {words}", measured.minus(*rslad[fast], robust)),
+        ensembles.gain_minus(measured, robust, akd[fast], rslad[fast]),
+    )
+    return [*claims[:6], larger_gain, *claims[6:]]
