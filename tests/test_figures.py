@@ -229,15 +229,15 @@ def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     assert figures.at_quick("fig1_peer_vs_teacher").splitlines() == [
         "In figures/quick/fig1_peer_vs_teacher.png (digits, seeds 0, 1, eps 0.1):",
         "",
-        "HOLDS: The peer is ahead.",
-        "  peer: 75.0 % [65.0, 95.0]",
-        "  rival: 50.0 % [40.0, 70.0]",
-        "  difference: 25.0 [12.5, 50.0] points, a 95 % interval (a paper)",
+        "Claims: holds: 1, does not hold: 1, too close to tell here: 0.",
         "",
-        "DOES NOT HOLD: It is flatter.",
-        "  flat: 1.000 [0.900, 1.000] nats",
-        "  sharp: 2.500 [2.400, 2.500] nats",
-        "  difference: -1.500 [-2.000, 0.000] nats, a 99 % interval (a paper)",
+        "holds                   25.0 [12.5, 50.0] points      The peer is ahead.",
+        "does not hold           -1.500 [-2.000, 0.000] nats   It is flatter. (99 % interval)",
+        "",
+        "The largest surprises:",
+        "  It is flatter. (a paper)",
+        "    flat: 1.000 [0.900, 1.000] nats",
+        "    sharp: 2.500 [2.400, 2.500] nats",
     ]
 
 
@@ -374,3 +374,19 @@ def test_classes_are_drawn_in_a_colour_each_or_not_at_all():
     assert sum(len(points.get_offsets()) for points in panel.collections) == 2 * 6
     with pytest.raises(ValueError, match="shorter"):
         figures.embeddings(embedded("abcdefg"), {"peer": "peer"})
+
+
+def test_a_table_is_read_in_per_cent_in_the_order_of_its_lines_and_metrics():
+    table = by_method().assign(accuracy=[0.5123 + 0.01 * i for i in range(8)])
+    theirs = pd.DataFrame({"method": ["theirs"], "metric": ["clean"], "paper": [0.1234]})
+    shown = figures.in_per_cent(pd.concat([table, theirs]))
+    metrics = ["Clean", "FGSM", "PGD-20", "AutoAttack"]
+    assert list(shown.columns) == [(metric, whose) for metric in metrics for whose in ("here", "paper")]
+    assert list(shown.index) == ["method 0", "method 1", "theirs"]
+    assert shown.loc["method 0", ("Clean", "here")] == "51.2 [40.0, 60.0]"
+    assert shown.loc["method 1", ("AutoAttack", "here")] == "58.2 [40.0, 60.0]"
+    assert shown.loc["method 1", ("FGSM", "paper")] == "45.00"
+    assert shown.loc["theirs", ("Clean", "here")] == ""
+    assert shown.loc["theirs", ("Clean", "paper")] == "12.34"
+    assert shown.loc["theirs", ("FGSM", "paper")] == ""
+    assert list(figures.in_per_cent(table.drop(columns="paper")).columns) == [(metric, "here") for metric in metrics]

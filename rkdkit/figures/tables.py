@@ -1,5 +1,6 @@
 """A paper's table as a picture: our numbers with their intervals, and the paper's beside them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,27 @@ def accuracy_by_method(
     panels[0][0].invert_yaxis()
     legend_below(part, panels[0, 0], ncols=2)
     return figure
+
+
+def in_per_cent(table: pd.DataFrame, row: str = "method") -> pd.DataFrame:
+    """Return accuracies to read: per cent with 95 % intervals, a column for each metric, the paper's numbers beside.
+
+    Parameters
+    ----------
+    table : accuracy, low, high and perhaps paper, as fractions, by metric and by the column `row`.
+    row : the column that names a line.
+    """
+    columns = {}
+    for metric in dict.fromkeys(table.metric):
+        of_metric = table[table.metric == metric].set_index(row)
+        ours = zip(of_metric.accuracy, of_metric.low, of_metric.high, strict=True)
+        here = [f"{100 * a:.1f} [{100 * b:.1f}, {100 * c:.1f}]" if not math.isnan(a) else "" for a, b, c in ours]
+        columns[metric_name(metric), "here"] = pd.Series(here, of_metric.index)
+        if "paper" in table:
+            theirs = [f"{100 * value:.2f}" if not math.isnan(value) else "" for value in of_metric.paper]
+            columns[metric_name(metric), "paper"] = pd.Series(theirs, of_metric.index)
+    rows = list(dict.fromkeys(table[row]))
+    return pd.DataFrame(columns).reindex(rows).fillna("")
 
 
 def differences(
