@@ -189,6 +189,8 @@ def test_a_width_is_beside_the_papers_in_the_same_place_with_the_differences_fro
     line = numbers.loc[("resnet18/8, RKD-Acc.", "clean")]
     assert (line.paper_network, line.paper_early_stop, line.paper_alpha) == ("resnet18/4", 40, 0.5)
     assert line.paper == pytest.approx(0.8026)
+    widths = {"resnet18/4": "resnet18", "resnet18/8": "resnet18/4", "resnet18/16": "resnet18/16"}
+    assert {name: numbers.loc[(f"{name}, RKD-Acc.", "clean")].paper_network for name in widths} == widths
     assert line.compared_with == "resnet18/8, only teacher"
     assert line.paper_difference == pytest.approx(0.8026 - 0.7854)
     assert line.difference == 0
