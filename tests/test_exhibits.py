@@ -85,7 +85,8 @@ def test_every_exhibit_starts_to_train_at_every_scale(name, profile):
 def test_every_exhibit_can_be_shortened_at_paper_scale(name):
     with pytest.raises(Reached) as reached:
         run_until_training(name, True, profile="paper", epochs=2, milestones=[1])
-    assert {spec.epochs for spec in reached.value.args[0]} == {2}
+    longer = {4} if name in ("tab12_capacity", "tab13_teacher_training") else set()  # a teacher alone
+    assert {spec.epochs for spec in reached.value.args[0]} == {2} | longer
 
 
 @pytest.mark.parametrize("name", ["fig11_entropy", "fig12_trajectories", "fig13_sample_difficulty"])

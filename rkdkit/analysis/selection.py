@@ -155,6 +155,7 @@ def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name
     check_held_out(setup)
     scale = setup.profile
     images = Images(scale.dataset, "val", n_train=scale.n_train, n_val=scale.n_val)
+    n = len(images)
 
     def tasks(network: Snapshot) -> tuple[CorrectPredictions, CorrectPredictions]:
         natural = CorrectPredictions(images=images, judges=(network,))
@@ -164,9 +165,7 @@ def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name
     answers = dict(zip(asked, runs.executor().gather(asked, "Choosing hyper-parameters", deciding=True), strict=True))
 
     def accuracies(of_seeds: Sequence[Snapshot]) -> Accuracies:
-        shares = zip(
-            *([int(answers[t].value.sum()) / len(images) for t in tasks(each)] for each in of_seeds), strict=True
-        )
+        shares = zip(*([int(answers[t].value.sum()) / n for t in tasks(each)] for each in of_seeds), strict=True)
         return Accuracies(*(math.fsum(of_metric) / len(of_seeds) for of_metric in shares))
 
     winners = {}

@@ -180,11 +180,12 @@ def beside_the_paper(measured: WhiteBox, found: Sequence[Part], lines: Sequence[
     about = candidates.hyper_parameters(lines).merge(places, on="method")
     keys = ["table", "place", "selection", "metric"]
     both = measured.table().merge(about, on="method").merge(paper_numbers(), on=keys, how="outer")
-    theirs = both.paper_network + " on " + both.paper_dataset + ", " + both.selection + " (paper only)"
+    theirs = both.paper_network + " on " + both.paper_dataset + ", " + both.selection + " (paper)"
     both = both.assign(only_theirs=both.method.isna(), method=both.method.fillna(theirs))
-    both["selection"] = pd.Categorical(both.selection, [ONLY_TEACHER, *AIMS])
-    both = both.sort_values(["only_theirs", "table", "place", "selection"], kind="stable", ignore_index=True)
-    both["selection"] = both.selection.astype(str)
+    order = {value: i for i, value in enumerate((ONLY_TEACHER, *AIMS, *measured.metrics))}
+    both = both.sort_values(
+        ["only_theirs", "table", "place", "selection", "metric"], key=lambda column: column.replace(order)
+    )
     references = {
         name: name.replace(selection, ONLY_TEACHER)
         for name, selection in zip(both.method, both.selection, strict=True)

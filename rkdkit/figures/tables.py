@@ -78,7 +78,12 @@ def in_per_cent(table: pd.DataFrame, row: str = "method") -> pd.DataFrame:
 
 
 def differences(
-    table: pd.DataFrame, title: str, their_label: str | None = None, width: float = 9.0, row: str = "method"
+    table: pd.DataFrame,
+    title: str,
+    their_label: str | None = None,
+    width: float = 9.0,
+    row: str = "method",
+    difference: str | None = None,
 ) -> Figure:
     """Draw our accuracies, and below them how much more accurate each method is than another, here and in the paper.
 
@@ -92,20 +97,27 @@ def differences(
     their_label : the legend's text for the paper's numbers; None: made from paper_dataset and paper_network.
     width : the figure's width in inches; the height follows from the number of rows.
     row : the column of `table` that names a row.
+    difference : the column that names the row of a difference; None: it is named after both methods.
     """
     figure, part = new_part(width, 0.8 + sum(heights_of_differences(table, row)))
     figure.suptitle(title)
-    draw_differences(part, table, their_label, row)
+    draw_differences(part, table, their_label, row, difference)
     return figure
 
 
-def draw_differences(part: SubFigure, table: pd.DataFrame, their_label: str | None = None, row: str = "method") -> None:
+def draw_differences(
+    part: SubFigure,
+    table: pd.DataFrame,
+    their_label: str | None = None,
+    row: str = "method",
+    difference: str | None = None,
+) -> None:
     """Draw into a part of a figure what :func:`differences` draws; parameters as there."""
     if their_label is None:
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
     measured, compared = table[table.accuracy.notna()], table[table.compared_with != ""]
     rows, pairs = _rows_and_pairs(table, row)
-    several = compared.compared_with.nunique() > 1
+    several = compared.compared_with.nunique() > 1 or difference is not None
     heights = heights_of_differences(table, row)
     upper, lower = part.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
     above = _panels(upper, list(dict.fromkeys(measured.metric)), [metric_name(name) for name in rows])
@@ -114,6 +126,8 @@ def draw_differences(part: SubFigure, table: pd.DataFrame, their_label: str | No
         _ours(panel, of_panel.accuracy, of_panel.low, of_panel.high)
         panel.set(title=metric_name(metric), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{_number(of_panel.n, table.n)}")
     names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
+    if difference is not None:
+        names = list(compared.drop_duplicates([row, "compared_with"])[difference])
     label = "Difference" if several else f"Accuracy minus\n{metric_name(pairs[0][1])}'s"
     below = _panels(lower, list(dict.fromkeys(compared.metric)), names)
     for metric, panel in below.items():
