@@ -656,6 +656,20 @@ EXHIBITS = {
         unused=("select_on", "teacher", "teacher_method", "test_steps", "test_iterate", "n_autoattack"),
         needs=2,
     ),
+    "fig7_decision_boundaries": Exhibit(
+        paper="ARD, Figure 2",
+        differs={
+            "": {
+                **{"dataset": "scattered", "student": "mlp-5", "teacher": "mlp-10", "teacher_method": "PGD-AT"},
+                **{"n_train": None, "n_val": 0, "n_test": None, "select_on": "last", "recipes": False},
+                **{"epochs": 500, "batch_size": 16, "lr": 0.02, "schedule": "onecycle", "milestones": ()},
+                **{"swa_start": None, "snapshot_every": 500, "precision": "float32"},
+            },
+            "smoke": {"epochs": 20},
+        },
+        unused=("peer", "select_on", "n_val", "n_test", "n_autoattack", "swa_start", "recipes"),
+        trains=("Natural", "PGD-AT", "KD", "ARD"),
+    ),
     "fig11_entropy": Exhibit(
         paper="RKD, Figure 5",
         differs={"smoke": LAST, "quick": LAST, "small": LAST, "paper": {**LAST, **RKD_TEACHER}},
@@ -699,6 +713,9 @@ EXHIBITS = {
         paper="PeerAiD, Table 7",
         differs={"smoke": {"n_test": 16}, "quick": {"n_test": 256}, "small": {"n_test": 800}},
         unused=("teacher", "teacher_method", "n_autoattack"),
+    ),
+    "tab11_model_cost": Exhibit(
+        paper="ARD, section 6", unused=tuple(field for field in FIELDS if field != "student"), trains=()
     ),
 }
 
