@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -134,3 +135,11 @@ def test_a_caption_names_the_machine_and_what_was_timed(monkeypatch):
             "2 threads."
         )
     assert tab11._processor()
+
+
+def test_the_table_to_read_is_in_millions_and_in_the_networks_order(counted):
+    order = list(dict.fromkeys(counted.network))
+    times = pd.DataFrame({"network": order, "quantity": "inference", "value": 1.5})
+    shown = tab11.shown(pd.concat([counted, times]))
+    assert list(shown.index) == order
+    assert shown.loc["wrn-34-10"].tolist() == ["46.160", "6,658.906", "13,326.177", "1.50"]

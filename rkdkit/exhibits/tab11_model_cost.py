@@ -148,6 +148,18 @@ def where_timed(*, batches: int, batch_size: int = 1) -> str:
     return f"Time per image: median of {batches:g} batches of {size}, from the fastest to the slowest, on {machine}."
 
 
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return counts and times as a table to read: one row per network, counts in millions, times in ms per image.
+
+    Parameters
+    ----------
+    numbers : :func:`counts` and :func:`inference_times`, one below the other.
+    """
+    wide = numbers.pivot(index="network", columns="quantity", values="value").loc[numbers.network.unique()]
+    columns = {f"{quantity} (M)": (wide[quantity] / 1e6).map("{:,.3f}".format) for quantity in QUANTITIES}
+    return pd.DataFrame({**columns, "inference (ms)": wide.inference.map("{:,.2f}".format)})
+
+
 def check_claims(table: pd.DataFrame) -> list[Claim]:
     """Check whether the counts, rounded as the paper rounds, are the numbers of ARD's sections 5.1 and 6.
 
