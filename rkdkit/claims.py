@@ -101,6 +101,16 @@ def below(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quanti
     )
 
 
+def above(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quantity, Estimate]:
+    """Return `higher`, `lower` and `difference` of a claim that a quantity is above a number; see :func:`below`."""
+    own = quantity.estimate
+    return (
+        quantity,
+        Quantity(name, replace(own, value=limit, low=limit, high=limit)),
+        replace(own, value=own.value - limit, low=own.low - limit, high=own.high - limit),
+    )
+
+
 def below_guessing(quantity: Quantity, num_classes: int) -> tuple[Quantity, Quantity, Estimate]:
     """Return `higher`, `lower` and `difference` of a claim that a quantity is below guessing."""
     return below(1 / num_classes, "guessing", quantity)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from agreed import agreed
 from conftest import tiny_spec
 from extents import saved_extents
 from matplotlib.colors import to_rgb
@@ -320,7 +321,7 @@ def test_a_network_has_the_same_colour_in_every_exhibit():
     values = {role: {measure: [torch.tensor([0.1, 0.2])] for measure in MEASURES} for role in roles}
     maps = dict.fromkeys(roles, torch.zeros(1, 2, 2))
     measured = SemanticGradients(values, torch.tensor([0]), torch.zeros(1, 1, 2, 2, dtype=torch.uint8), ("0",), maps)
-    means = figures.semantic_gradients(measured).axes[-1].containers
+    means = figures.semantic_gradients(measured).axes[-2].containers
     found.append({role: to_rgb(dot.lines[0].get_color()) for role, dot in zip(roles, means, strict=True)})
 
     profile, surface = torch.tensor([1.0, 0.5, 1.0]).view(1, 3, 1) + torch.rand(1, 1, 4), torch.ones(3, 3)
@@ -350,7 +351,7 @@ def test_students_by_difficulty_have_no_other_networks_colour():
     rows += [("Natural", "natural", "p_S,K - p_T,K", name, 0.5, 0.5) for name in names]
     columns = ["teacher", "images", "quantity", "student", "value", "smoothed", "class"]
     table = pd.DataFrame([(*row, name) for row in rows for name in ("3", "8", "3")], columns=columns)
-    *panels, last = figures.trajectories_by_difficulty(table, "title").axes
+    *panels, last = figures.trajectories_by_difficulty(table, agreed(range(9)), "title").axes
     drawn = colours(last)
     shades = [drawn.pop("class 3"), drawn.pop("class 8")]
     assert shades[0] != shades[1]
