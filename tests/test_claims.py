@@ -673,7 +673,7 @@ EXHIBITS = {
             "": {
                 **{"dataset": "scattered", "student": "mlp-5", "teacher": "mlp-10", "teacher_method": "PGD-AT"},
                 **{"n_train": None, "n_val": 0, "n_test": None, "select_on": "last", "recipes": False},
-                **{"epochs": 500, "batch_size": 16, "lr": 0.02, "schedule": "onecycle", "milestones": ()},
+                **{"epochs": 500, "batch_size": 32, "lr": 0.02, "schedule": "onecycle", "milestones": ()},
                 **{"swa_start": None, "snapshot_every": 500, "precision": "float32"},
             },
             "smoke": {"epochs": 20},

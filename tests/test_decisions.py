@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_spec
 from given import Given
+from matplotlib.colors import to_hex
 from measuring import each_makes_another_question, has_the_form_of, the_store_answers
 from scipy import stats
 from torch import nn
 
-from rkdkit import attacks, claims, data, executors, exhibits, models, runs
+from rkdkit import attacks, claims, data, executors, exhibits, figures, models, runs
 from rkdkit.analysis import decisions
 from rkdkit.analysis.decisions import ChangingBoxes, Regions
 from rkdkit.exhibits import fig7_decision_boundaries as fig7
@@ -267,3 +269,30 @@ def test_other_data_are_refused(tmp_path):
         setup = replace(setup, profile=replace(setup.profile, dataset="digits"))
         with pytest.raises(ValueError, match="Unknown set of points of the plane 'digits'"):
             fig7.train(setup)
+
+
+def test_the_picture_has_the_regions_the_points_and_the_vulnerable_boxes():
+    made = shares(1, Natural=(28, 50), KD=(14, 70), ARD=(1, 95))
+    images = (torch.arange(64) * 3 + 20).view(32, 2, 1, 1).to(torch.uint8)
+    measured = replace(made, points=Split(images, made.points.labels))
+    panels = figures.decision_regions(measured, "title").axes
+    assert [panel.get_title() for panel in panels[:4]] == [
+        f"{name}\n{vulnerable} of 32 points vulnerable"
+        for name, vulnerable in (("Natural", 28), ("KD", 14), ("ARD", 1), (fig7.TEACHER, 0))
+    ]
+    panel = panels[1]
+    (region,) = panel.images
+    assert np.array_equal(region.get_array(), measured.regions["KD"][0].numpy())
+    assert region.origin == "lower", "the second coordinate goes up"
+    places = images.flatten(1).numpy() / 255
+    first, second = (points.get_offsets() for points in panel.collections)
+    assert np.allclose(first, places[::2])
+    assert np.allclose(second, places[1::2])
+    boxes = [box for box in panel.patches if box.get_width() == pytest.approx(0.08)]
+    assert np.allclose([box.get_xy() for box in boxes], places - 0.04)
+    red = [to_hex(box.get_edgecolor()) == "#c00000" for box in boxes]
+    assert red == measured.changing["KD"][0].tolist()
+    vulnerable, agreeing = (panel.get_lines() for panel in panels[4:])
+    assert [line.get_xdata()[0] for line in vulnerable] == pytest.approx([100 * n / 32 for n in (28, 14, 1, 0)])
+    assert [line.get_xdata()[0] for line in agreeing] == pytest.approx([50, 70, 95]), "not the teacher with itself"
+    plt.close("all")

@@ -2,12 +2,13 @@
 
 import math
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rkdkit import claims, executors, exhibits, models
+from rkdkit import claims, executors, exhibits, figures, models
 from rkdkit.executors import Here
 from rkdkit.exhibits import tab11_model_cost as tab11
 
@@ -143,3 +144,27 @@ def test_the_table_to_read_is_in_millions_and_in_the_networks_order(counted):
     shown = tab11.shown(pd.concat([counted, times]))
     assert list(shown.index) == order
     assert shown.loc["wrn-34-10"].tolist() == ["46.160", "6,658.906", "13,326.177", "1.50"]
+
+
+def test_the_picture_has_every_cost_and_what_ard_prints(counted):
+    order = list(dict.fromkeys(counted.network))
+    times = pd.DataFrame({"network": order, "quantity": "inference", "value": 1.5, "low": 1.0, "high": 4.0})
+    panels = figures.model_costs(pd.concat([counted, times]), "title").axes
+    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == order
+    shown = {line.get_label(): list(line.get_xdata()) for panel in panels for line in panel.get_lines()}
+    bars = [tuple(bar[:, 0]) for bar in panels[2].collections[0].get_segments()]
+    assert bars == [(1.0, 4.0)] * len(order)
+    assert [panel.get_xscale() for panel in panels] == ["log"] * 3
+    by_panel = [
+        [list(line.get_xdata()) for line in panel.get_lines() if line.get_marker() in ("o", "s")] for panel in panels
+    ]
+    of = {quantity: list(part.value) for quantity, part in counted.groupby("quantity")}
+    assert by_panel == [
+        [of["parameters"]],
+        [of["multiply-adds"], of["multiplications and additions"]],
+        [[1.5] * len(order)],
+    ]
+    printed = shown["printed by ARD"]
+    assert dict(zip(order, printed, strict=True))["mobilenetv2"] == 187e6, "of the second panel, the later one"
+    assert sum(not math.isnan(value) for value in printed) == 3
+    plt.close("all")
