@@ -126,6 +126,12 @@ def test_a_box_ends_at_eps_and_narrow_regions_are_found(strip, changes):
     assert found.tolist() == [changes]
 
 
+def test_each_point_has_its_own_answer_in_whichever_round_it_is_found():
+    in_the_strip, beside_it, far_from_it = [0.52012, 0.5], [0.5, 0.5], [0.2, 0.5]
+    found = decisions.changes_in_box(Strip(0.5201, 0.52015), torch.tensor([in_the_strip, beside_it, far_from_it]), 0.04)
+    assert found.tolist() == [True, True, False]
+
+
 def test_what_is_outside_the_square_is_not_searched():
     assert not decisions.changes_in_box(Strip(-1.0, -0.001), torch.tensor([[0.01, 0.5]]), 0.04).any()
 
