@@ -1,6 +1,7 @@
 """Datasets as tensors: the whole dataset is in memory as uint8, without loader processes.
 
-``load("digits")`` needs no files; the other datasets are read from the data folder.
+``load("digits")`` needs no files, nor do the sets of points of the plane, such as ``load("moons")``; the other datasets
+are read from the data folder.
 ``load("cifar10:airplane,automobile")`` selects some of the classes, and ``load("folder:NAME")`` reads your own folder
 of images. The result is a :class:`Dataset`.
 """
@@ -85,9 +86,10 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
     Parameters
     ----------
     name : "digits" (embedded: scikit-learn's 1,797 8x8 grey images, 1,300 / 497), "cifar10", "cifar100",
-        "tiny_imagenet", or "folder:NAME" for your own images in ``NAME/{train,test}/<class>/*``. A list of at least two
-        classes after another colon, as in "cifar10:airplane,automobile", selects these classes, labelled 0, 1, ... in
-        the listed order.
+        "tiny_imagenet", "folder:NAME" for your own images in ``NAME/{train,test}/<class>/*``, or one of three sets of
+        points of the plane, "scattered", "moons" and "circles". A point is an image of one pixel, whose two channels
+        are its coordinates; as uint8, they are multiples of 1/255. A list of at least two classes after another colon,
+        as in "cifar10:airplane,automobile", selects these classes, labelled 0, 1, ... in the listed order.
     root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
 
     Raises
@@ -236,6 +238,47 @@ def _digits(_: Path) -> Dataset:
     )
 
 
+def _scattered(_: Path) -> Dataset:
+    drawn = np.random.RandomState(0)
+    points = np.empty((0, 2), np.int64)
+    while len(points) < 32:
+        new = drawn.randint(11, 245, (1, 2))  # the box of eps 0.04 around it, 10.2 / 255, is within the unit square
+        if (np.abs(points - new).max(1, initial=0) >= APART).all():
+            points = np.concatenate([points, new])
+    labels = drawn.permutation(np.arange(len(points)) % 2)
+    # what is near a training point has its label: 10 points of each box of eps 0.04
+    near = np.repeat(points, 10, 0) + drawn.randint(-10, 11, (10 * len(points), 2))
+    source = f"32 random points at least {APART}/255 apart in l_inf, with random labels"
+    return _plane("scattered", (points / 255, labels), (near / 255, np.repeat(labels, 10)), source)
+
+
+def _moons(_: Path) -> Dataset:
+    from sklearn.datasets import make_moons
+
+    parts = [make_moons(n, noise=0.05, random_state=seed) for seed, n in enumerate((32, 320))]
+    train, test = (((points - (0.5, 0.25)) * 0.27 + 0.5, labels) for points, labels in parts)
+    return _plane("moons", train, test, "scikit-learn's two moons with noise 0.05, scaled by 0.27")
+
+
+def _circles(_: Path) -> Dataset:
+    from sklearn.datasets import make_circles
+
+    parts = [make_circles(n, noise=0.05, factor=0.5, random_state=seed) for seed, n in enumerate((32, 320))]
+    train, test = ((points * 0.36 + 0.5, labels) for points, labels in parts)
+    return _plane("circles", train, test, "scikit-learn's two circles with factor 0.5 and noise 0.05, scaled by 0.36")
+
+
+def _plane(name: str, train: "_Points", test: "_Points", source: str) -> Dataset:
+    """Make a dataset of points of the unit square: images of one pixel, with the coordinates as their channels."""
+
+    def split(points: np.ndarray, labels: np.ndarray) -> Split:
+        images = torch.from_numpy(np.round(points * 255).astype(np.uint8))
+        return Split(images[:, :, None, None], torch.from_numpy(labels.astype(np.int64)))
+
+    described = f"{source}; coordinates rounded to multiples of 1/255"
+    return Dataset(name, split(*train), split(*test), PLANE_CLASSES, described)
+
+
 def _cifar(n_classes: int, folder: str, root: Path) -> Dataset:
     name, title, published, copy = f"cifar{n_classes}", f"CIFAR-{n_classes}", root / folder, root / f"cifar{n_classes}"
     classes = SOURCES[name].classes
@@ -306,6 +349,15 @@ def _read(folder: Path, files: list[image_files.LabelledFile], shape: image_file
     return Split(images, torch.tensor([files[i][1] for i in order]))
 
 
+_Points = tuple[np.ndarray, np.ndarray]
+
+APART = 32
+"""The smallest l_inf distance of two points of "scattered", in multiples of 1/255."""
+
+PLANE = ("scattered", "moons", "circles")
+"""The sets of points of the plane."""
+
+PLANE_CLASSES = ("first", "second")
 DIGITS_CLASSES = tuple("0123456789")
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -329,6 +381,10 @@ TINY_IMAGENET_SIZES = (100_000, 10_000)
 
 SOURCES: dict[str, Source] = {
     "digits": Source(_digits, eps=0.25, augmentation="none", classes=DIGITS_CLASSES),
+    # at this radius, the boxes around training points of different classes do not meet
+    "scattered": Source(_scattered, eps=0.04, augmentation="none", classes=PLANE_CLASSES),
+    "moons": Source(_moons, eps=0.04, augmentation="none", classes=PLANE_CLASSES),
+    "circles": Source(_circles, eps=0.04, augmentation="none", classes=PLANE_CLASSES),
     "cifar10": Source(
         partial(_cifar, 10, "cifar-10-batches-py"), 8 / 255, "crop-flip", CIFAR10_CLASSES,
         published=(50_000, 10_000, 10, (3, 32, 32)),

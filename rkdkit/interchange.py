@@ -47,6 +47,8 @@ _RENAMINGS = {
     "wrn-28-10-silu": _HEAD
     | {r"^init_conv\.": "stem.", r"^batchnorm\.": "norm.", r"\.batchnorm_0\.": ".bn1.", r"\.batchnorm_1\.": ".bn2."}
     | {r"\.conv_0\.": ".conv1.", r"\.conv_1\.": ".conv2."},
+    "mlp-10": _HEAD,
+    "mlp-5": _HEAD,
     "mobilenetv2": _HEAD | {r"^conv1\.": "stem.0.", r"^bn1\.": "stem.1.", r"^conv2\.": "last.0.", r"^bn2\.": "last.1."},
 }
 

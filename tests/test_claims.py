@@ -667,6 +667,20 @@ EXHIBITS = {
         unused=("select_on", "teacher", "teacher_method", "test_steps", "test_iterate", "n_autoattack"),
         needs=2,
     ),
+    "fig7_decision_boundaries": Exhibit(
+        paper="ARD, Figure 2",
+        differs={
+            "": {
+                **{"dataset": "scattered", "student": "mlp-5", "teacher": "mlp-10", "teacher_method": "PGD-AT"},
+                **{"n_train": None, "n_val": 0, "n_test": None, "select_on": "last", "recipes": False},
+                **{"epochs": 500, "batch_size": 32, "lr": 0.02, "schedule": "onecycle", "milestones": ()},
+                **{"swa_start": None, "snapshot_every": 500, "precision": "float32"},
+            },
+            "smoke": {"epochs": 20},
+        },
+        unused=("peer", "select_on", "n_val", "n_test", "n_autoattack", "swa_start", "recipes"),
+        trains=("Natural", "PGD-AT", "KD", "ARD"),
+    ),
     "fig11_entropy": Exhibit(
         paper="RKD, Figure 5",
         differs={"smoke": LAST, "quick": LAST, "small": LAST, "paper": {**LAST, **RKD_TEACHER}},
@@ -727,6 +741,9 @@ EXHIBITS = {
         },
         unused=("teacher_method", "peer", "n_autoattack"),
         trains=("PGD-AT", "TRADES", "ARD", "Free-AT", "Fast-ARD"),
+    ),
+    "tab11_model_cost": Exhibit(
+        paper="ARD, section 6", unused=tuple(field for field in FIELDS if field != "student"), trains=()
     ),
 }
 

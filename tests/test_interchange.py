@@ -101,7 +101,8 @@ def test_public_namings_and_wrappings_are_understood(naming, tmp_path):
 
 
 def test_every_architecture_has_a_naming():
-    assert {naming[0] for naming in NAMINGS.values()} == set(models.ARCHITECTURES)
+    of_the_plane = {"mlp-10", "mlp-5"}  # nobody publishes their weights: only the kit's own snapshots are read
+    assert {naming[0] for naming in NAMINGS.values()} == set(models.ARCHITECTURES) - of_the_plane
 
 
 def test_a_wide_resnet_is_not_taken_for_the_other_kind(tmp_path):

@@ -134,7 +134,8 @@ def test_a_network_with_its_norms_folded_answers_the_same(name, precision):
     logits, gradient = answers()
     with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16), attacks.folded_for_inference(network):
         left = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-        assert left < kinds.count(nn.BatchNorm2d) or "silu" in name, "its convolutions are padded by hand"
+        # one network's convolutions are padded by hand, and networks for points have no norms
+        assert left < kinds.count(nn.BatchNorm2d) or "silu" in name or name.startswith("mlp-")
         folded_logits, folded_gradient = answers()
     scale = 1e-4 if precision == torch.float32 else 0.1
     assert (folded_logits - logits).abs().max() < scale * logits.abs().max()

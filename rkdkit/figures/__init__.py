@@ -1,9 +1,11 @@
 """Drawing exhibits, and saving each as picture, numbers and provenance."""
 
+from rkdkit.figures.costs import model_costs
 from rkdkit.figures.curves import entropy_curves, peer_tutoring, robust_accuracy_curves, trajectories_by_difficulty
 from rkdkit.figures.look import COLOURS, METRICS, new_figure, style
 from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
+from rkdkit.figures.regions import decision_regions
 from rkdkit.figures.saving import at_quick, save
 from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared, in_per_cent
 from rkdkit.figures.times import differences_and_times
@@ -14,6 +16,7 @@ __all__ = [
     "METRICS",
     "accuracy_by_method",
     "at_quick",
+    "decision_regions",
     "differences",
     "differences_and_times",
     "early_stopping_and_mixing",
@@ -25,6 +28,7 @@ __all__ = [
     "in_per_cent",
     "loss_landscapes",
     "method_overview",
+    "model_costs",
     "new_figure",
     "peer_tutoring",
     "robust_accuracy_curves",

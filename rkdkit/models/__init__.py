@@ -8,6 +8,7 @@ import torch
 from rkdkit import checks
 from rkdkit.models.classifier import Classifier, showing_features
 from rkdkit.models.costs import Cost, cost
+from rkdkit.models.mlp import MLP
 from rkdkit.models.mobilenet_v2 import MobileNetV2
 from rkdkit.models.preact import PreActResNet
 from rkdkit.models.resnet import ResNet
@@ -22,6 +23,8 @@ ARCHITECTURES: dict[str, Callable[..., Classifier]] = {
     "wrn-34-10": lambda divisor, **shape: WideResNet(34, 160 // divisor, **shape),
     "wrn-28-10-silu": lambda divisor, **shape: SiLUWideResNet(28, 160 // divisor, **shape),
     "mobilenetv2": lambda divisor, **shape: MobileNetV2(divisor, **shape),
+    "mlp-10": lambda divisor, **shape: MLP(10, 128 // divisor, **shape),
+    "mlp-5": lambda divisor, **shape: MLP(5, 128 // divisor, **shape),
 }
 
 
