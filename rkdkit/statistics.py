@@ -167,7 +167,7 @@ def mean(values: "Tensor", unit: str = "", confidence: float = CONFIDENCE) -> Me
     return Measure(value, value - half, value + half, n, unit=unit)
 
 
-def median(values: Tensor, unit: str = "", confidence: float = CONFIDENCE) -> Measure:
+def median(values: "Tensor", unit: str = "", confidence: float = CONFIDENCE) -> Measure:
     """Return the median with the interval between two of the values, which assumes no form of their distribution.
 
     The interval's ends are as many places from the smallest and the largest value as the binomial distribution of the

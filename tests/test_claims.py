@@ -649,6 +649,19 @@ TWO_CLASSES = {
 }  # fmt: skip
 LAST = {"select_on": "last"}
 BY_TRADES = {"teacher_method": "TRADES"}
+RKD = {"smoke": LAST, "quick": LAST, "small": LAST, "paper": {**LAST, **RKD_TEACHER}}
+OF_RKD = ("select_on", "teacher_method", "peer")
+PLUS = ("AKD+", "RSLAD+", "ARD+")
+ARD = {
+    "smoke": {"teacher_method": "TRADES", "student": "mobilenetv2/16", "teacher": "resnet18/16", "attack_steps": 3},
+    "quick": {"teacher_method": "TRADES", "student": "mobilenetv2/4", "teacher": "resnet18/4"},
+    "small": {"teacher_method": "TRADES", "student": "mobilenetv2/4", "teacher": "resnet18/4"},
+    "paper": {
+        **{"teacher_method": "TRADES", "student": "mobilenetv2", "teacher": "wrn-34-10"},
+        **{"epochs": 200, "milestones": (100, 150)},
+    },
+}
+WIDTHS = {**RKD, "smoke": {**LAST, "student": "resnet18/8"}}
 TWICE_AS_WIDE = {"student": "resnet18/8", "teacher": "resnet18/4", "peer": "resnet18/4"}
 EXHIBITS = {
     "fig1_peer_vs_teacher": Exhibit(paper="PeerAiD, Figure 1"),
@@ -741,6 +754,52 @@ EXHIBITS = {
         },
         unused=("teacher_method", "peer", "n_autoattack"),
         trains=("PGD-AT", "TRADES", "ARD", "Free-AT", "Fast-ARD"),
+    ),
+    "fig8_early_stopping_label_mixing": Exhibit(
+        paper="RKD, Figures 1 and 4", differs=RKD, unused=OF_RKD, trains=("Natural", "PGD-AT", "AKD", *PLUS)
+    ),
+    "fig9_teacher_robustness": Exhibit(
+        paper="RKD, Figure 2", differs=RKD, unused=OF_RKD, trains=("Natural", "PGD-AT", "AKD", *PLUS)
+    ),
+    "fig10_ensemble_mixing": Exhibit(
+        paper="RKD, Figure 3", differs=RKD, unused=OF_RKD, trains=("Natural", "PGD-AT", "AKD+")
+    ),
+    "tab7_clean_distillation": Exhibit(
+        paper="ARD, Tables 1 to 5",
+        differs=ARD,
+        unused=("teacher_method", "peer", "n_autoattack"),
+        needs=2,
+        trains=("Natural", "PGD-AT", "TRADES", "KD", "ARD"),
+    ),
+    "tab8_ard": Exhibit(
+        paper="ARD, Tables 6 to 8",
+        differs=ARD,
+        unused=("teacher_method", "peer", "n_autoattack"),
+        trains=("PGD-AT", "TRADES", "KD", "ARD"),
+    ),
+    "tab12_capacity": Exhibit(
+        paper="RKD, Tables 2 and 9",
+        differs=WIDTHS,
+        unused=("select_on", "teacher_method", "teacher", "peer"),
+        trains=("PGD-AT", *PLUS),
+    ),
+    "tab13_teacher_training": Exhibit(
+        paper="RKD, Tables 3, 4 and 11",
+        differs=RKD,
+        unused=("select_on", "teacher_method", "teacher", "peer"),
+        trains=("Natural", "FFGSM-AT", "Low-eps AT", "PGD-AT", "TRADES", "AKD", "AKD+", "RSLAD+"),
+    ),
+    "tab14_teacher_ensembles": Exhibit(
+        paper="RKD, Tables 5, 10 and 12",
+        differs=RKD,
+        unused=OF_RKD,
+        trains=("Natural", "FFGSM-AT", "PGD-AT", "AKD+", "RSLAD+"),
+    ),
+    "tab15_synthetic_data": Exhibit(
+        paper="RKD, Tables 1, 6, 7 and 8",
+        differs=RKD,
+        unused=("select_on", "teacher_method", "teacher", "peer"),
+        trains=("PGD-AT", "Low-eps AT", "FFGSM-AT", "AKD", "AKD+", "RSLAD+", "ARD+"),
     ),
     "tab11_model_cost": Exhibit(
         paper="ARD, section 6", unused=tuple(field for field in FIELDS if field != "student"), trains=()
