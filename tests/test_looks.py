@@ -511,3 +511,8 @@ def test_the_form_of_differences():
     several = figures.differences(table, "title", "paper").axes[2]
     assert [tick.get_text() for tick in several.get_yticklabels()] == ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B"]
     assert several.get_xlabel() == "Difference (points)"
+
+    named = figures.differences(table.assign(pair="the row of " + table.method), "title", "theirs", difference="pair")
+    shown = [[tick.get_text() for tick in panel.get_yticklabels()] for panel in named.axes]
+    assert ["the row of B", "the row of A"] in shown
+    assert ["B", "A", "C"] in shown, "accuracies keep the methods' names"

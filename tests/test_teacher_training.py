@@ -9,6 +9,7 @@ import pytest
 import torch
 from given import Given
 from test_comparisons import made_up
+from test_plan import asked_for
 
 from rkdkit import claims, executors, exhibits
 from rkdkit.analysis import candidates, mixing
@@ -299,3 +300,12 @@ def test_parameters_that_do_not_fit_are_refused_before_any_training(tmp_path, ar
 def test_parameters_without_use_are_refused():
     with pytest.raises(UnknownNameError, match="does not use teacher_method"):
         exhibits.setup(NAME, "smoke", teacher_method="TRADES")
+
+
+@pytest.mark.usefixtures("store")
+def test_the_plan_at_paper_needs_neither_data_nor_generated_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
+    planner, notes = asked_for(NAME, profile="paper")
+    assert set(planner.trainings) == {Train(spec) for spec in usual("paper")[1]}
+    assert planner.blank == ["cifar10"]
+    assert notes == []
