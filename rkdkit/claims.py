@@ -1,5 +1,7 @@
 """A sentence of a paper that can be checked: two measured quantities, a direction, an interval, a verdict."""
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -66,15 +68,42 @@ class Claim:
         return cls(values["text"], values["source"], higher, lower, difference, values["confidence"])
 
 
+SURPRISES = 3
+"""How many of the claims that do not hold a report shows with all their numbers."""
+
+_WIDTH = 110
+
+
 def report(claims: Sequence[Claim]) -> str:
-    """Return the claims with their verdicts and measured quantities, as text."""
-    return "\n\n".join(
-        f"{claim.verdict.upper()}: {claim.text}\n"
-        f"  {claim.higher.name}: {claim.higher.estimate}\n"
-        f"  {claim.lower.name}: {claim.lower.estimate}\n"
-        f"  difference: {_difference(claim.difference)}, a {100 * claim.confidence:.4g} % interval ({claim.source})"
-        for claim in claims
-    )
+    """Return a tally, a line for each claim with its verdict and difference, and the largest surprises, as text.
+
+    The largest surprises are claims that do not hold: those whose intervals are farthest below 0, compared with their
+    width. All quantities of all claims are in the exhibit's JSON file.
+    """
+    verdicts = [claim.verdict for claim in claims]
+    tally = ", ".join(f"{verdict}: {verdicts.count(verdict)}" for verdict in (HOLDS, FAILS, OPEN))
+    surprises = sorted((claim for claim in claims if claim.verdict == FAILS), key=_surprise, reverse=True)[:SURPRISES]
+    parts = [f"Claims: {tally}.", "\n".join(map(_line, claims))]
+    if surprises:
+        parts.append("The largest surprises:\n" + "\n".join(map(_in_full, surprises)))
+    return "\n\n".join(filter(None, parts))
+
+
+def _line(claim: Claim) -> str:
+    level = "" if claim.confidence == CONFIDENCE else f" ({100 * claim.confidence:.4g} % interval)"
+    start = f"{claim.verdict:<{len(OPEN)}}  {_difference(claim.difference):<28}  "
+    return textwrap.fill(claim.text + level, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def _in_full(claim: Claim) -> str:
+    sides = [f"{side.name}: {side.estimate}" for side in (claim.higher, claim.lower)]
+    return textwrap.indent("\n  ".join([f"{claim.text} ({claim.source})", *sides]), "  ")
+
+
+def _surprise(claim: Claim) -> float:
+    difference = claim.difference
+    width = difference.high - difference.low
+    return -difference.high / width if width else math.inf
 
 
 def _difference(estimate: Estimate) -> str:
@@ -98,6 +127,16 @@ def below(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quanti
         Quantity(name, replace(own, value=limit, low=limit, high=limit)),
         quantity,
         replace(own, value=limit - own.value, low=limit - own.high, high=limit - own.low),
+    )
+
+
+def above(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quantity, Estimate]:
+    """Return `higher`, `lower` and `difference` of a claim that a quantity is above a number; see :func:`below`."""
+    own = quantity.estimate
+    return (
+        quantity,
+        Quantity(name, replace(own, value=limit, low=limit, high=limit)),
+        replace(own, value=own.value - limit, low=own.low - limit, high=own.high - limit),
     )
 
 

@@ -242,6 +242,7 @@ def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: f
     ValueError
         If a share is out of its range.
     """
+    checks.number("early_stop", stopped, 0, 1)  # None has a meaning for a Guide, but not here
     guide = Guide(teacher_method, stopped=stopped)
     method, settings = ("AKD", {}) if mixing == 1 else ("AKD+", {"mixing": mixing})
     return [

@@ -1,8 +1,11 @@
 """The origin of a result: versions, platform, device, commit."""
 
+import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
+from pathlib import Path
 
 import torch
 
@@ -40,3 +43,15 @@ def _git(*arguments: str) -> str:
         ["git", *arguments], cwd=paths.project_root(), capture_output=True, text=True, check=True, timeout=20
     )
     return done.stdout.strip()
+
+
+def code_digest(notebook: Path) -> str:
+    """Return the SHA-256 of a notebook's code cells, which tells whether a figure is older than its notebook.
+
+    Parameters
+    ----------
+    notebook : the notebook as it is committed; parameters given by papermill are not in it.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()

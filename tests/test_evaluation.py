@@ -211,7 +211,10 @@ def test_a_verdict_is_where_the_whole_interval_lies(low, high, verdict):
     claim = claims.Claim("text", "source", quantity, quantity, Estimate((low + high) / 2, low, high, 10))
     assert claim.verdict == verdict
     assert claim.to_json()["verdict"] == verdict
-    assert claims.report([claim]).startswith(f"{verdict.upper()}: text\n  q: 50.0 % [40.0, 60.0]")
+    tally, line = claims.report([claim]).splitlines()[:3:2]
+    assert f"{verdict}: 1" in tally
+    assert line.startswith(verdict)
+    assert line.endswith("text")
 
 
 def curve(network, examples, by_epoch):
@@ -290,3 +293,22 @@ def test_one_call_measures_a_network_by_the_usual_attacks(trained, digits):
     measured = evaluation.evaluate(trained, some.images, some.labels, by)
     for metric, attack in by.items():
         assert measured[metric] == evaluation.accuracy(trained, some.images, some.labels, attack)
+
+
+def test_the_largest_surprises_are_the_claims_that_fail_most_clearly():
+    def claim(name, low, high):
+        side = claims.Quantity(f"side of {name}", statistics.Estimate(0.5, 0.4, 0.6, 9))
+        return claims.Claim(name, "source", side, side, statistics.Estimate((low + high) / 2, low, high, 9))
+
+    clear, clearer, hardly, least, open_ = (
+        claim(name, *ends)
+        for name, ends in {
+            "clear": (-0.4, -0.2), "clearer": (-0.35, -0.3), "hardly": (-0.5, -0.01), "least": (-0.5, -0.001),
+            "open": (-0.9, 0.1),
+        }.items()
+    )  # fmt: skip
+    text = claims.report([least, hardly, open_, clear, clearer])
+    assert "holds: 0, does not hold: 4, too close to tell here: 1" in text
+    shown = [line.strip() for line in text.partition("surprises:")[2].splitlines() if "(source)" in line]
+    assert shown == ["clearer (source)", "clear (source)", "hardly (source)"]
+    assert claims.report([]).endswith("too close to tell here: 0.")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from agreed import agreed
 from conftest import tiny_spec
 from extents import saved_extents
 from matplotlib.colors import to_rgb
@@ -228,15 +229,15 @@ def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     assert figures.at_quick("fig1_peer_vs_teacher").splitlines() == [
         "In figures/quick/fig1_peer_vs_teacher.png (digits, seeds 0, 1, eps 0.1):",
         "",
-        "HOLDS: The peer is ahead.",
-        "  peer: 75.0 % [65.0, 95.0]",
-        "  rival: 50.0 % [40.0, 70.0]",
-        "  difference: 25.0 [12.5, 50.0] points, a 95 % interval (a paper)",
+        "Claims: holds: 1, does not hold: 1, too close to tell here: 0.",
         "",
-        "DOES NOT HOLD: It is flatter.",
-        "  flat: 1.000 [0.900, 1.000] nats",
-        "  sharp: 2.500 [2.400, 2.500] nats",
-        "  difference: -1.500 [-2.000, 0.000] nats, a 99 % interval (a paper)",
+        "holds                   25.0 [12.5, 50.0] points      The peer is ahead.",
+        "does not hold           -1.500 [-2.000, 0.000] nats   It is flatter. (99 % interval)",
+        "",
+        "The largest surprises:",
+        "  It is flatter. (a paper)",
+        "    flat: 1.000 [0.900, 1.000] nats",
+        "    sharp: 2.500 [2.400, 2.500] nats",
     ]
 
 
@@ -320,7 +321,7 @@ def test_a_network_has_the_same_colour_in_every_exhibit():
     values = {role: {measure: [torch.tensor([0.1, 0.2])] for measure in MEASURES} for role in roles}
     maps = dict.fromkeys(roles, torch.zeros(1, 2, 2))
     measured = SemanticGradients(values, torch.tensor([0]), torch.zeros(1, 1, 2, 2, dtype=torch.uint8), ("0",), maps)
-    means = figures.semantic_gradients(measured).axes[-1].containers
+    means = figures.semantic_gradients(measured).axes[-2].containers
     found.append({role: to_rgb(dot.lines[0].get_color()) for role, dot in zip(roles, means, strict=True)})
 
     profile, surface = torch.tensor([1.0, 0.5, 1.0]).view(1, 3, 1) + torch.rand(1, 1, 4), torch.ones(3, 3)
@@ -350,7 +351,7 @@ def test_students_by_difficulty_have_no_other_networks_colour():
     rows += [("Natural", "natural", "p_S,K - p_T,K", name, 0.5, 0.5) for name in names]
     columns = ["teacher", "images", "quantity", "student", "value", "smoothed", "class"]
     table = pd.DataFrame([(*row, name) for row in rows for name in ("3", "8", "3")], columns=columns)
-    *panels, last = figures.trajectories_by_difficulty(table, "title").axes
+    *panels, last = figures.trajectories_by_difficulty(table, agreed(range(9)), "title").axes
     drawn = colours(last)
     shades = [drawn.pop("class 3"), drawn.pop("class 8")]
     assert shades[0] != shades[1]
@@ -373,3 +374,19 @@ def test_classes_are_drawn_in_a_colour_each_or_not_at_all():
     assert sum(len(points.get_offsets()) for points in panel.collections) == 2 * 6
     with pytest.raises(ValueError, match="shorter"):
         figures.embeddings(embedded("abcdefg"), {"peer": "peer"})
+
+
+def test_a_table_is_read_in_per_cent_in_the_order_of_its_lines_and_metrics():
+    table = by_method().assign(accuracy=[0.5123 + 0.01 * i for i in range(8)])
+    theirs = pd.DataFrame({"method": ["theirs"], "metric": ["clean"], "paper": [0.1234]})
+    shown = figures.in_per_cent(pd.concat([table, theirs]))
+    metrics = ["Clean", "FGSM", "PGD-20", "AutoAttack"]
+    assert list(shown.columns) == [(metric, whose) for metric in metrics for whose in ("here", "paper")]
+    assert list(shown.index) == ["method 0", "method 1", "theirs"]
+    assert shown.loc["method 0", ("Clean", "here")] == "51.2 [40.0, 60.0]"
+    assert shown.loc["method 1", ("AutoAttack", "here")] == "58.2 [40.0, 60.0]"
+    assert shown.loc["method 1", ("FGSM", "paper")] == "45.00"
+    assert shown.loc["theirs", ("Clean", "here")] == ""
+    assert shown.loc["theirs", ("Clean", "paper")] == "12.34"
+    assert shown.loc["theirs", ("FGSM", "paper")] == ""
+    assert list(figures.in_per_cent(table.drop(columns="paper")).columns) == [(metric, "here") for metric in metrics]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from agreed import agreed
 from artists import Form, form, grids, lines, points, ratios, tick_labels, xy
 from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.patches import FancyBboxPatch
@@ -198,7 +199,7 @@ def test_the_form_of_trajectories():
         for quantity, student in quantities
     ).assign(value=0.3, smoothed=0.4)
     table["class"] = np.where(table["rank"] == 1, "3", "8")
-    figure = figures.trajectories_by_difficulty(table, "title")
+    figure = figures.trajectories_by_difficulty(table, agreed(range(9)), "title")
     assert size(figure) == (5.2, 9.8)
     rows = np.array(figure.axes).reshape(4, 2)
     for row in rows:
@@ -230,12 +231,13 @@ def test_the_form_of_trajectories():
 def test_the_form_of_easiest_and_hardest_images():
     labels = torch.arange(36) % 3
     split = data.Split(torch.zeros(36, 1, 2, 2, dtype=torch.uint8), labels)
-    figure = figures.easiest_and_hardest(Ranking(split, ("a", "b", "c"), [torch.arange(36) / 10]), 5)
-    assert size(figure) == pytest.approx((1.3 * 3, 2.2 * 3))
+    figure = figures.easiest_and_hardest(Ranking(split, ("a", "b", "c"), agreed(torch.arange(36) / 10)), 5, "title")
+    assert size(figure) == pytest.approx((5, 0.9 + 1.45 * 3))
     assert is_constrained(figure)
-    assert len(figure.subfigs) == 6
-    assert figure.subfigs[0]._subplotspec.get_gridspec().wspace == 0.05
-    for block in figure.subfigs:
+    (part,) = figure.subfigs
+    assert len(part.subfigs) == 6
+    assert part.subfigs[0]._subplotspec.get_gridspec().wspace == 0.03
+    for block in part.subfigs:
         assert block._suptitle.get_fontsize() == points("medium")
         assert ratios(block.axes[0]) == ([1, 1, 1], [1, 1]), "in two rows"
         assert not any(panel.axison for panel in block.axes)
@@ -251,10 +253,10 @@ def test_the_form_of_semantic_gradients():
     maps = {name: torch.rand(4, 2, 3) for name in values}
     images = torch.zeros(4, 1, 2, 3, dtype=torch.uint8)
     figure = figures.semantic_gradients(SemanticGradients(values, torch.arange(4), images, tuple("abcd"), maps))
-    assert size(figure) == pytest.approx((9, 0.6 + 3 * 5.58 / 4))
+    assert size(figure) == pytest.approx((12, 0.6 + 3 * 6.9 / 4))
     assert is_constrained(figure)
     left, right = figure.subfigs
-    assert ratios(left) == ([0.68, 0.32], [1])
+    assert ratios(left) == ([0.62, 0.38], [1])
     for panel in left.axes:
         assert not len(panel.get_xticks())
         assert not len(panel.get_yticks())
@@ -263,8 +265,14 @@ def test_the_form_of_semantic_gradients():
     for panel in left.axes[::4]:
         named = panel.yaxis.label
         assert (named.get_rotation(), named.get_ha(), named.get_va()) == (0, "right", "center")
-    assert ratios(right.axes[0]) == ([1], [1, 1, 1]), "one below the other"
-    for panel in right.axes:
+    for panel in left.axes[4:]:
+        assert panel.images[1].get_cmap().name == "YlOrRd", "laid over the image"
+    assert ratios(right.axes[0]) == ([1, 1], [1, 1, 1])
+    for panel in right.axes[1::2]:
+        assert panel.get_ylim() == (0.5, -0.5)
+        assert panel.get_xlabel() == "Difference"
+        assert tick_labels(panel, "y") == {0: "peer \N{MINUS SIGN}\nstudent"}
+    for panel in right.axes[::2]:
         assert panel.get_ylim() == (1.5, -0.5)
         assert panel.xaxis.label.get_fontsize() == points("small")
         assert grids(panel) == {"x": 0.3}
@@ -477,22 +485,29 @@ def test_a_points_name_as_a_figure_prints_it():
 def test_the_form_of_differences():
     table = every(method=["B", "A", "C"], metric=["clean", "fgsm"]).assign(n=[4000, 2000] * 3, difference=0.1)
     table = table.assign(difference_low=0.05, difference_high=0.2, paper_difference=-0.02, compared_with="C")
+    table = table.assign(accuracy=0.3, low=0.2, high=0.5)
     table.loc[table.method == "C", "compared_with"] = ""
-    figure = figures.differences(table, "title", "theirs")
-    assert size(figure) == pytest.approx((9, 1.8 + 0.28 * 2))
-    first, second = figure.axes
+    only_theirs = table[table.method == "A"].assign(method="theirs", accuracy=math.nan, n=math.nan)
+    figure = figures.differences(pd.concat([table, only_theirs]), "title", "paper")
+    assert size(figure) == pytest.approx((9, 0.8 + 0.9 + 0.26 * 3 + 0.9 + 0.26 * 3))
+    first, second, third, fourth = figure.axes
     assert (first.get_xlabel(), second.get_xlabel()) == (
-        "Accuracy minus C's (points)\n4,000 images",
-        "Accuracy minus C's (points)\nfirst 2,000 images",
+        "Accuracy (%)\n4,000 images",
+        "Accuracy (%)\nfirst 2,000 images",
     )
-    assert [tick.get_text() for tick in first.get_yticklabels()] == ["B", "A"]
-    ours, theirs = (container.lines[0] for container in first.containers)
-    assert list(ours.get_xdata()) == pytest.approx([10, 10])
-    assert list(theirs.get_xdata()) == pytest.approx([-2, -2])
-    (bars,) = first.containers[0].lines[2]
-    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [pytest.approx([5, 20])] * 2
+    assert third.get_xlabel() == fourth.get_xlabel() == "Accuracy minus\nC's (points)"
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["B", "A", "C"]
+    assert [tick.get_text() for tick in third.get_yticklabels()] == ["B", "A", "theirs"]
+    (accuracies,) = (container.lines[0] for container in first.containers)
+    assert list(accuracies.get_xdata()) == pytest.approx([30, 30, 30])
+    ours, theirs = (container.lines[0] for container in third.containers)
+    assert list(ours.get_xdata()) == pytest.approx([10] * 3)
+    assert list(theirs.get_xdata()) == pytest.approx([-2] * 3)
+    for panel, ends in ((first, [20, 50]), (third, [5, 20])):
+        (bars,) = panel.containers[0].lines[2]
+        assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [pytest.approx(ends)] * 3
 
     table.loc[table.method == "A", "compared_with"] = "B"
-    several = figures.differences(table, "title", "theirs").axes[0]
+    several = figures.differences(table, "title", "paper").axes[2]
     assert [tick.get_text() for tick in several.get_yticklabels()] == ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B"]
-    assert several.get_xlabel().startswith("Difference (points)")
+    assert several.get_xlabel() == "Difference (points)"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from agreed import agreed
 from artists import (
     bands,
     corners_of_surface,
@@ -177,8 +178,9 @@ def test_trajectories_are_dots_of_values_under_lines_of_smoothed_values(numbers)
         for quantity, student in quantities
     )
     table = table.assign(value=numbers.uniform(0, 1, len(table)), smoothed=numbers.uniform(0, 1, len(table)))
-    figure = figures.trajectories_by_difficulty(table, "Of these")
-    assert figure.get_suptitle() == "Of these"
+    ranked = agreed(range(9))
+    figure = figures.trajectories_by_difficulty(table, ranked, "Of these")
+    assert figure.get_suptitle() == f"Of these\n{ranked}"
     rows, percent = np.array(figure.axes).reshape(4, 4), [0.0, 25.0, 50.0, 75.0, 100.0]
     columns = list(dict.fromkeys(zip(table.teacher, table.images, strict=True)))
     drawn_in_row = [("cosine", "AKD"), ("p_T,K", ""), ("p_S,K - p_T,K", "AKD")]
@@ -221,10 +223,12 @@ def test_trajectories_are_dots_of_values_under_lines_of_smoothed_values(numbers)
 def test_the_easiest_images_stand_left_and_the_hardest_right_with_their_scores(numbers, channels):
     images = torch.from_numpy(numbers.integers(0, 256, (16, channels, 2, 3), dtype=np.uint8))
     labels = torch.tensor([0, 1] * 8)
-    difficulty = [torch.from_numpy(numbers.permutation(16) / 10.0) for _ in range(2)]
-    mean = (difficulty[0] + difficulty[1]) / 2
-    figure = figures.easiest_and_hardest(Ranking(data.Split(images, labels), ("plane", "car"), difficulty), 3)
-    blocks = figure.subfigs
+    difficulty = agreed(numbers.permutation(16) / 10.0, labels)
+    mean = difficulty.of_images
+    ranking = Ranking(data.Split(images, labels), ("plane", "car"), difficulty)
+    figure = figures.easiest_and_hardest(ranking, 3, "Hard?")
+    assert figure.get_suptitle() == f"Hard?\n{difficulty}"
+    blocks = figure.subfigs[0].subfigs
     assert [block.get_suptitle() for block in blocks] == [
         f"{name}: {which} to learn" for name in ("plane", "car") for which in ("easiest", "hardest")
     ]
@@ -236,7 +240,7 @@ def test_the_easiest_images_stand_left_and_the_hardest_right_with_their_scores(n
             for panel, i in zip(shown, chosen, strict=True):
                 (picture,) = pictures(panel)
                 assert picture.reshape(2, 3, channels).tolist() == images[i].permute(1, 2, 0).tolist()
-                assert panel.get_title() == f"{mean[i]:.2f}"
+                assert panel.get_title() == f"{100 * mean[i]:.0f}"
                 assert panel.images[0].get_clim() == (0, 255)
 
 
@@ -280,12 +284,19 @@ def test_gradients_stand_below_their_images_and_beside_the_means(numbers, channe
         assert panel.images[0].get_clim() == (0, 255)
     for row, name in zip(panels[1:], maps, strict=True):
         for panel, gradient in zip(row, maps[name], strict=True):
-            assert pictures(panel)[0].tolist() == gradient.tolist()
-            assert panel.images[0].get_clim() == (0, 1)
+            below, above = pictures(panel)
+            assert above.tolist() == gradient.tolist()
+            assert panel.images[1].get_alpha().tolist() == gradient.tolist()
+            assert panel.images[1].get_clim() == (0, 1)
+            assert below.shape == gradient.shape
     table = measured.table()
     means = table[table.image == "all"]
     assert (means.high - means.value > 1.5 * (means.value - means.low)).all(), "lopsided"
-    for panel, (measure, title) in zip(right.axes, MEASURES.items(), strict=True):
+    for apart, measure in zip(right.axes[1::2], MEASURES, strict=True):
+        *others, last = measured.pictures
+        drawn = [float(container.lines[0].get_xdata()[0]) for container in apart.containers]
+        assert drawn == pytest.approx([measured.minus(name, last, measure).value for name in others])
+    for panel, (measure, title) in zip(right.axes[::2], MEASURES.items(), strict=True):
         assert (panel.get_xlabel(), panel.get_xlim()) == (title, (0, 1.02))
         compare_dots(panel, means[means.measure == measure], list(maps), COLOUR)
 

@@ -1,13 +1,17 @@
 """Which images are the easiest and the hardest, on images made by hand."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
+from agreed import agreed
 from conftest import tiny_spec
 from given import Given
+from scipy.stats import rankdata, spearmanr
 
-from rkdkit import claims, data, executors, exhibits, runs
+from rkdkit import claims, data, executors, exhibits, profiles, runs
+from rkdkit.analysis import difficulty
 from rkdkit.checks import UnknownNameError
 from rkdkit.exhibits import fig13_sample_difficulty as fig13
 from rkdkit.references import Images
@@ -19,7 +23,9 @@ def by_hand():
     shades = torch.tensor([0, 0, 0, 0, 0, 204, 255, 255, 255, 255, 255, 51], dtype=torch.uint8)
     images = shades.view(12, 1, 1, 1).expand(12, 3, 2, 2)
     hardness = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.9] * 2)
-    return fig13.Ranking(data.Split(images, torch.arange(12) // 6), ("airplane", "automobile"), [hardness, hardness])
+    return fig13.Ranking(
+        data.Split(images, torch.arange(12) // 6), ("airplane", "automobile"), agreed(hardness, torch.arange(12) // 6)
+    )
 
 
 def test_an_image_like_the_other_class_has_negative_likeness():
@@ -87,39 +93,109 @@ def test_figures_8_and_9s_claims():
     apart = torch.where(labels == 0, hardness, 1 - hardness).view(200, 1, 1, 1) / 20 * torch.tensor([-1, 1, -1, 1])
     pixels = (channels.view(200, 3, 1, 1) + apart).clamp(0, 1).expand(200, 3, 4, 4)
     images = (255 * pixels).round().to(torch.uint8)
-    ranked = fig13.Ranking(data.Split(images, labels), ("airplane", "automobile"), [hardness])
+    ranked = fig13.Ranking(data.Split(images, labels), ("airplane", "automobile"), agreed(hardness))
     found = fig13.check_claims(ranked)
-    assert [claim.verdict for claim in found] == [claims.HOLDS] * 8
-    upside_down = dataclasses.replace(ranked, difficulty=[1 - hardness])
-    assert {claim.verdict for claim in fig13.check_claims(upside_down)} == {claims.FAILS}
+    assert [claim.verdict for claim in found] == [claims.HOLDS] * 9
+    upside_down = dataclasses.replace(ranked, difficulty=agreed(1 - hardness))
+    assert {claim.verdict for claim in fig13.check_claims(upside_down)[1:]} == {claims.FAILS}
     grey = dataclasses.replace(ranked, split=data.Split(images[:, :1], labels))
-    assert len(fig13.check_claims(grey)) == 2, "nothing is said of looks"
+    assert len(fig13.check_claims(grey)) == 3, "nothing is said of looks"
 
 
 @pytest.mark.usefixtures("store")
 def test_a_ranking_is_by_the_loss_over_the_training():
     run, images = runs.ensure(tiny_spec("Natural")), Images("digits", n=20)
-    ranked = fig13.measure([run], images)
+    ranked = fig13.measure([run, run], images)
     split, losses = images.split(), []
     for epoch in (1, 2):
         with torch.no_grad():
             answers = run.snapshot(epoch=epoch).load("cpu")(data.to_float(split.images)).double().softmax(1)
         losses.append(-answers[torch.arange(20), split.labels].log())
-    assert torch.allclose(ranked.difficulty[0].double(), (losses[0] + losses[1]) / 2, atol=1e-5)
+    assert torch.allclose(ranked.difficulty.scores[0].double(), (losses[0] + losses[1]) / 2, atol=1e-5)
     assert ranked.classes == tuple("0123456789")
     assert torch.equal(ranked.split.images, split.images)
 
 
-def test_the_natural_teacher_of_each_seed_ranks(tmp_path):
+def test_natural_trainings_of_other_seeds_rank(tmp_path):
     def answer(task):
         assert (task.quantity, task.attack, task.snapshot.spec.method) == ("cross entropy", None, "Natural")
         return torch.full((len(task.images),), task.snapshot.epoch + 10.0 * task.snapshot.spec.seed)
 
     executor = Given(Store(tmp_path), answer)
     with executors.using(executor):
-        asked = exhibits.setup("fig13_sample_difficulty", "smoke", n_seeds=2)
-        (natural,) = runs.ensure_all(asked.teacher_specs("Natural"))
+        asked = exhibits.setup("fig13_sample_difficulty", "smoke", seed=3)
+        (ranked_by,) = runs.ensure_all(difficulty.ranking_specs(asked, 3))
         executor.gathered.clear()
-        ranked = fig13.measure(natural, fig13.images_of(asked, "train"))
+        ranking = fig13.measure(ranked_by, fig13.images_of(asked, "train"))
     assert len(executor.gathered) == 1
-    assert [float(of_seed[0]) for of_seed in ranked.difficulty] == [2.0, 12.0]
+    assert ranking.difficulty.scores[:, 0].tolist() == [2.0 + 10 * seed for seed in (1003, 2003, 3003)]
+    assert {run.spec.lr for run in ranked_by} == {asked.profile.lr / 10}
+    assert torch.equal(ranking.difficulty.groups, ranking.split.labels)
+
+
+def test_the_learning_rate_of_the_rankers_is_the_users_and_at_paper_the_papers(tmp_path):
+    with executors.using(Given(Store(tmp_path), None)):
+        asked = exhibits.setup("fig13_sample_difficulty", "smoke", lr=0.02)
+        assert {spec.lr for spec in difficulty.ranking_specs(asked, 2)} == {0.02}
+        for n in (1, 0, 2.5, "x"):
+            with pytest.raises(ValueError, match="n_rankers"):
+                difficulty.ranking_specs(asked, n)
+    paper = dataclasses.replace(asked, profile=dataclasses.replace(profiles.PROFILES["paper"], **profiles.rkd("paper")))
+    (spec, _) = difficulty.ranking_specs(paper, 2)
+    assert (spec.lr, spec.schedule, spec.gamma, spec.epochs) == (0.1, "exponential", 0.9, 100), "RKD's appendix A"
+
+
+def some_scores():
+    random = torch.Generator().manual_seed(1)
+    common = torch.randn(90, generator=random)
+    return torch.stack([common + s * torch.randn(90, generator=random) for s in (0.5, 1.0, 1.5, 2.0)])
+
+
+def test_agreement_is_spearmans_correlation():
+    scores = some_scores()
+    found = difficulty.Difficulty(scores, torch.zeros(90, dtype=torch.int64))
+    expected = spearmanr(scores.numpy(), axis=1).statistic
+    assert found.correlations == pytest.approx(expected)
+    pairs = [expected[i, j] for i in range(4) for j in range(i)]
+    assert found.agreement.value == pytest.approx(sum(pairs) / 6)
+    assert found.agreement.low < found.agreement.value < found.agreement.high
+    r = found.agreement.value
+    assert found.reliability.value == pytest.approx(4 * r / (1 + 3 * r))
+    assert (found.agreement.n, found.agreement.seeds) == (90, 4)
+    assert found.of_images.tolist() == pytest.approx(((rankdata(scores.numpy(), axis=1) - 1) / 89).mean(0))
+
+
+def test_the_interval_of_the_agreement_covers_that_of_all_images_nineteen_times_out_of_twenty():
+    random = torch.Generator().manual_seed(2)
+    covered = 0
+    for _ in range(100):
+        common = torch.randn(60, generator=random)
+        found = difficulty.Difficulty(
+            torch.stack([common + torch.randn(60, generator=random) for _ in range(3)]),
+            torch.zeros(60, dtype=torch.int64),
+        ).agreement
+        covered += found.low < 6 / math.pi * math.asin(0.5 / 2) < found.high  # Spearman's, where Pearson's is 1/2
+    assert 85 <= covered <= 99
+
+
+def test_within_a_class_a_training_may_prefer_the_class_without_changing_ranks():
+    scores, labels = some_scores(), torch.arange(90) % 2
+    apart = scores + 100 * labels * torch.tensor([1, -1, 1, -1])[:, None]
+    within, preferring = (difficulty.Difficulty(s, labels) for s in (scores, apart))
+    assert torch.equal(within.ranks, preferring.ranks)
+    assert preferring.is_reliable == within.is_reliable
+    together = difficulty.Difficulty(apart, torch.zeros_like(labels))
+    assert not together.is_reliable
+    assert together.claim.verdict == claims.FAILS
+    for label in (0, 1):
+        own = within.ranks[:, labels == label]
+        assert (float(own.min()), float(own.max())) == (0, 1)
+
+
+def test_trainings_that_do_not_agree_rank_nothing():
+    random = torch.Generator().manual_seed(0)
+    ranking = by_hand()
+    chance = difficulty.Difficulty(torch.rand(5, 12, generator=random), ranking.split.labels)
+    found = fig13.check_claims(dataclasses.replace(ranking, difficulty=chance))
+    assert [claim.text for claim in found] == [chance.claim.text]
+    assert found[0].verdict != claims.HOLDS

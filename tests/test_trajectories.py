@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from agreed import agreed
 from given import Given
 
 from rkdkit import claims, executors, exhibits, profiles
@@ -54,6 +55,8 @@ HARDNESS = torch.arange(N).flip(0) / N  # the last image is the easiest
 
 TEACHERS = ("PGD-AT", "Natural")
 
+AGREE = "The trainings agree on which images are hard, so that they can be ranked."
+
 
 def answers(teacher, plain, early, mixed, cosine, high=None, noise=0.02):
     """Probabilities that go from the first number, at the easiest image, to the second, at the hardest."""
@@ -67,7 +70,7 @@ def answers(teacher, plain, early, mixed, cosine, high=None, noise=0.02):
 def checked(robust, natural):
     by_images = {"PGD-AT": robust, "Natural": natural}
     answered = {teacher: dict(zip(("natural", "adversarial"), two, strict=True)) for teacher, two in by_images.items()}
-    measured = Trajectories([HARDNESS], answered)
+    measured = Trajectories(agreed(HARDNESS), answered)
     return measured, fig12.check_claims(measured)
 
 
@@ -100,17 +103,17 @@ THE_CONTRARY = (
 def test_the_papers_claims_hold_for_answers_as_the_paper_draws_them_and_fail_for_the_contrary():
     measured, found = checked(*AS_THE_PAPER_DRAWS_THEM)
     assert {text: verdict for text, verdict in verdicts(found).items() if verdict != claims.HOLDS} == {}
-    assert len(verdicts(found)) == len(found) == 39
-    assert measured.mean(measured.difficulty, "hardest third").value == pytest.approx(HARDNESS[:40].mean().item())
+    assert len(verdicts(found)) == len(found) == 40
+    assert measured.mean([HARDNESS], "hardest third").value == pytest.approx(HARDNESS[:40].mean().item())
     right = answers((0.4, 0.4), (0.9, 0.6), (0.9, 0.6), (0.9, 0.6), (1.0, 1.0))
     contrary = verdicts(checked(*THE_CONTRARY)[1])
     of_right_students = verdicts(checked([right] * 2, [right] * 2)[1])
     said_of_all = [text for text in of_right_students if "corrects no misclass" in text or "is not robust" in text]
     assert len(said_of_all) == 3
     contrary |= {text: of_right_students[text] for text in said_of_all}
-    assert {text: verdict for text, verdict in contrary.items() if verdict != claims.FAILS} == {}
+    assert {text: v for text, v in contrary.items() if v != claims.FAILS} == {AGREE: claims.HOLDS}
     same = [answers(*[(0.5, 0.5)] * 5)] * 2
-    undecided = [claim.verdict for claim in checked(same, same)[1]]
+    undecided = [claim.verdict for claim in checked(same, same)[1] if claim.text != AGREE]
     assert set(undecided) == {claims.OPEN}
 
 
@@ -124,7 +127,7 @@ def test_label_mixing_is_judged_at_the_share_nearest_the_papers():
             }
             for teacher, of in measured.answers.items()
         }
-        return " ".join(verdicts(fig12.check_claims(Trajectories([HARDNESS], answered))))
+        return " ".join(verdicts(fig12.check_claims(Trajectories(agreed(HARDNESS), answered))))
 
     several, one = tried(0.1, 0.3, 0.9), tried(0.7)
     assert "at alpha 0.3, make the student surer of the correct class than at 0.1" in several
@@ -141,7 +144,7 @@ def test_a_student_like_its_teacher_does_not_seem_to_gain_on_what_another_networ
     def gains(ranked_by_the_teacher):
         image = torch.randn(N, generator=random)
         teacher, student, other = ((image + torch.randn(N, generator=random)).sigmoid() for _ in range(3))
-        hardness = [1 - (teacher if ranked_by_the_teacher else other)]
+        hardness = agreed(1 - (teacher if ranked_by_the_teacher else other))
         gain = Trajectories(hardness, {}).minus([student], [teacher], "hardest third")
         return gain.low > 0
 
@@ -152,11 +155,11 @@ def test_a_student_like_its_teacher_does_not_seem_to_gain_on_what_another_networ
 
 def test_the_table_goes_from_the_easiest_to_the_hardest_image():
     one = answers((0.9, 0.3), (0.9, 0.5), (0.9, 0.4), (0.9, 0.6), (1.0, 0.5), noise=0)
-    table = Trajectories([HARDNESS, HARDNESS], {"Natural": {"natural": one}}).table([*"abcd"] * (N // 4), window=0.2)
+    table = Trajectories(agreed(HARDNESS), {"Natural": {"natural": one}}).table([*"abcd"] * (N // 4), window=0.2)
     teacher = table[table.quantity == "p_T,K"]
     assert list(teacher.image) == list(reversed(range(N)))
     assert list(teacher["class"]) == [*"dcba"] * (N // 4)
-    assert teacher.difficulty_nats.is_monotonic_increasing
+    assert teacher.difficulty.is_monotonic_increasing
     assert teacher.value.iloc[0] == pytest.approx(0.9)
     # of a straight line the running mean is the line, except at its ends
     inner = teacher.iloc[12:-12]
@@ -168,16 +171,25 @@ def test_the_table_goes_from_the_easiest_to_the_hardest_image():
     assert gains[gains.student == "AKD"].value.iloc[-1] == pytest.approx(0.2 * (1 - 1 / N), abs=0.02)
 
 
-def test_several_seeds_are_each_ranked_by_their_own_difficulty():
-    values = HARDNESS.clone()
-    both = Trajectories([HARDNESS, 1 - HARDNESS], {})
-    easy = both.mean([values, 1 - values], "easiest third")
-    assert easy.value == pytest.approx(HARDNESS[-40:].mean().item(), abs=1 / N)
+def test_several_seeds_are_ranked_by_the_same_trainings():
+    easy = Trajectories(agreed(HARDNESS), {}).mean([HARDNESS, 1 - HARDNESS], "easiest third")
+    assert easy.value == pytest.approx(0.5)
     assert easy.seeds == 2
 
 
+def test_where_trainings_do_not_agree_nothing_is_said_of_easy_and_hard_images():
+    measured, found = checked(*AS_THE_PAPER_DRAWS_THEM)
+    opposite = difficulty.Difficulty(torch.stack([HARDNESS, 1 - HARDNESS]), torch.zeros(N, dtype=torch.int64))
+    said = fig12.check_claims(dataclasses.replace(measured, difficulty=opposite))
+    assert (said[0].text, said[0].verdict) == (AGREE, claims.FAILS)
+    assert 0 < len(said) < len(found)
+    parts = [side.name for claim in said[1:] for side in (claim.higher, claim.lower)]
+    assert not [name for name in parts if "third" in name]
+    assert {claim.text for claim in said} < {claim.text for claim in found}
+
+
 def test_intervals_stay_where_the_values_lie():
-    far = Trajectories([HARDNESS] * 2, {})
+    far = Trajectories(agreed(HARDNESS), {})
     zero, one = [torch.zeros(N), torch.zeros(N)], [torch.ones(N), torch.zeros(N)]
     assert (far.mean(one).low, far.mean(one).high) == (0, 1)
     assert (far.minus(one, zero).low, far.minus(one, zero).high) == (-1, 1)
@@ -217,7 +229,7 @@ def test_what_a_claim_compares_is_what_it_says():
     }
     both = [[constant(base[teacher, images]) for images in ("natural", "adversarial")] for teacher in TEACHERS]
     _, found = checked(*both)
-    for claim in found[:-3]:
+    for claim in found[1:-3]:
         for side in (claim.higher, claim.lower):
             quantity, _, words = side.name.removesuffix(")").partition(" (")
             (whose,) = [key for key in base if words.startswith(f"{key[0]} teacher, {key[1]} images")]
@@ -266,7 +278,7 @@ def by_hand(asked, method, seed):
 @pytest.mark.usefixtures("given")
 def test_a_family_is_a_teacher_and_its_students():
     asked = asked_for(n_seeds=2, teacher="resnet18/8")
-    families, ranked_by = trajectories.train(asked, TEACHERS, [0.3, 0.7], early_stop=0.3)
+    families, ranked_by = trajectories.train(asked, TEACHERS, [0.3, 0.7], early_stop=0.3, n_rankers=2)
     assert list(families) == list(TEACHERS)
     for method, family in families.items():
         for seed in (0, 1):
@@ -278,16 +290,17 @@ def test_a_family_is_a_teacher_and_its_students():
             assert dict(mixed[0.7].settings)["mixing"] == 0.7
         assert family.early_epoch == 1
     natural = [run.spec for run in families["Natural"].teacher]
-    assert [run.spec for run in ranked_by] == [dataclasses.replace(spec, seed=spec.seed + 1000) for spec in natural]
+    rankers = [dataclasses.replace(natural[0], seed=seed, lr=natural[0].lr / 10) for seed in (1000, 2000)]
+    assert [run.spec for run in ranked_by] == rankers, "the same for both seeds"
     assert {spec.dataset for family in families.values() for spec in family.specs} == {"digits:3,8"}
 
 
 def test_each_answer_is_of_the_network_and_the_images_that_it_is_called_by(given):
     asked = asked_for(n_seeds=2, teacher="resnet18/8")
-    families, ranked_by = trajectories.train(asked, TEACHERS, [0.3, 0.7], early_stop=0.3)
+    families, ranked_by = trajectories.train(asked, TEACHERS, [0.3, 0.7], early_stop=0.3, n_rankers=2)
     attack = asked.profile.test_attack
     given.gathered.clear()
-    measured = trajectories.measure(ranked_by, families, asked.images, attack)
+    measured = trajectories.measure(ranked_by, families, asked.images, attack, within_class=True)
     assert len(given.gathered) == 1, "all networks are asked about together"
 
     def loss(spec, epoch, by=None):
@@ -316,27 +329,27 @@ def test_each_answer_is_of_the_network_and_the_images_that_it_is_called_by(given
                 assert torch.allclose(found.cosine[seed], cosine, atol=1e-6)
                 gain = probability(early, by) - probability(teacher, by)
                 assert torch.equal(found.gain(found.early)[seed], gain), "over the teacher's last epoch"
-    for seed in (0, 1):
-        ranker = dataclasses.replace(by_hand(asked, "Natural", seed)[0], seed=seed + 1000)
-        hardness = sum(loss(ranker, epoch) for epoch in (1, 2, 3)) / 3
-        assert torch.allclose(measured.difficulty[seed], hardness)
+    for i, run in enumerate(ranked_by):
+        hardness = sum(loss(run.spec, epoch) for epoch in (1, 2, 3)) / 3
+        assert torch.allclose(measured.difficulty.scores[i], hardness)
+    assert torch.equal(measured.difficulty.groups, asked.images.split().labels)
 
 
 @pytest.mark.usefixtures("given")
 def test_trainings_that_do_not_fit_are_refused():
     asked = asked_for()
-    families, ranked_by = trajectories.train(asked, ["Natural"], [0.3], early_stop=0.3)
+    families, ranked_by = trajectories.train(asked, ["Natural"], [0.3], early_stop=0.3, n_rankers=2)
     some, family, attack = asked.images.first(6), families["Natural"], asked.profile.test_attack
-    trajectories.measure(ranked_by, families, some, attack)
+    trajectories.measure(ranked_by, families, some, attack, within_class=True)
     with pytest.raises(ValueError, match="but there are 5"):
-        trajectories.measure(ranked_by, families, some.first(5), attack)
+        trajectories.measure(ranked_by, families, some.first(5), attack, within_class=True)
     for run in (family.teacher, family.plain, family.early, family.mixed[0.3]):
         with pytest.raises(ValueError, match=r"would rank the images that it is compared on"):
-            trajectories.measure(run, families, some, attack)
+            trajectories.measure(run, families, some, attack, within_class=True)
     longer = Run(dataclasses.replace(family.plain[0].spec, epochs=4), None)
     other = Family(family.teacher, [longer], family.early, family.mixed)
     with pytest.raises(ValueError, match=r"snapshots at epochs 1, 2, 3 and AKD .* at 1, 2, 3, 4: train both"):
-        trajectories.measure(ranked_by, {"Natural": other}, some, attack)
+        trajectories.measure(ranked_by, {"Natural": other}, some, attack, within_class=True)
 
 
 @pytest.mark.usefixtures("given")
@@ -360,15 +373,15 @@ def test_trainings_that_do_not_fit_are_refused():
 )
 def test_shares_that_do_not_fit_are_refused(shares, early_stop, message):
     with pytest.raises(ValueError, match=message):
-        trajectories.train(asked_for(), ["Natural"], shares, early_stop)
+        trajectories.train(asked_for(), ["Natural"], shares, early_stop, 2)
 
 
 @pytest.mark.usefixtures("given")
 def test_data_and_snapshots_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="Set a lower early_stop, more epochs or a smaller snapshot_every"):
-        trajectories.train(asked_for(snapshot_every=3), ["Natural"], [0.3], 0.25)
+        trajectories.train(asked_for(snapshot_every=3), ["Natural"], [0.3], 0.25, 2)
     with pytest.raises(ValueError, match="are of two classes, and digits has 10: name two of them"):
-        trajectories.train(asked_for(dataset="digits"), ["Natural"], [0.3], 0.25)
+        trajectories.train(asked_for(dataset="digits"), ["Natural"], [0.3], 0.25, 2)
 
 
 @pytest.mark.usefixtures("given")

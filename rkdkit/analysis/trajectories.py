@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rkdkit import attacks, checks, runs, statistics
-from rkdkit.analysis.difficulty import BY_IMAGE, difficulty, gap, loss
-from rkdkit.comparisons import NATURAL, akd_specs
+from rkdkit.analysis.difficulty import BY_IMAGE, Difficulty, gap, loss, ranked, ranking_specs, ranking_tasks
+from rkdkit.comparisons import akd_specs
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
 from rkdkit.spec import RunSpec
@@ -70,14 +70,9 @@ class Family:
 
 
 def train(
-    setup: Setup, teacher_methods: Sequence[str], mixing: Sequence[float], early_stop: float
+    setup: Setup, teacher_methods: Sequence[str], mixing: Sequence[float], early_stop: float, n_rankers: int
 ) -> tuple[dict[str, Family], list[Run]]:
-    """Train fixed teachers, RKD's students of each, and the networks that rank images.
-
-    RKD ranks images by a naturally trained network and does not say whether it is the natural teacher. Here it is a
-    separate training, with seed + 1000, which is in no family: images that are hard for one training by chance are less
-    hard for any other. If the teacher ranked the images, any student of it would seem to gain on hard images and to
-    lose on easy ones.
+    """Train fixed teachers, RKD's students of each, and the networks that rank images (`difficulty.ranking_specs`).
 
     Parameters
     ----------
@@ -85,10 +80,11 @@ def train(
     teacher_methods : the methods that train the teachers.
     mixing : the values of RKD's alpha to try, the weights of the teacher's outputs, above 0 and below 1; at least one.
     early_stop : the share of its epochs after which an early-stopped teacher is taken.
+    n_rankers : the number of networks that rank images.
 
     Returns
     -------
-    The families by their teacher's method, and the networks that rank images, one per seed.
+    The families by their teacher's method, and the networks that rank images, which are in no family.
 
     Raises
     ------
@@ -96,10 +92,11 @@ def train(
         If a method is not known.
     ValueError
         If the dataset does not have two classes, `mixing` is empty, a weight in it is out of its range or given twice,
-        `early_stop` is out of its range, or the snapshot nearest to `early_stop` is the teacher's last.
+        `early_stop` is out of its range, the snapshot nearest to `early_stop` is the teacher's last, or there are
+        fewer than two rankers.
     """
     _check_asked(setup, mixing)
-    ranking = [setup.profile.spec(NATURAL, seed + 1000, student=setup.profile.teacher_network) for seed in setup.seeds]
+    ranking = ranking_specs(setup, n_rankers)
     groups = [
         [
             setup.teacher_specs(teacher),
@@ -180,11 +177,11 @@ class Trajectories:
 
     Attributes
     ----------
-    difficulty : the difficulty of each image, in nats.
+    difficulty : how hard each image is to learn.
     answers : by the teacher's method, then by "natural" or "adversarial" images.
     """
 
-    difficulty: BY_IMAGE
+    difficulty: Difficulty
     answers: Mapping[str, Mapping[str, Answers]]
 
     def mean(self, values: BY_IMAGE, part: str = "all", bounds: tuple[float, float] = (0.0, 1.0)) -> Measure:
@@ -196,23 +193,23 @@ class Trajectories:
         part : "all", "easiest third", "hardest third" or "all but the hardest third".
         bounds : the range of the values; the interval is clipped to it.
         """
-        return over_seeds([_mean(of_seed[self._part(seed, part)]) for seed, of_seed in enumerate(values)], bounds)
+        return over_seeds([_mean(of_seed[self._part(part)]) for of_seed in values], bounds)
 
     def minus(
         self, first: BY_IMAGE, second: BY_IMAGE, part: str = "all", bounds: tuple[float, float] = (0.0, 1.0)
     ) -> Measure:
         """Return the mean difference of two values on the same images, over all seeds; parameters as :meth:`mean`."""
-        chosen = [self._part(seed, part) for seed in range(len(first))]
-        pairs = zip(first, second, chosen, strict=True)
-        return over_seeds([_paired(a[which], b[which]) for a, b, which in pairs], _of_difference(bounds))
+        which = self._part(part)
+        pairs = zip(first, second, strict=True)
+        return over_seeds([_paired(a[which], b[which]) for a, b in pairs], _of_difference(bounds))
 
     def between(self, values: BY_IMAGE, first: str, second: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Measure:
         """Return the difference of the means over two parts of the images and all seeds; parameters as :meth:`mean`."""
-        parts = [[_mean(v[self._part(seed, part)]) for part in (first, second)] for seed, v in enumerate(values)]
+        parts = [[_mean(of_seed[self._part(part)]) for part in (first, second)] for of_seed in values]
         return over_seeds([gap(*pair) for pair in parts], _of_difference(bounds))
 
-    def _part(self, seed: int, part: str) -> Tensor:
-        order = self.difficulty[seed].argsort(stable=True)
+    def _part(self, part: str) -> Tensor:
+        order = self.difficulty.of_images.argsort(stable=True)
         third = len(order) // 3
         return {
             "all": order,
@@ -232,9 +229,9 @@ class Trajectories:
         Returns
         -------
         A table with the columns teacher, images, quantity, student, image (its index in the split), class,
-        difficulty_nats, value, smoothed.
+        difficulty, value, smoothed.
         """
-        hardness = _over_seeds(self.difficulty)
+        hardness = self.difficulty.of_images
         order = hardness.argsort(stable=True)
         width = max(round(window * len(order)), 1)
         frames = []
@@ -246,7 +243,7 @@ class Trajectories:
                     numbers = {
                         "image": order.numpy(),
                         "class": [classes[image] for image in order.tolist()],
-                        "difficulty_nats": hardness[order].numpy(),
+                        "difficulty": hardness[order].numpy(),
                         "value": ordered,
                         "smoothed": ordered.rolling(width, min_periods=1, center=True).mean(),
                     }
@@ -255,18 +252,24 @@ class Trajectories:
 
 
 def measure(
-    ranked_by: Sequence[Run], families: Mapping[str, Family], images: Images, attack: attacks.Attack
+    ranked_by: Sequence[Run],
+    families: Mapping[str, Family],
+    images: Images,
+    attack: attacks.Attack,
+    *,
+    within_class: bool,
 ) -> Trajectories:
     """Measure teachers and students on natural images and on each network's own adversarial examples.
 
     Parameters
     ----------
-    ranked_by : the networks whose training gives the difficulty of each natural image, one per seed. They must be in no
-        family, because images that are hard for one training by chance are less hard for any other. :func:`train`
-        trains such networks.
+    ranked_by : the networks whose trainings give the difficulty of each natural image. They must be in no family,
+        because images that are hard for one training by chance are less hard for any other. :func:`train` trains such
+        networks.
     families : the families by the teacher's method.
     images : the images to measure on, usually test images.
     attack : makes the adversarial examples.
+    within_class : as `difficulty.ranked`.
 
     Raises
     ------
@@ -275,7 +278,7 @@ def measure(
         student have snapshots at different epochs.
     """
     _check_trained(ranked_by, families, images)
-    tasks = [loss(snapshot, images) for run in ranked_by for snapshot in run.snapshots()]
+    tasks = ranking_tasks(ranked_by, images)
     followed = [snapshot for family in families.values() for snapshot in family.snapshots]
     tasks += [loss(snapshot, images, by) for by in (None, attack) for snapshot in followed]
     found = runs.answers({task: task for task in tasks}, f"Natural images and {attack}")
@@ -297,7 +300,7 @@ def measure(
         )
 
     return Trajectories(
-        [difficulty(whole(run)) for run in ranked_by],
+        ranked(ranked_by, images, found, within_class),
         {
             teacher: {"natural": answers(family, None), "adversarial": answers(family, attack)}
             for teacher, family in families.items()

@@ -126,10 +126,14 @@ def check_claims(measured: Trajectories) -> list[Claim]:
     student of an early-stopped teacher and the student with labels mixed in are compared with the student of plain AKD.
     A prediction counts as correct if the correct class has a probability above 1/2, which with two classes makes it the
     more probable one. (Section E.2 says Figures 11b and 12 where it describes Figures 16b and 17.)
+
+    The first claim is that the images can be ranked at all. If it does not hold, nothing is said of easy and hard ones.
     """
     tried = measured.answers[AT][CLEAN].mixed
     alpha = min(tried, key=lambda share: abs(share - OPTIMUM))
-    return [_compared(measured, row, alpha) for row in _rows(alpha, tried)] + _misclassified(measured, alpha)
+    rows = [row for row in _rows(alpha, tried) if measured.difficulty.is_reliable or row.part == ALL]
+    compared = [_compared(measured, row, alpha) for row in rows]
+    return [measured.difficulty.claim, *compared, *_misclassified(measured, alpha)]
 
 
 def _rows(alpha: float, tried: Collection[float]) -> list[_Row]:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from rkdkit import checks, data, runs
-from rkdkit.analysis.difficulty import BY_IMAGE, difficulty, gap, loss
+from rkdkit.analysis.difficulty import Difficulty, gap, ranked, ranking_tasks
 from rkdkit.claims import Claim, Quantity
 from rkdkit.profiles import PROFILES, rkd
 from rkdkit.references import Images
 from rkdkit.setup import Exhibit, Setup
-from rkdkit.statistics import Measure, mean, over_seeds
+from rkdkit.statistics import Measure, mean
 from rkdkit.trainings import Run
 
 EXHIBIT = Exhibit(
@@ -73,24 +73,17 @@ class Ranking:
     ----------
     split : the images.
     classes : their names.
-    difficulty : S(x) in nats, one (N,) per seed.
+    difficulty : how hard each image is to learn, within its class.
     """
 
     split: data.Split
     classes: tuple[str, ...]
-    difficulty: BY_IMAGE
+    difficulty: Difficulty
 
-    def ordered(self, label: int, seed: int | None = None) -> Tensor:
-        """Return the images of a class, easiest first, as indices into the split: (n,) int64.
-
-        Parameters
-        ----------
-        label : the class.
-        seed : the index of the training that ranks them; None: rank by the mean over the trainings.
-        """
-        by = torch.stack(list(self.difficulty)).mean(0) if seed is None else self.difficulty[seed]
+    def ordered(self, label: int) -> Tensor:
+        """Return the images of a class, easiest first, as indices into the split: (n,) int64."""
         own = (self.split.labels == label).nonzero().squeeze(1)
-        return own[by[own].argsort(stable=True)]
+        return own[self.difficulty.of_images[own].argsort(stable=True)]
 
     def extremes(self, label: int, n: int) -> tuple[Tensor, Tensor]:
         """Return the n easiest and the n hardest images of a class, (n,) int64 each, the most extreme first."""
@@ -98,27 +91,26 @@ class Ranking:
         return order[:n], order.flip(0)[:n]
 
     def easy_minus_hard(self, label: int, values: Tensor) -> tuple[Measure, Measure, Measure]:
-        """Return the means over a class's easiest and hardest thirds and their difference, over all seeds.
+        """Return the means over a class's easiest and hardest thirds, and their difference.
 
         Parameters
         ----------
         label : the class.
         values : (N,) values of any measure of the images, such as :func:`likeness`.
         """
-        orders = [self.ordered(label, seed) for seed in range(len(self.difficulty))]
-        third = len(orders[0]) // 3
-        easy = [mean(values[order[:third]]) for order in orders]
-        hard = [mean(values[order[-third:]]) for order in orders]
-        return over_seeds(easy), over_seeds(hard), over_seeds([gap(*pair) for pair in zip(easy, hard, strict=True)])
+        order = self.ordered(label)
+        third = len(order) // 3
+        easy, hard = mean(values[order[:third]]), mean(values[order[-third:]])
+        return easy, hard, gap(easy, hard)
 
     def table(self, n: int) -> pd.DataFrame:
-        """Return a row per image: class, image (its index in the split), rank from 1, difficulty_nats, likeness, drawn.
+        """Return a row per image: class, image (its index in the split), rank from 1, difficulty, likeness, drawn.
 
         Parameters
         ----------
         n : how many of the easiest and how many of the hardest images are drawn.
         """
-        score, alike = torch.stack(list(self.difficulty)).mean(0), likeness(self.split)
+        score, alike = self.difficulty.of_images, likeness(self.split)
         frames = []
         for label, name in enumerate(self.classes):
             order = self.ordered(label)
@@ -129,7 +121,7 @@ class Ranking:
                         "class": name,
                         "image": order.numpy(),
                         "rank": rank.numpy(),
-                        "difficulty_nats": score[order].numpy(),
+                        "difficulty": score[order].numpy(),
                         "likeness": alike[order].numpy(),
                         "drawn": ((rank <= n) | (rank > len(order) - n)).numpy(),
                     }
@@ -173,23 +165,15 @@ def check(images: Images, n: float) -> int:
 
 
 def measure(ranked_by: Sequence[Run], images: Images) -> Ranking:
-    """Rank images by their mean cross entropy over a training (RKD eq. 8).
+    """Rank the images of each class by their mean cross entropy over several trainings (RKD eq. 8).
 
     Parameters
     ----------
-    ranked_by : the trainings that rank the images, one per seed; RKD takes natural trainings.
+    ranked_by : the trainings that rank, at least two; RKD takes one natural training.
     images : the natural images to rank.
     """
-    tasks = {
-        (seed, epoch): loss(run.snapshot(epoch=epoch), images)
-        for seed, run in enumerate(ranked_by)
-        for epoch in run.epochs
-    }
-    losses = runs.answers(tasks, "Difficulty")
-    scores = [
-        difficulty(torch.stack([losses[seed, epoch] for epoch in run.epochs])) for seed, run in enumerate(ranked_by)
-    ]
-    return Ranking(images.split(), images.class_names, scores)
+    answers = runs.answers({task: task for task in ranking_tasks(ranked_by, images)}, "Difficulty")
+    return Ranking(images.split(), images.class_names, ranked(ranked_by, images, answers, within_class=True))
 
 
 _LOOKS: dict[str, dict[str, Callable[[data.Split], Tensor]]] = {
@@ -201,30 +185,32 @@ _LOOKS: dict[str, dict[str, Callable[[data.Split], Tensor]]] = {
 """The colours and backgrounds by which, the paper says, a network recognises a class."""
 
 
-def check_claims(ranked: Ranking) -> list[Claim]:
+def check_claims(ranking: Ranking) -> list[Claim]:
     """Check what the paper says of its Figures 8 and 9 (section D), on each class's easiest and hardest third.
 
     The paper looks at pictures and measures nothing. Here, "features of the other class" is how close an image is to
     the mean images of both classes; "light" and "dark" are the mean of its pixels; "blue" and "red" are the difference
     of these two channels; "busy" and "simple" are the total variation of the whole image, because the data do not say
     where its background is. The claims about colours and backgrounds are checked only on colour images of planes and
-    cars.
+    cars. The first claim is that the images can be ranked at all; if it does not hold, it is the only one.
     """
-    found = []
-    for label, name in enumerate(ranked.classes):
+    found = [ranking.difficulty.claim]
+    if not ranking.difficulty.is_reliable:
+        return found
+    for label, name in enumerate(ranking.classes):
         closer = "closer to their own class's mean image than to the nearest other's, compared with hard ones"
-        found.append(_easy_above_hard(ranked, label, closer, likeness))
-        if ranked.split.images.shape[1] == 3:
+        found.append(_easy_above_hard(ranking, label, closer, likeness))
+        if ranking.split.images.shape[1] == 3:
             found += [
-                _easy_above_hard(ranked, label, f"{word} than hard ones", of)
+                _easy_above_hard(ranking, label, f"{word} than hard ones", of)
                 for word, of in _LOOKS.get(name, {}).items()
             ]
     return found
 
 
-def _easy_above_hard(ranked: Ranking, label: int, word: str, of: Callable[[data.Split], Tensor]) -> Claim:
-    easy, hard, difference = ranked.easy_minus_hard(label, of(ranked.split))
-    name = ranked.classes[label]
+def _easy_above_hard(ranking: Ranking, label: int, word: str, of: Callable[[data.Split], Tensor]) -> Claim:
+    easy, hard, difference = ranking.easy_minus_hard(label, of(ranking.split))
+    name = ranking.classes[label]
     return Claim(
         f"Images of class {name} that are easy to learn are {word}.",
         "RKD, Figures 8 and 9, section D",

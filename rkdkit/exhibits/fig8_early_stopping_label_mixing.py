@@ -209,7 +209,7 @@ def _early_stopping(grid: Sequence[Student], robust: str) -> list[_Compared]:
         return _name(grid, method, ROBUST, epoch, alpha)
 
     text = f"is more robust with the robust teacher of epoch {early} than with that of epoch {last}, the last"
-    cost = f"This costs clean accuracy: AKD+ is less accurate with the robust teacher of epoch {early}"
+    cost = f"AKD+ has a lower clean accuracy with the robust teacher of epoch {early} than with that of epoch {last}"
     place = "Figure 1b and section 3.2"
     return [
         (f"AKD+ {text}", place, robust, student("AKD+", early), student("AKD+", last)),
@@ -228,7 +228,7 @@ def _of_larger_teacher(shown: Students, robust: str) -> list[_Compared]:
     text = (
         f"From a larger robust teacher, AKD is more robust with epoch {early} of the teacher than with {last}, the last"
     )
-    cost = f"This costs clean accuracy: AKD is less accurate with the larger teacher of epoch {early}"
+    cost = f"AKD has a lower clean accuracy with the larger teacher of epoch {early} than with that of epoch {last}"
     mixed = f"From a larger robust teacher, AKD+ is more robust with a high alpha, {high:g}, than with {low:g}"
     place = "Figure 4a and section B.1"
     return [

@@ -10,6 +10,9 @@ EXHIBIT = Exhibit(paper="PeerAiD, Table 1", differs={"": {"teacher_method": "TRA
 METHODS = ("Natural", "PGD-AT", "TRADES", *DISTILLATION)
 """The methods of the paper's Table 1, in the same order."""
 
+COMPARED = {method: "PeerAiD" for method in METHODS if method != "PeerAiD"}
+"""What each method is compared with in the picture."""
+
 SOURCE = "PeerAiD, Table 1 and section 4.2"
 
 

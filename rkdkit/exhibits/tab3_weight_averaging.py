@@ -20,6 +20,9 @@ METHODS = ("Natural", "PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD", "PeerA
 BASELINES = ("PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD")
 """The methods that PeerAiD is compared with: the other methods that train on adversarial examples."""
 
+COMPARED = {f"{method} + SWA": method for method in METHODS}
+"""What each method is compared with in the picture: with itself without averaging."""
+
 SOURCE = "PeerAiD, Table 3 and section 4.5"
 
 

@@ -77,8 +77,8 @@ def beside_the_paper(
 
     Returns
     -------
-    As `reported.beside`, with the columns table, student, guide and row ("PeerAiD, resnet18/8 by resnet18/4"; if the
-    two tables use different datasets, row also names the dataset).
+    As `reported.beside` and `WhiteBox.against` (PeerAiD), with the columns table, student, guide and row ("PeerAiD,
+    resnet18/8 by resnet18/4"; if the two tables use different datasets, row also names the dataset).
     """
     parts = []
     several = len({of_seeds[0].spec.dataset for of_seeds in (*of_larger.values(), *of_mobile.values())}) > 1
@@ -86,6 +86,7 @@ def beside_the_paper(
         specs = {method: of_seeds[0].spec for method, of_seeds in chosen.items()}
         spec = next(iter(specs.values()))
         part = beside(measured.table(), reported("peeraid", table), spec.dataset, spec.student)
+        part = measured.against({method: "PeerAiD" for method in specs if method != "PeerAiD"}, part)
         guide = part.method.map({method: _guide(spec) for method, spec in specs.items()})
         row = part.method + f", {spec.student} by " + guide + (f" on {spec.dataset}" if several else "")
         parts.append(part.assign(table=table, student=spec.student, guide=guide, row=row))

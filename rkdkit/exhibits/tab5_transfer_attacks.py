@@ -19,6 +19,9 @@ EXHIBIT = Exhibit(
 METHODS = ("PGD-AT", "TRADES", "AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
 """The methods of the paper's Table 6, in the same order."""
 
+COMPARED = {method: "PeerAiD" for method in METHODS if method != "PeerAiD"}
+"""What each method is compared with in the picture."""
+
 SURROGATES = ("resnet34", "mobilenetv2")
 """The networks that are attacked; both are trained by PGD-AT."""
 

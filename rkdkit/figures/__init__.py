@@ -5,14 +5,15 @@ from rkdkit.figures.look import COLOURS, METRICS, new_figure, style
 from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
 from rkdkit.figures.saving import at_quick, save
-from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared
-from rkdkit.figures.trade_offs import early_stopping_and_mixing, ensembles_mixed, teachers_compared
+from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared, in_per_cent
+from rkdkit.figures.trade_offs import both_in_per_cent, early_stopping_and_mixing, ensembles_mixed, teachers_compared
 
 __all__ = [
     "COLOURS",
     "METRICS",
     "accuracy_by_method",
     "at_quick",
+    "both_in_per_cent",
     "differences",
     "early_stopping_and_mixing",
     "easiest_and_hardest",
@@ -20,6 +21,7 @@ __all__ = [
     "ensembles_mixed",
     "entropy_curves",
     "guides_compared",
+    "in_per_cent",
     "loss_landscapes",
     "method_overview",
     "new_figure",

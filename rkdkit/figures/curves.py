@@ -8,12 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rkdkit.analysis.curves import BY_PEER
-from rkdkit.figures.look import COLOURS, PALETTE, accuracy_axis, legend_below, line_with_band, new_figure, new_part
+from rkdkit.analysis.difficulty import Difficulty
+from rkdkit.figures.look import (
+    COLOURS,
+    PALETTE,
+    accuracy_axis,
+    legend_below,
+    line_with_band,
+    new_figure,
+    new_part,
+    style,
+)
 
 
 def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], str]) -> None:
@@ -104,19 +115,25 @@ _BY_DIFFICULTY = {
 }
 
 
-def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
+def trajectories_by_difficulty(table: pd.DataFrame, difficulty: Difficulty, title: str) -> Figure:
     """Draw similarity, teacher, AKD's gain and all students' gain, with one column per teacher and kind of images.
+
+    If the trainings that rank the images do not agree on which are hard, their agreement is drawn instead.
 
     Parameters
     ----------
     table : as `Trajectories.table`: teacher, images, quantity, student, class, value, smoothed, easiest image first.
+    difficulty : how the images were ranked.
     title : the figure's title.
     """
+    style()
+    if not difficulty.is_reliable:
+        return no_agreement(difficulty, title)
     shades = dict(zip(sorted(table["class"].unique()), itertools.cycle(_CLASS_SHADES), strict=False))
     columns = list(table.groupby(["teacher", "images"], sort=False))
     figure, whole = new_part(2.6 * len(columns), 9.8)
     panels = whole.subplots(len(_BY_DIFFICULTY) + 1, len(columns), sharex=True, sharey="row", squeeze=False)
-    figure.suptitle(title)
+    figure.suptitle(f"{title}\n{difficulty}")
     for column, ((teacher, images), part) in zip(panels.T, columns, strict=True):
         column[0].set_title(f"{teacher} teacher,\n{images} images")
         for panel, (quantity, (label, limits)) in zip(column, _BY_DIFFICULTY.items(), strict=False):
@@ -139,6 +156,25 @@ def trajectories_by_difficulty(table: pd.DataFrame, title: str) -> Figure:
             panel.axhline(0, color="0.5", lw=0.8, ls=":")
     panels[-1, 0].set_ylabel("All students, smoothed:\n$p_{S,K} - p_{T,K}$")
     legend_below(whole, panels[-1, 0], ncols=4)
+    return figure
+
+
+def no_agreement(difficulty: Difficulty, title: str) -> Figure:
+    """Draw how far the trainings that should rank the images agree, where they do not agree enough to rank them.
+
+    Parameters
+    ----------
+    difficulty : the trainings' rankings.
+    title : the title of the figure that would have been drawn.
+    """
+    figure, axes = new_figure(5.2, 4.6)
+    sns.heatmap(
+        difficulty.correlations, vmin=-1, vmax=1, cmap="vlag", annot=True, fmt=".2f", square=True, ax=axes,
+        cbar_kws={"label": "Rank correlation of two trainings"},
+    )  # fmt: skip
+    numbers = [str(i + 1) for i in range(len(difficulty.correlations))]
+    axes.set(xticklabels=numbers, yticklabels=numbers, xlabel="Training", ylabel="Training")
+    figure.suptitle(f"{title}\nNot ranked: the trainings do not agree on which images are hard\n{difficulty}")
     return figure
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure, SubFigure
 
 from rkdkit.analysis.embedding import EXAMPLES
@@ -15,51 +14,62 @@ from rkdkit.exhibits.fig4_loss_landscape import Landscape
 from rkdkit.exhibits.fig5_tsne import Embedding
 from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 from rkdkit.exhibits.fig13_sample_difficulty import Ranking
+from rkdkit.figures.curves import no_agreement
 from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_band, new_part, style
 
 
-def easiest_and_hardest(ranked: Ranking, n: int) -> Figure:
+def easiest_and_hardest(ranking: Ranking, n: int, title: str) -> Figure:
     """Draw each class's easiest images on the left and its hardest images on the right, with their difficulty.
+
+    If the trainings do not agree on which images are hard, their agreement is drawn instead.
 
     Parameters
     ----------
-    ranked : the images and their difficulty.
+    ranking : the images and their difficulty.
     n : the number of easiest and of hardest images, each drawn in two rows, the most extreme first.
+    title : the figure's title.
     """
     style()
-    wide = math.ceil(n / 2)
-    figure = plt.figure(figsize=(1.3 * wide, 2.2 * len(ranked.classes)), layout="constrained")
-    score = torch.stack(list(ranked.difficulty)).mean(0)
-    for label, blocks in enumerate(figure.subfigures(len(ranked.classes), 2, squeeze=False, wspace=0.05)):
-        for block, which, chosen in zip(blocks, ("easiest", "hardest"), ranked.extremes(label, n), strict=True):
-            block.suptitle(f"{ranked.classes[label]}: {which} to learn", fontsize="medium")
-            for place, panel in enumerate(block.subplots(2, wide).flat):
+    if not ranking.difficulty.is_reliable:
+        return no_agreement(ranking.difficulty, title)
+    wide, classes = math.ceil(n / 2), len(ranking.classes)
+    figure, part = new_part(max(1.0 * wide, 5), 0.9 + 1.45 * classes)
+    figure.suptitle(f"{title}\n{ranking.difficulty}")
+    per_cent = (100 * ranking.difficulty.of_images).round().int().tolist()
+    for label, blocks in enumerate(part.subfigures(classes, 2, squeeze=False, wspace=0.03, hspace=0.0)):
+        for block, which, chosen in zip(blocks, ("easiest", "hardest"), ranking.extremes(label, n), strict=True):
+            block.suptitle(f"{ranking.classes[label]}: {which} to learn", fontsize="medium")
+            for place, panel in enumerate(block.subplots(2, wide, gridspec_kw={"wspace": 0.05, "hspace": 0.05}).flat):
                 panel.set_axis_off()
                 if place < n:
-                    image = ranked.split.images[chosen[place]].permute(1, 2, 0).numpy()
+                    image = ranking.split.images[chosen[place]].permute(1, 2, 0).numpy()
                     panel.imshow(image, cmap="gray", vmin=0, vmax=255)
-                    panel.set_title(f"{score[chosen[place]]:.2f}", fontsize=7, pad=2)
+                    panel.set_title(str(per_cent[chosen[place]]), fontsize=7, pad=2)
     return figure
 
 
 def semantic_gradients(measured: SemanticGradients) -> Figure:
-    """Draw a row of images, below it one row of gradients per network, and beside them the means over all images.
+    """Draw a row of images, below it one row per network of its gradients laid over the images, and means beside them.
 
     Parameters
     ----------
-    measured : as `fig6_semantic_gradients.measure`, its networks in the order of the rows.
+    measured : as `fig6_semantic_gradients.measure`, its networks in the order of the rows. All networks but the last
+        are also compared with the last.
     """
     style()
     k, names = len(measured.images), list(measured.pictures)
     rows = len(names) + 1
-    figure = plt.figure(figsize=(9, 0.6 + rows * 5.58 / k), layout="constrained")
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(0.68, 0.32)).flat
+    figure = plt.figure(figsize=(12, 0.6 + rows * 6.9 / k), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(0.62, 0.38)).flat
     panels = left.subplots(rows, k, squeeze=False)
     for column, (image, label) in enumerate(zip(measured.images, measured.classes, strict=True)):
         panels[0, column].imshow(image.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
         panels[0, column].set_title(label)
         for row, network in enumerate(names, start=1):
-            panels[row, column].imshow(measured.pictures[network][column].numpy(), cmap="gray", vmin=0, vmax=1)
+            gradient = measured.pictures[network][column].numpy()
+            shown = image.permute(1, 2, 0).numpy().mean(2)
+            panels[row, column].imshow(shown, cmap="gray", vmin=-500, vmax=300)  # pale enough for the colours above it
+            panels[row, column].imshow(gradient, cmap="YlOrRd", vmin=0, vmax=1, alpha=gradient)
     for panel, label in zip(panels[:, 0], ("image", *names), strict=True):
         panel.set_ylabel(label, rotation=0, ha="right", va="center")
     for panel in panels.flat:
@@ -70,13 +80,21 @@ def semantic_gradients(measured: SemanticGradients) -> Figure:
 
 
 def _means_by_network(measured: SemanticGradients, names: Sequence[str], part: SubFigure) -> None:
-    for panel, (measure, title) in zip(part.subplots(len(MEASURES), 1), MEASURES.items(), strict=True):
+    *others, last = names
+    for (means, apart), (measure, title) in zip(part.subplots(len(MEASURES), 2), MEASURES.items(), strict=True):
         for row, network in enumerate(names):
-            dot(panel, row, measured.mean(network, measure), COLOURS[network])
-        panel.set_yticks(range(len(names)), names)
-        panel.set(xlim=(0, 1.02), ylim=(len(names) - 0.5, -0.5))
-        panel.set_xlabel(title, fontsize="small")
-        panel.grid(axis="x", alpha=0.3)
+            dot(means, row, measured.mean(network, measure), COLOURS[network])
+        for row, network in enumerate(others):
+            dot(apart, row, measured.minus(network, last, measure), COLOURS[network])
+        apart.axvline(0, color="0.6", lw=0.8)
+        means.set_yticks(range(len(names)), names)
+        apart.set_yticks(range(len(others)), [f"{name} \N{MINUS SIGN}\n{last}" for name in others])
+        means.set(xlim=(0, 1.02), ylim=(len(names) - 0.5, -0.5))
+        apart.set(ylim=(len(others) - 0.5, -0.5))
+        means.set_xlabel(title, fontsize="small")
+        apart.set_xlabel("Difference", fontsize="small")
+        for panel in (means, apart):
+            panel.grid(axis="x", alpha=0.3)
 
 
 def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]]) -> Figure:

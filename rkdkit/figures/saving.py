@@ -15,7 +15,7 @@ from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import Claim, report
 from rkdkit.measurements import Measurement
 from rkdkit.progress import say
-from rkdkit.provenance import environment
+from rkdkit.provenance import code_digest, environment
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
 from rkdkit.spec import RunSpec
@@ -60,9 +60,11 @@ def save(
     measured = [t for t in setup.asked.tasks if isinstance(t, Measurement) and t not in setup.asked.deciding]
     runs = _runs(setup, context)
     guides = [t for run in runs for t in run.spec.teachers if t.run is not None]
+    notebook = paths.project_root() / "notebooks" / f"{setup.name}.ipynb"
     provenance = {
         "wall_time_s": round(time.perf_counter() - setup.started, 1),
         "made_with": environment(context.device),
+        "notebook": code_digest(notebook) if notebook.is_file() else None,
         "training_time_s": round(sum(run.training_seconds for run in runs), 1),
         "runs": [_run(run) for run in runs],
     }

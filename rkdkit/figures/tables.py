@@ -1,10 +1,12 @@
 """A paper's table as a picture: our numbers with their intervals, and the paper's beside them."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 
 from rkdkit.figures.look import COLOURS, legend_below, mathematics, metric_name, new_part
 
@@ -54,45 +56,86 @@ def accuracy_by_method(
     return figure
 
 
-def differences(table: pd.DataFrame, title: str, their_label: str | None = None, width: float = 9.0) -> Figure:
-    """Draw how much more accurate each method is than the one it is compared with, here and in the paper.
+def in_per_cent(table: pd.DataFrame, row: str = "method") -> pd.DataFrame:
+    """Return accuracies to read: per cent with 95 % intervals, a column for each metric, the paper's numbers beside.
+
+    Parameters
+    ----------
+    table : accuracy, low, high and perhaps paper, as fractions, by metric and by the column `row`.
+    row : the column that names a line.
+    """
+    columns = {}
+    for metric in dict.fromkeys(table.metric):
+        of_metric = table[table.metric == metric].set_index(row)
+        ours = zip(of_metric.accuracy, of_metric.low, of_metric.high, strict=True)
+        here = [f"{100 * a:.1f} [{100 * b:.1f}, {100 * c:.1f}]" if not math.isnan(a) else "" for a, b, c in ours]
+        columns[metric_name(metric), "here"] = pd.Series(here, of_metric.index)
+        if "paper" in table:
+            theirs = [f"{100 * value:.2f}" if not math.isnan(value) else "" for value in of_metric.paper]
+            columns[metric_name(metric), "paper"] = pd.Series(theirs, of_metric.index)
+    rows = list(dict.fromkeys(table[row]))
+    return pd.DataFrame(columns).reindex(rows).fillna("")
+
+
+def differences(
+    table: pd.DataFrame, title: str, their_label: str | None = None, width: float = 9.0, row: str = "method"
+) -> Figure:
+    """Draw our accuracies, and below them how much more accurate each method is than another, here and in the paper.
 
     Accuracies on different data cannot share an axis; differences between methods can.
 
     Parameters
     ----------
-    table : as `WhiteBox.against` returns it; lines that are compared with none are left out. The columns
-        paper_dataset and paper_network are those of `reported.beside`.
+    table : as `WhiteBox.against` returns it. Lines without an accuracy are left out above, lines that are compared with
+        none are left out below. The columns paper_dataset and paper_network are those of `reported.beside`.
     title : the figure's title.
     their_label : the legend's text for the paper's numbers; None: made from paper_dataset and paper_network.
     width : the figure's width in inches; the height follows from the number of rows.
+    row : the column of `table` that names a row.
     """
     if their_label is None:
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
-    shown = table[table.compared_with != ""]
-    references = list(dict.fromkeys(shown.compared_with))
-    pairs = list(dict.fromkeys(zip(shown.method, shown.compared_with, strict=True)))
-    several = len(references) > 1
-    figure, part = new_part(width, 1.8 + 0.28 * len(pairs))
-    metrics = list(dict.fromkeys(shown.metric))
-    panels = part.subplots(1, len(metrics), sharey=True, squeeze=False)
+    measured, compared = table[table.accuracy.notna()], table[table.compared_with != ""]
+    rows = list(dict.fromkeys(measured[row]))
+    pairs = list(dict.fromkeys(zip(compared[row], compared.compared_with, strict=True)))
+    several = compared.compared_with.nunique() > 1
+    heights = [0.9 + 0.26 * len(rows), 0.9 + 0.26 * len(pairs)]
+    figure, part = new_part(width, 0.8 + sum(heights))
+    upper, lower = part.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
     figure.suptitle(title)
-    rows = range(len(pairs))
-    for panel, metric in zip(panels[0], metrics, strict=True):
-        of_panel = shown[shown.metric == metric].set_index("method").reindex([method for method, _ in pairs])
-        ours = 100 * of_panel.difference
-        errors = [ours - 100 * of_panel.difference_low, 100 * of_panel.difference_high - ours]
-        panel.axvline(0, color="0.6", lw=0.8)
-        panel.errorbar(ours, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
-        panel.errorbar(100 * of_panel.paper_difference, rows, color=_PAPER, label=their_label, **_THEIRS)
-        label = "Difference" if several else f"Accuracy minus {references[0]}'s"
-        panel.set(title=metric_name(metric), xlabel=f"{label} (points)\n{_number(of_panel.n, table.n)}")
-        panel.grid(axis="x", alpha=0.3)
+    above = _panels(upper, list(dict.fromkeys(measured.metric)), [metric_name(name) for name in rows])
+    for metric, panel in above.items():
+        of_panel = measured[measured.metric == metric].set_index(row).reindex(rows)
+        _ours(panel, of_panel.accuracy, of_panel.low, of_panel.high)
+        panel.set(title=metric_name(metric), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{_number(of_panel.n, table.n)}")
     names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
-    panels[0][0].set_yticks(rows, names)
-    panels[0][0].invert_yaxis()
-    legend_below(part, panels[0, 0], ncols=2)
+    label = "Difference" if several else f"Accuracy minus\n{metric_name(pairs[0][1])}'s"
+    below = _panels(lower, list(dict.fromkeys(compared.metric)), names)
+    for metric, panel in below.items():
+        of_panel = compared[compared.metric == metric].set_index(row).reindex([name for name, _ in pairs])
+        panel.axvline(0, color="0.6", lw=0.8)
+        _ours(panel, of_panel.difference, of_panel.difference_low, of_panel.difference_high)
+        theirs = 100 * of_panel.paper_difference
+        panel.errorbar(theirs, range(len(pairs)), color=_PAPER, label=their_label, **_THEIRS)
+        panel.set(title=metric_name(metric), xlabel=f"{label} (points)")
+    legend_below(part, next(iter(below.values())), ncols=2)
     return figure
+
+
+def _panels(part: SubFigure, metrics: Sequence[str], rows: Sequence[str]) -> dict[str, Axes]:
+    """Return a panel for each metric, side by side, with the same named rows."""
+    panels = part.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    panels[0].set_yticks(range(len(rows)), rows)
+    panels[0].invert_yaxis()
+    for panel in panels:
+        panel.grid(axis="x", alpha=0.3)
+    return dict(zip(metrics, panels, strict=True))
+
+
+def _ours(panel: Axes, values: pd.Series, low: pd.Series, high: pd.Series) -> None:
+    errors = [100 * (values - low), 100 * (high - values)]
+    look: dict[str, Any] = {"fmt": "o", "ms": 5, "color": _HERE, "label": "here, with 95 % interval"}
+    panel.errorbar(100 * values, range(len(values)), xerr=errors, **look)
 
 
 def _number(of_panel: pd.Series, of_all: pd.Series) -> str:

@@ -1,5 +1,7 @@
 """The numbers in the papers' tables, and the numbers that others report with the released codes."""
 
+import math
+import re
 from importlib.resources import files
 
 import pandas as pd
@@ -30,6 +32,53 @@ def reported(paper: str, table: str = "") -> pd.DataFrame:
     """
     numbers = _read(checks.one_of("paper", paper, PAPERS))
     return numbers[numbers.table == checks.one_of("table", table, numbers.table.unique())] if table else numbers
+
+
+def places(text: str) -> set[tuple[str, str, int]]:
+    """Return the figures and tables that a text names.
+
+    Parameters
+    ----------
+    text : such as "RKD, Figures 6 and 10 to 12; ARD, Table 1".
+
+    Returns
+    -------
+    For this text: ("rkd", "Figure", 6), ("rkd", "Figure", 10), ..., ("ard", "Table", 1).
+    """
+    found = set()
+    for part in text.lower().split(";"):
+        named = re.fullmatch(r"\W*([a-z]+)\W+(fig|tab)[a-z]*\W*(\d.*)", part)
+        if named is None:
+            continue
+        paper, kind, numbers = named.groups()
+        for first, last in re.findall(r"(\d+)(?:\s*(?:to|-|–)\s*(\d+))?", numbers):
+            found |= {(paper, _KINDS[kind], i) for i in range(int(first), int(last or first) + 1)}
+    return found
+
+
+_KINDS = {"fig": "Figure", "tab": "Table"}
+
+
+def whole(text: str) -> pd.DataFrame:
+    """Return the papers' own tables, whole: with the data and networks that a profile does not train, too.
+
+    Parameters
+    ----------
+    text : what names the tables, such as "PeerAiD, Tables 4 and 5"; figures have no numbers.
+
+    Returns
+    -------
+    The numbers as the papers print them, a column for each metric; rows are told apart by table, dataset, network,
+    method, guide and setting.
+    """
+    tables = [(paper, number) for paper, kind, number in sorted(places(text)) if kind == "Table"]
+    numbers = pd.concat([reported(paper, f"Table {number}") for paper, number in tables])
+    spread = numbers.spread.map(lambda value: "" if math.isnan(value) else f" ± {value:g}")
+    numbers = numbers.assign(shown=numbers.value.map("{:g}".format) + spread)
+    rows = ["table", "dataset", "network", "method", "guide", "setting"]
+    order = pd.MultiIndex.from_frame(numbers[rows].drop_duplicates())
+    table = numbers.pivot(index=rows, columns="metric", values="shown")  # refuses a number that is there twice
+    return table.reindex(order)[list(dict.fromkeys(numbers.metric))].fillna("")
 
 
 def replications() -> pd.DataFrame:

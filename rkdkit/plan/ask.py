@@ -166,7 +166,7 @@ def ask(planner: Planner, notebook: Path, parameters: Mapping[str, object]) -> l
     Exception
         Whatever the notebook raises: bad parameters are refused as when it is made.
     """
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+    namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *_: None}  # as a kernel has it
     silent = io.StringIO()
     for source in _sources(notebook, parameters):
         try:
