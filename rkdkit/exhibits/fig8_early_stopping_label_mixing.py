@@ -209,7 +209,7 @@ def _early_stopping(grid: Sequence[Student], robust: str) -> list[_Compared]:
         return _name(grid, method, ROBUST, epoch, alpha)
 
     text = f"is more robust with the robust teacher of epoch {early} than with that of epoch {last}, the last"
-    cost = f"This costs clean accuracy: AKD+ is less accurate with the robust teacher of epoch {early}"
+    cost = f"AKD+ has a lower clean accuracy with the robust teacher of epoch {early} than with that of epoch {last}"
     place = "Figure 1b and section 3.2"
     return [
         (f"AKD+ {text}", place, robust, student("AKD+", early), student("AKD+", last)),
@@ -225,11 +225,13 @@ def _of_larger_teacher(shown: Students, robust: str) -> list[_Compared]:
     if (chosen := shown.over_alpha[0].epoch) != last and chosen in by_epoch:  # the paper's early epoch in Figure 4b
         early = chosen
     high, low = mixing.nearest(by_alpha, HIGH), min(by_alpha)
+    one = shown.over_epoch[0]
+    student = f"the {one.network} student of a robust {one.guide.network}"
     text = (
-        f"From a larger robust teacher, AKD is more robust with epoch {early} of the teacher than with {last}, the last"
+        f"By AKD, {student} is more robust with the teacher of epoch {early} than with that of epoch {last}, the last"
     )
-    cost = f"This costs clean accuracy: AKD is less accurate with the larger teacher of epoch {early}"
-    mixed = f"From a larger robust teacher, AKD+ is more robust with a high alpha, {high:g}, than with {low:g}"
+    cost = f"By AKD, {student} has a lower clean accuracy with the teacher of epoch {early} than with that of {last}"
+    mixed = f"By AKD+, {student} is more robust with a high alpha, {high:g}, than with {low:g}"
     place = "Figure 4a and section B.1"
     return [
         (text, place, robust, by_epoch[early], by_epoch[last]),

@@ -9,13 +9,14 @@ from rkdkit.figures.regions import decision_regions
 from rkdkit.figures.saving import at_quick, save
 from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared, in_per_cent
 from rkdkit.figures.times import differences_and_times
-from rkdkit.figures.trade_offs import early_stopping_and_mixing, ensembles_mixed, teachers_compared
+from rkdkit.figures.trade_offs import both_in_per_cent, early_stopping_and_mixing, ensembles_mixed, teachers_compared
 
 __all__ = [
     "COLOURS",
     "METRICS",
     "accuracy_by_method",
     "at_quick",
+    "both_in_per_cent",
     "decision_regions",
     "differences",
     "differences_and_times",

@@ -81,6 +81,25 @@ def trade_offs(
     panel.grid(alpha=0.3)
 
 
+def both_in_per_cent(table: pd.DataFrame, *about: str) -> pd.DataFrame:
+    """Return networks' accuracies to read: in per cent, with 95 % intervals.
+
+    Parameters
+    ----------
+    table : as `mixing.trade_off` makes its lines.
+    about : the columns that say which network a line is of; they are kept.
+    """
+    names = {"clean": "Clean (%)", "robust": f"{metric_name(table.robust_by.iloc[0])} (%)"}
+    read = {
+        name: [
+            f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            for value, low, high in zip(table[of], table[f"{of}_low"], table[f"{of}_high"], strict=True)
+        ]
+        for of, name in names.items()
+    }
+    return table[list(about)].fillna("").assign(**read)
+
+
 def limits_of(table: pd.DataFrame) -> tuple[_Range, _Range]:
     """Return ranges of clean and robust accuracy in per cent that hold all students and the teachers' last epochs.
 
