@@ -85,7 +85,7 @@ def test_every_exhibit_starts_to_train_at_every_scale(name, profile):
 def test_every_exhibit_can_be_shortened_at_paper_scale(name):
     with pytest.raises(Reached) as reached:
         run_until_training(name, True, profile="paper", epochs=2, milestones=[1])
-    longer = {4} if name in ("tab12_capacity", "tab13_teacher_training", "tab15_synthetic_data") else set()  # a teacher alone
+    longer = {4} if name in ("tab12_capacity", "tab13_teacher_training", "tab15_synthetic_data") else set()  # alone
     assert {spec.epochs for spec in reached.value.args[0]} == {2} | longer
 
 
