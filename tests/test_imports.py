@@ -46,7 +46,8 @@ def test_a_command_that_makes_one_exhibit_waits_for_no_library_that_computes(tmp
 
 def test_notebooks_wait_neither_for_dask_nor_for_what_counts_work(tmp_path):
     code = []
-    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    counting = ROOT / "notebooks" / "tab9_fast_ard.ipynb"  # compares times with work that is counted
+    for notebook in sorted({*(ROOT / "notebooks").glob("*.ipynb")} - {counting}):
         for cell in json.loads(notebook.read_text())["cells"]:
             if cell["cell_type"] == "code":
                 code += [line for line in "".join(cell["source"]).splitlines() if re.match("import|from", line)]
