@@ -250,9 +250,11 @@ def figures(
         if done is not None:
             ready = [each for each in notebooks if each.name not in (*done.unfinished, *done.impossible)]
             rest = [each for each in notebooks if each.name in done.unfinished]
+        together, apart = _apart(ready)
         only_draw = {**Workforce().variables, "OMP_NUM_THREADS": "1"}
-        at_once = min(drawing.most_side_by_side(), len(ready)) if len(ready) > 1 else 1
-        for group, number, variables in ((ready, at_once, only_draw), (rest, 1, workforce.variables)):
+        at_once = min(drawing.most_side_by_side(), len(together)) if len(together) > 1 else 1
+        groups = ((together, at_once, only_draw), (apart, 1, only_draw), (rest, 1, workforce.variables))
+        for group, number, variables in groups:
             with _environment(variables):
                 for each in drawing.draw_all(group, number):
                     drawn.append(each)
@@ -269,6 +271,17 @@ def figures(
     if failed:
         why = f"{done.failure}\n" if done is not None and done.failure else ""
         sys.exit(f"\n{why}Not made: {', '.join(failed)}.")
+
+
+def _apart(notebooks: "list[drawing.Notebook]") -> "tuple[list[drawing.Notebook], list[drawing.Notebook]]":
+    """Return the notebooks that may be run side by side, and those that measure times and must have the machine."""
+    if len(notebooks) < 2:
+        return notebooks, []
+    from rkdkit import exhibits
+
+    timing = {name for name in exhibits.NAMES if exhibits.get(name).times}
+    together = [each for each in notebooks if each.name not in timing]
+    return together, [each for each in notebooks if each.name in timing]
 
 
 @app.command()

@@ -29,6 +29,7 @@ class Exhibit:
     unused : fields that the exhibit does not use and that must not be set.
     needs : the smallest number of test images that it can use.
     trains : methods that must be trainable with its parameters.
+    times : whether it measures how long something takes, so that it must not be drawn beside others.
     """
 
     paper: str
@@ -36,6 +37,7 @@ class Exhibit:
     unused: tuple[str, ...] = ()
     needs: int = 1
     trains: tuple[str, ...] = ("PeerAiD",)
+    times: bool = False
 
     @property
     def needs_data(self) -> bool:

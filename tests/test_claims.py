@@ -743,6 +743,7 @@ EXHIBITS = {
         differs={profile: profiles.ard(profile) for profile in ("smoke", "quick", "small", "paper")},
         unused=("teacher_method", "peer", "n_autoattack"),
         trains=("PGD-AT", "TRADES", "KD", "ARD", "Free-AT", "Fast-ARD"),
+        times=True,
     ),
     "tab10_attack_suite": Exhibit(
         paper="ARD, Table 11",
@@ -802,7 +803,7 @@ EXHIBITS = {
         trains=("PGD-AT", "Low-eps AT", "FFGSM-AT", "AKD", "AKD+", "RSLAD+", "ARD+"),
     ),
     "tab11_model_cost": Exhibit(
-        paper="ARD, section 6", unused=tuple(field for field in FIELDS if field != "student"), trains=()
+        paper="ARD, section 6", unused=tuple(field for field in FIELDS if field != "student"), trains=(), times=True
     ),
 }
 

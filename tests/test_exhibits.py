@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from rkdkit import data, executors, exhibits, profiles
+from rkdkit import cli, data, drawing, executors, exhibits, profiles
 from rkdkit.splits import Dataset, Split
 from rkdkit.trainings import Train
 
@@ -159,3 +159,13 @@ def test_the_smallest_exhibit_is_made_as_the_page_of_design_shows_it(monkeypatch
     assert [run["spec"]["method"] for run in made["provenance"]["runs"]] == ["PGD-AT", "TRADES"]
     assert [(each["attack"], each["n"]) for each in made["measured"]] == [(None, 128)]
     assert (tmp_path / "tab99_clean.png").exists()
+
+
+def test_exhibits_that_measure_times_are_not_drawn_beside_others():
+    notebooks = [
+        drawing.Notebook(ROOT / "notebooks" / f"{name}.ipynb", {"profile": "smoke"}) for name in exhibits.NAMES
+    ]
+    together, apart = cli._apart(notebooks)
+    assert {each.name for each in apart} == {"tab9_fast_ard", "tab11_model_cost"}
+    assert {each.name for each in together} | {each.name for each in apart} == set(exhibits.NAMES)
+    assert cli._apart(apart[:1]) == (apart[:1], []), "alone as it is"

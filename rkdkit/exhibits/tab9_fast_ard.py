@@ -18,6 +18,7 @@ EXHIBIT = Exhibit(
     differs={profile: ard(profile) for profile in PROFILES},
     unused=("teacher_method", "peer", "n_autoattack"),
     trains=("PGD-AT", "TRADES", "KD", "ARD", "Free-AT", "Fast-ARD"),
+    times=True,
 )
 
 REPLAYS = (4, 8)
