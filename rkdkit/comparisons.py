@@ -1,7 +1,7 @@
 """Train the methods that an exhibit compares, each with the teachers that its row needs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from rkdkit import checks, methods, runs
@@ -35,6 +35,7 @@ class Guide:
         the student's seed + 1000 i.
     slot, weight : as `spec.Teacher`.
     changes : fields of `RunSpec` of its training, as `Profile.spec` takes them.
+    certain : whether it, or what else its students are trained with, was not chosen by a placeholder.
 
     Raises
     ------
@@ -51,6 +52,7 @@ class Guide:
     slot: str = "T"
     weight: float = 1.0
     changes: Mapping[str, Any] = field(default_factory=dict)
+    certain: bool = True
 
     def __post_init__(self) -> None:
         methods.get(self.method)
@@ -187,7 +189,10 @@ def choose_guides(setup: Setup, guides: Mapping[Any, Guide]) -> dict[Any, list[S
                 Snapshot(spec, "student" if spec.ema_decay is None else AVERAGED, _epoch_near(spec, guide.stopped))
                 for spec in of_seeds
             ]
-    return {key: snapshots[guide] for key, guide in guides.items()}
+    return {
+        key: [replace(snapshot, chosen=snapshot.chosen and guide.certain) for snapshot in snapshots[guide]]
+        for key, guide in guides.items()
+    }
 
 
 def choose(setup: Setup, trained: Sequence[Run], role: str = "") -> list[Snapshot]:

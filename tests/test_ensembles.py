@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_spec
+from conftest import ROOT, tiny_spec
 from given import Given
 from test_comparisons import made_up
 
@@ -15,6 +15,7 @@ from rkdkit.autoattack import AutoAttack
 from rkdkit.exhibits import tab14_teacher_ensembles as tab14
 from rkdkit.exhibits import tab15_synthetic_data as tab15
 from rkdkit.papers.reported import reported
+from rkdkit.plan import Planner, ask
 from rkdkit.references import Images
 from rkdkit.store import Store
 from rkdkit.trainings import Train
@@ -442,3 +443,17 @@ def test_a_missing_file_of_images_is_named_before_anything_is_trained(store, mon
 
 def test_files_are_named_by_dataset_and_generator():
     assert set(state_of_the_art.FILES) == {(d, g) for d in ("cifar10", "cifar100") for g in ("DDPM", "EDM")}
+
+
+@pytest.mark.parametrize("name", ["tab14_teacher_ensembles", "tab15_synthetic_data"])
+def test_students_with_hyper_parameters_of_a_placeholder_are_not_certain(tmp_path, name):
+    planner = Planner(Store(tmp_path))
+    assert ask(planner, ROOT / "notebooks" / f"{name}.ipynb", {"profile": "smoke"}) == []
+    of_several = [
+        task
+        for task in planner.trainings
+        if len(task.spec.teachers) > 1 and not task.spec.extra  # with generated images, nothing is chosen
+    ]
+    assert of_several
+    assert not any(task.certain for task in of_several)
+    assert any(task.certain for task in planner.trainings if len(task.spec.teachers) == 1), "the grid itself"

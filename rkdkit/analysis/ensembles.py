@@ -48,7 +48,9 @@ class Taught:
         """What its hyper-parameters are chosen for, one of `selection.AIMS`."""
         return "RKD-Acc." if self.teacher in ACCURATE else "RKD-Rob."
 
-    def entry(self, stopped: float, alpha: float, changes: Mapping[str, Any] | None = None) -> Entry:
+    def entry(
+        self, stopped: float, alpha: float, changes: Mapping[str, Any] | None = None, *, certain: bool = True
+    ) -> Entry:
         """Return how it is trained.
 
         Parameters
@@ -56,10 +58,11 @@ class Taught:
         stopped : the share of their epochs after which its teachers are taken.
         alpha : the weight of the teachers' outputs, in (0, 1]; AKD+ with alpha 1 is AKD, which others train, too.
         changes : fields of `RunSpec` that differ from the profile's, the teachers' included.
+        certain : whether `stopped` and `alpha` were not chosen by placeholders.
         """
         more = dict(changes or {})
         guides = tuple(
-            Guide(self.teacher, stopped=stopped, another=i, weight=1 / self.number, changes=more)
+            Guide(self.teacher, stopped=stopped, another=i, weight=1 / self.number, changes=more, certain=certain)
             for i in range(self.number)
         )
         if self.method == "AKD+" and alpha == 1:
@@ -143,7 +146,8 @@ def train(
     several = [student for student in wanted if student.number > 1]
     best = {student: winners[replace(student, number=1)].key for student in (*alone, *several)}
     if several:
-        entries = {str(student): student.entry(*best[student]) for student in several}
+        known = {student: winners[replace(student, number=1)].known for student in several}
+        entries = {str(student): student.entry(*best[student], certain=known[student]) for student in several}
         of_several = comparisons.train_entries(setup, entries).chosen
         found |= {student: of_several[str(student)] for student in several}
     chosen = Chosen(

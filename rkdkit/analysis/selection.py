@@ -125,6 +125,7 @@ class Winner(Generic[Key]):
     snapshots : its networks, one per seed.
     held_out : its accuracies on the held-out images, the mean over the seeds.
     baseline : the same of the teacher alone; None: there is no limit.
+    known : whether it was chosen by measurements, not by placeholders.
     """
 
     key: Key
@@ -132,6 +133,7 @@ class Winner(Generic[Key]):
     snapshots: tuple[Snapshot, ...]
     held_out: Accuracies
     baseline: Accuracies | None
+    known: bool
 
 
 def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name, Winner[Key]]:
@@ -175,7 +177,7 @@ def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name
         chosen = best(found, baseline, contest.aim, contest.most_lost)
         known = all(answers[task].known for each in contest.networks for task in tasks(each))
         snapshots = tuple(replace(s, chosen=s.chosen and known) for s in contest.candidates[chosen.key])
-        winners[name] = Winner(chosen.key, chosen.within, snapshots, found[chosen.key], baseline)
+        winners[name] = Winner(chosen.key, chosen.within, snapshots, found[chosen.key], baseline, known)
     return winners
 
 
