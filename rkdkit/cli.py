@@ -102,8 +102,12 @@ def in_full(name: str, papers: Mapping[str, str]) -> str:
     if not short and wanted:
         short = [full for full, paper in papers.items() if wanted <= places(paper)]
     if not short and name:
-        short = [full for full in papers if "_".join(name.lower().split()) in full]
+        short = [full for full, paper in papers.items() if any(_words(name) in _words(text) for text in (full, paper))]
     return short[0] if len(short) == 1 else name
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall("[a-z0-9]+", text.lower()))
 
 
 def _value(text: str) -> object:

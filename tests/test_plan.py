@@ -694,6 +694,7 @@ def test_a_name_short_for_two_notebooks_is_none():
         ("fig99", "fig99"),
         ("transfer", "tab5_transfer_attacks"),
         ("weight averaging", "tab3_weight_averaging"),
+        ("ARD section 6", "tab11_model_cost"),
         ("a", "a"),
     ],
 )
