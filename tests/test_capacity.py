@@ -200,6 +200,36 @@ def test_a_width_is_beside_the_papers_in_the_same_place_with_the_differences_fro
     assert pd.isna(numbers.loc[("resnet18/8, RKD-Acc.", "pgd-20")].paper)
 
 
+@pytest.mark.parametrize(
+    ("profile", "student", "widths", "stands_for"),
+    [
+        ("paper", "resnet18", [4, 16], {"resnet18/4": "resnet18/4", "resnet18/16": "resnet18/16"}),
+        ("paper", "resnet18", [1, 2, 4], {"resnet18": "resnet18", "resnet18/2": None, "resnet18/4": "resnet18/4"}),
+        ("quick", "resnet18/2", [2, 4], {"resnet18/4": "resnet18/4", "resnet18/8": "resnet18/16"}),
+    ],
+)
+def test_a_notebooks_own_widths_are_beside_and_claimed_as_the_papers_same_width(
+    tmp_path, profile, student, widths, stands_for
+):
+    with executors.using(Given(Store(tmp_path), all_wrong)):
+        setup = exhibits.setup(NAME, profile, dataset="digits", n_train=1200, n_val=100, student=student)
+        found = tab12.parts(setup, widths)
+        lines = tab12.choose(found)
+    by = {"clean": 0.8, "pgd-20": 0.5, "autoattack": 0.4}
+    measured = WhiteBox(made_up({line.row.name: by for line in lines}).evaluations, dict.fromkeys(by), 10)
+    numbers = tab12.beside_the_paper(measured, found, lines)
+    ours = numbers[numbers.accuracy.notna() & (numbers.metric == "clean")]
+    assert {network: set(ours[ours.network == network].paper_network.fillna("none")) for network in stands_for} == {
+        network: {theirs or "none"} for network, theirs in stands_for.items()
+    }
+    texts = [claim.text for claim in tab12.check_claims(measured, found)]
+    narrowest = [network for network, theirs in stands_for.items() if theirs == "resnet18/16"]
+    for network, theirs in stands_for.items():
+        claimed = f"Distillation makes {network} more robust than longer training." in texts
+        assert claimed == (theirs in ("resnet18", "resnet18/4")), network
+    assert ["Longer training makes" in text for text in texts].count(True) == len(narrowest)
+
+
 def test_two_classes_have_no_numbers_of_the_papers_beside_them(tmp_path):
     numbers = beside(tmp_path, "smoke", dataset="digits:3,8", n_train=64, n_val=16, n_test=40)
     assert numbers[numbers.accuracy.notna()].paper.isna().all()

@@ -213,16 +213,22 @@ def test_what_others_got_stands_beside_the_number_that_they_repeated():
         assert some.source.str.contains("issue").all()
         found |= {(row.method, row.metric): round(row.others, 6) for _, row in some.iterrows()}
     assert found == {
+        ("Table 1: PGD-AT resnet18/8", "pgd-20"): 0.4935,
+        ("Table 1: KD mobilenetv2/4 from PGD-AT resnet18/8", "pgd-20"): 0.116,
         ("Table 1: ARD mobilenetv2/4 from PGD-AT resnet18/8", "pgd-20"): 0.4774,
         ("Table 3: PGD-AT resnet18/8", "clean"): 0.8406,
         ("Table 3: PGD-AT resnet18/8", "pgd-20"): 0.4935,
         ("Table 3: KD mobilenetv2/4 from PGD-AT resnet18/8", "clean"): 0.8288,
         ("Table 3: KD mobilenetv2/4 from PGD-AT resnet18/8", "pgd-20"): 0.116,
+        ("Table 4: TRADES resnet18/4", "pgd-20"): 0.5643,
         ("Table 6: TRADES resnet18/4", "pgd-20"): 0.5643,
         ("Table 6: TRADES mobilenetv2/4", "clean"): 0.7782,
         ("Table 6: TRADES mobilenetv2/4", "pgd-20"): 0.5051,
         ("Table 6: ARD mobilenetv2/4 from TRADES resnet18/4", "clean"): 0.785,
         ("Table 6: ARD mobilenetv2/4 from TRADES resnet18/4", "pgd-20"): 0.5012,
+        ("Table 8: PGD-AT resnet18/8", "clean"): 0.8406,
+        ("Table 8: PGD-AT resnet18/8", "pgd-20"): 0.4935,
+        ("Table 8: ARD mobilenetv2/4 from PGD-AT resnet18/8", "pgd-20"): 0.4774,
     }
 
 

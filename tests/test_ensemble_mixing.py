@@ -14,6 +14,7 @@ from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.exhibits import fig8_early_stopping_label_mixing as fig8
 from rkdkit.exhibits import fig10_ensemble_mixing as fig10
 from rkdkit.figures import trade_offs
+from rkdkit.statistics import Estimate
 from rkdkit.store import Store
 
 pytestmark = pytest.mark.usefixtures("nothing")
@@ -97,7 +98,7 @@ def test_each_claim_of_figure_3_fails_where_it_should(robust, clean, failing):
     assert {i for i, verdict in enumerate(verdicts_10(robust, clean)) if verdict == claims.FAILS} == failing
 
 
-def test_smoothness_is_decided_by_the_largest_step_and_needs_four_betas():
+def test_smoothness_is_decided_by_one_step_and_needs_four_betas():
     abrupt = fig10.check_claims(*mixed((0.2, 0.22, 0.23, 0.59, 0.6), DOWN))[6]
     assert "from beta 0.5 to 0.75" in abrupt.lower.name
     assert (abrupt.higher.estimate.value, abrupt.lower.estimate.value) == (pytest.approx(0.2), pytest.approx(0.36))
@@ -105,6 +106,23 @@ def test_smoothness_is_decided_by_the_largest_step_and_needs_four_betas():
     assert abrupt.confidence == pytest.approx(1 - 0.05 / 4)
     assert len(verdicts_10((0.2, 0.4, 0.6), (0.9, 0.8, 0.7))) == 6
     assert len(verdicts_10((0.2, 0.6), (0.9, 0.7))) == 2
+
+
+@pytest.mark.parametrize(
+    ("margins", "verdict", "step"),
+    [
+        ([(0.02, 0.01, 0.03), (0.05, -0.01, 0.11), (0.2, 0.1, 0.3), (0.2, 0.1, 0.3)], claims.OPEN, "0.25 to 0.5"),
+        ([(-0.2, -0.5, 0.1), (-0.05, -0.07, -0.03), (0.2, 0.1, 0.3), (0.2, 0.1, 0.3)], claims.FAILS, "0.25 to 0.5"),
+        ([(0.02, 0.01, 0.03), (0.05, 0.005, 0.1), (0.2, 0.1, 0.3), (0.2, 0.1, 0.3)], claims.HOLDS, "0.25 to 0.5"),
+    ],
+)
+def test_smoothness_is_as_uncertain_as_the_step_that_decides(monkeypatch, margins, verdict, step):
+    """Steps differ in how sure they are: the largest one need not be the one of which least is known."""
+    of_step = dict(zip([0.0, 0.25, 0.5, 0.75], margins, strict=True))
+    monkeypatch.setattr(fig10, "_margin", lambda *given: Estimate(*of_step[min(given[3])], 2000))
+    claim = fig10.check_claims(*mixed(EVEN, DOWN))[6]
+    assert claim.verdict == verdict
+    assert f"from beta {step}" in claim.lower.name
 
 
 def test_figure_3_shows_students_by_beta_with_their_intervals_and_the_teachers(tmp_path):

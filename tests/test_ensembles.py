@@ -173,6 +173,8 @@ def test_hyper_parameters_are_those_that_are_best_on_held_out_images(tmp_path):
         (judge,) = task.judges
         assert task.images.part == "val"
         assert not task.attack or task.attack == setup_attack[0]
+        if not judge.spec.teachers:  # the teacher alone, so weak that it limits nothing
+            return nothing_right(task)
         early = judge.spec.teachers[0].epoch == 8
         share = 10 * (early == (task.attack is None)) + 5 * (dict(judge.spec.settings)["mixing"] == 0.7)
         return (torch.arange(len(task.images)) < share)[None]
@@ -191,6 +193,28 @@ def test_hyper_parameters_are_those_that_are_best_on_held_out_images(tmp_path):
         assert dict(spec.settings)["mixing"] == 0.7
     trainings = [{t.spec for t in g if isinstance(t, Train)} for g in executor.gathered]
     assert len([g for g in trainings if g]) == 2, "the grid in one gather, then the ensembles' students"
+
+
+@pytest.mark.parametrize(("name", "accurate"), [(TAB14, "Natural"), (TAB15, "Low-eps AT")])
+def test_only_students_that_are_to_be_accurate_are_limited_by_the_teacher_alone(tmp_path, name, accurate):
+    """With alpha 0.7, students are best at what they are chosen for, and lose much of the other accuracy."""
+
+    def answer(task):
+        (judge,) = task.judges
+        settings, teachers = dict(judge.spec.settings), {t.run.method for t in judge.spec.teachers}
+        if not teachers:
+            assert (judge.spec.method, judge.spec.epochs) == ("PGD-AT", 40)
+            return (torch.arange(len(task.images)) < 50)[None]
+        best_at = "clean" if teachers == {accurate} else "robust"
+        other = best_at != ("robust" if task.attack else "clean")
+        return (torch.arange(len(task.images)) < {0.3: (60, 49), 0.7: (80, 10)}[settings["mixing"]][other])[None]
+
+    _, trained, _ = asked(tmp_path, name, "quick", answer)
+    chosen = trained.choices.set_index("method")
+    limited = [line for line in chosen.index if accurate in line]
+    assert limited
+    assert chosen.within.all()
+    assert chosen.alpha.to_dict() == {line: 0.3 if line in limited else 0.7 for line in chosen.index}
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])

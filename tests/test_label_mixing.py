@@ -131,7 +131,8 @@ def test_at_paper_scale_the_recipes_are_rkds(nothing):
     assert teachers == {(method, 100, 128, "exponential", 0.9) for method in ("Natural", "PGD-AT")}
     (larger,) = (spec for spec in specs if spec.student == "wrn-28-10-silu")
     assert (larger.method, larger.epochs, larger.ema_decay) == ("PGD-AT", 400, 0.995)
-    assert (larger.augmentation, larger.extra, larger.attack_steps) == ("crop-flip-cutout", "", 7)
+    assert (larger.augmentation, larger.attack_steps) == ("crop-flip-cutout", 7)
+    assert (larger.extra, larger.extra_fraction) == ("cifar10_ddpm.npz", 0.7), "section B.1: images of Ho et al. 2020"
     roles = {(spec.teachers[0].run.student, spec.teachers[0].role) for spec in students}
     assert roles == {("resnet18", "student"), ("wrn-28-10-silu", "student_averaged")}
 
@@ -142,6 +143,13 @@ def test_figure_4s_teacher_may_see_generated_images_and_be_shortened():
     assert set(others) <= {larger}
     assert (larger.extra, larger.extra_fraction) == ("ddpm.npz", 0.7)
     assert (larger.epochs, larger.schedule, larger.ema_decay) == (10, "exponential", 0.995)
+
+
+@pytest.mark.parametrize(("profile", "given"), [("quick", None), ("paper", "")])
+def test_figure_4s_teacher_sees_no_generated_images_below_paper_or_if_the_notebook_says_so(profile, given):
+    setup = exhibits.setup(FIG8, profile)
+    guides = {s.guide for s in fig8.students(setup, extra=given).over_epoch}
+    assert {(spec.extra, spec.extra_fraction) for guide in guides for spec in guide.specs(setup)} == {("", 0.0)}
 
 
 def test_a_stopped_teacher_with_a_moving_average_teaches_with_it():

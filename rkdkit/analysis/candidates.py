@@ -14,6 +14,7 @@ from rkdkit.analysis.selection import Contest, Winner, check_held_out, choose_al
 from rkdkit.analysis.white_box import WhiteBox, attack_named
 from rkdkit.claims import Claim, Quantity
 from rkdkit.comparisons import Entry, Guide, Students
+from rkdkit.references import Snapshot
 from rkdkit.setup import Setup
 
 ALONE = "PGD-AT"
@@ -115,6 +116,25 @@ def alone(setup: Setup, network: str) -> dict[str, Entry]:
     return entries
 
 
+def choose_alone(
+    setup: Setup, networks: Iterable[str], trained: Mapping[str, Sequence[Snapshot]]
+) -> dict[str, Winner[str]]:
+    """Return the teacher alone of each network: on held-out images, the most robust of those of :func:`alone`.
+
+    Parameters
+    ----------
+    setup, networks : as :func:`alone`.
+    trained : the snapshots by the names of :func:`alone`, one per seed.
+    """
+    return choose_all(
+        setup,
+        {
+            network: Contest({name: trained[name] for name in alone(setup, network)}, "RKD-Rob.")
+            for network in dict.fromkeys(networks)
+        },
+    )
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of a table before its hyper-parameters are chosen.
@@ -173,18 +193,13 @@ def train(setup: Setup, rows: Iterable[Row], further: Mapping[str, Entry] | None
 def choose(setup: Setup, rows: Sequence[Row], trained: Students) -> list[Line]:
     """Choose each row's hyper-parameters on held-out images, by RKD's rule.
 
-    The teacher alone is the most robust of those that differ in the schedule of the learning rate.
-
     Parameters
     ----------
     setup, rows : as :func:`train`.
     trained : as :func:`train` returns it.
     """
     chosen = trained.chosen
-    of_network = {
-        row.network: Contest({name: chosen[name] for name in alone(setup, row.network)}, "RKD-Rob.") for row in rows
-    }
-    teachers = choose_all(setup, of_network)
+    teachers = choose_alone(setup, (row.network for row in rows), chosen)
     contests = {
         row.name: Contest(
             {student: chosen[str(student)] for student in row.students},

@@ -192,13 +192,14 @@ class Tables:
         """Return the paper's numbers and those of others, as fractions, by row and metric."""
         found = replications()
         others = {
-            (*row[_LABELS], row.metric, row.paper_value): {"others": row.value / 100, "source": row.source}
+            # what was repeated is a training: its number can stand in several tables
+            (*row[_LABELS[1:]], row.metric, row.paper_value): {"others": row.value / 100, "source": row.source}
             for _, row in found[found.paper == "ard"].iterrows()
         }
         rows = []
         for line, theirs in _lines():
             if line in self.lines:
-                key = (*theirs[_LABELS], theirs.metric, theirs.value)
+                key = (*theirs[_LABELS[1:]], theirs.metric, theirs.value)
                 rows.append({"method": self.row(line), "metric": theirs.metric, "paper": theirs.value / 100})
                 rows[-1] |= others.get(key, {"others": float("nan"), "source": ""})
         return pd.DataFrame(rows)

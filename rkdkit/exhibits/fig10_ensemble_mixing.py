@@ -158,8 +158,8 @@ def check_claims(measured: WhiteBox, betas: Sequence[float]) -> list[Claim]:
 def _smooth(measured: WhiteBox, metric: str, path: Sequence[float]) -> Claim:
     """Check that no step along a path of betas, on which the accuracy is to rise, makes most of the change.
 
-    The claim holds if the intervals of all steps are above 0. It does not hold if the interval of the largest step is
-    below 0, where the intervals hold for all steps together (Bonferroni).
+    The claim holds if the intervals of all steps' margins are above 0. It does not hold if one is below 0, where the
+    intervals hold for all steps together (Bonferroni). The claim shows the step that decides.
     """
     steps = list(pairwise(path))
     words = "clean accuracy" if metric == CLEAN else f"{attack_named(metric)} accuracy"
@@ -168,16 +168,18 @@ def _smooth(measured: WhiteBox, metric: str, path: Sequence[float]) -> Claim:
     if any(margin.low <= 0 for margin in margins):
         confidence = 1 - (1 - CONFIDENCE) / len(steps)
         margins = [_margin(measured, metric, path, step, confidence) for step in steps]
-    largest = min(range(len(steps)), key=lambda i: margins[i].value)
-    first, second = steps[largest]
+    below = [i for i, margin in enumerate(margins) if margin.high < 0]
+    # the least certain step, unless one is too large for sure
+    deciding = min(below or range(len(steps)), key=lambda i: margins[i].high if below else margins[i].low)
+    first, second = steps[deciding]
     whole, step = (measured.minus(named(b), named(a), metric) for a, b in ((path[0], path[-1]), (first, second)))
     half = replace(whole, value=whole.value / 2, low=whole.low / 2, high=whole.high / 2)
     return Claim(
         f"The {words} changes smoothly with beta: no step of beta makes more than half of the whole change.",
         SOURCE,
         Quantity(f"half of the whole change of {words}", half),
-        Quantity(f"its change from beta {first:g} to {second:g}, the largest step", step),
-        margins[largest],
+        Quantity(f"its change from beta {first:g} to {second:g}, the step that decides", step),
+        margins[deciding],
         confidence,
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import ACCURATE, CLEAN, ROBUST, Networks, Student
-from rkdkit.analysis.state_of_the_art import RECIPE
+from rkdkit.analysis.state_of_the_art import FILES, FRACTION, RECIPE
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity, below_guessing
 from rkdkit.comparisons import Guide
@@ -61,9 +61,6 @@ FEW, MANY, HIGH = 0.3, 0.7, 0.8
 """RKD's best alphas with a naturally and with an adversarially trained teacher (section 3.1), and with many of its best
 students (Table 2), whose value stands for the "high" alpha of section B.1."""
 
-EXTRA = 0.7
-"""The share of generated images in each batch of Figure 4's teacher (Rebuffi et al. 2021)."""
-
 
 @dataclass(frozen=True)
 class Students:
@@ -100,7 +97,8 @@ def students(
     setup : the notebook's parameters.
     stops, alphas : as `mixing.grid`; None: the profile's, which are finer in Figure 4.
     compressed : the networks of Figure 4's students and of their teacher; None: `COMPRESSED` of the profile.
-    extra : a file of generated images for Figure 4's teacher, as `data.load_extra` takes it; None: none.
+    extra : generated images for Figure 4's teacher, as `data.load_extra` takes them; "": none; None: at "paper" the
+        file of DDPM's images for the dataset, if there is one, at other profiles none.
 
     Raises
     ------
@@ -132,8 +130,9 @@ def _larger_teacher(setup: Setup, extra: str | None) -> dict[str, Any]:
         fixed = set(setup.profile.fixed)
         fixed |= _SCHEDULE if "epochs" in fixed else set()
         changes = {field: value for field, value in STATE_OF_THE_ART.items() if field not in fixed}
-    if extra is not None:
-        changes |= {"extra": extra, "extra_fraction": EXTRA}
+        extra = FILES.get((setup.profile.dataset, "DDPM")) if extra is None else extra
+    if extra:
+        changes |= {"extra": extra, "extra_fraction": FRACTION}
     return changes
 
 

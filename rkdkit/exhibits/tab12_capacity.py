@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from rkdkit import attacks, models
-from rkdkit.analysis import candidates, mixing
+from rkdkit.analysis import candidates, ensembles, mixing
 from rkdkit.analysis.candidates import ONLY_TEACHER, Line, Row
+from rkdkit.analysis.ensembles import Networks
 from rkdkit.analysis.selection import AIMS, check_held_out
-from rkdkit.analysis.white_box import WhiteBox, white_box
+from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim
 from rkdkit.comparisons import Guide
 from rkdkit.papers.reported import reported
@@ -69,6 +70,12 @@ class Part:
         where = "" if self.table == "Table 2" else f" on {self.setup.profile.dataset}"
         return f"{network}{where}, {selection}"
 
+    def place(self, network: str) -> int:
+        """Return which of the paper's networks a network stands for, counted from the widest, 0; -1: for none."""
+        scale = self.setup.profile
+        width = models.parse(network)[1] / models.parse(scale.student)[1]
+        return WIDTHS[scale.name].index(int(width)) if width in WIDTHS[scale.name] else -1
+
 
 def parts(
     setup: Setup,
@@ -126,12 +133,8 @@ def measure(found: Sequence[Part], lines: Sequence[Line], by: Mapping[str, attac
     by : the attacks by metric; None: natural images.
     """
     snapshots = {line.row.name: line.winner.snapshots for line in lines}
-    of_parts = [
-        white_box({row.name: snapshots[row.name] for row in part.rows}, part.setup.images, by, n=part.setup.n_of(by))
-        for part in found
-    ]
-    together = {name: seeds for measured in of_parts for name, seeds in measured.evaluations.items()}
-    return WhiteBox(together, by, of_parts[0].num_classes)
+    of_parts = [Networks(part.setup, {row.name: snapshots[row.name] for row in part.rows}) for part in found]
+    return ensembles.measure(of_parts, by)
 
 
 def paper_numbers() -> pd.DataFrame:
@@ -159,8 +162,8 @@ def paper_numbers() -> pd.DataFrame:
 def beside_the_paper(measured: WhiteBox, found: Sequence[Part], lines: Sequence[Line]) -> pd.DataFrame:
     """Return our numbers with the paper's beside them, what was chosen, and the differences from the teacher alone.
 
-    A network is beside the paper's in the same place: the widest beside the widest. The paper's numbers for which
-    nothing was trained here have lines of their own, without an accuracy.
+    Beside a network is the paper's that it stands for, by :meth:`Part.place`. The paper's numbers for which nothing was
+    trained here have lines of their own, without an accuracy.
 
     Parameters
     ----------
@@ -170,12 +173,11 @@ def beside_the_paper(measured: WhiteBox, found: Sequence[Part], lines: Sequence[
     -------
     As `WhiteBox.against`, with the columns of `candidates.hyper_parameters` and :func:`paper_numbers`.
     """
+    subset = ":" in found[0].setup.profile.dataset
     places = pd.DataFrame(
-        {"method": row.name, "table": part.table, "place": -1 if ":" in part.setup.profile.dataset else place}
+        {"method": row.name, "table": part.table, "place": -1 if subset else part.place(row.network)}
         for part in found
-        for place, network in enumerate(part.networks)
         for row in part.rows
-        if row.network == network
     )
     about = candidates.hyper_parameters(lines).merge(places, on="method")
     keys = ["table", "place", "selection", "metric"]
@@ -208,17 +210,14 @@ def check_claims(measured: WhiteBox, found: Sequence[Part], robust: str = "pgd-2
     def more(part: Part, network: str, higher: str, lower: str, metric: str, text: str, source: str = SOURCE) -> Claim:
         return mixing.more(measured, metric, text, source, part.line(network, higher), part.line(network, lower))
 
-    checked = [
-        more(part, n, "RKD-Acc.", ONLY_TEACHER, "clean", f"Distillation makes {n} more accurate than longer training.")
-        for n in networks
-    ]
-    checked += [
-        more(part, n, "RKD-Rob.", ONLY_TEACHER, robust, f"Distillation makes {n} more robust than longer training.")
-        for n in networks[:2]
-    ]
-    if len(networks) == 3:
-        text = f"Longer training makes the narrowest network, {networks[2]}, more robust than distillation."
-        checked.append(more(part, networks[2], ONLY_TEACHER, "RKD-Rob.", robust, text))
+    gain = "Distillation makes {} more {} than longer training."
+    longer = "Longer training makes the narrowest network, {}, more robust than distillation."
+    checked = [more(part, n, "RKD-Acc.", ONLY_TEACHER, "clean", gain.format(n, "accurate")) for n in networks]
+    for n in networks:
+        if part.place(n) in (0, 1):
+            checked.append(more(part, n, "RKD-Rob.", ONLY_TEACHER, robust, gain.format(n, "robust")))
+        elif part.place(n) == 2:
+            checked.append(more(part, n, ONLY_TEACHER, "RKD-Rob.", robust, longer.format(n)))
     if len(networks) > 1:
         wide, narrow = ((part.line(n, "RKD-Rob."), part.line(n, ONLY_TEACHER)) for n in (networks[0], networks[-1]))
         text = f"Distillation adds more robustness to the widest network, {networks[0]}, than to the narrowest."

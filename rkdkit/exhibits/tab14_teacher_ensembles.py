@@ -176,7 +176,7 @@ def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
             robust,
             akd[fast][0],
             akd[ALONE][1],
-            f"{number} FFGSM-trained teachers are better than a PGD-trained one.",
+            f"{number} FFGSM-trained teachers make AKD+'s student more robust than a PGD-trained one does.",
         ),
         (TABLE_10, "clean", *rslad[fast], f"{one}, trained by FFGSM, make RSLAD+'s student more accurate."),
         (TABLE_10, robust, *rslad[fast], f"{one}, trained by FFGSM, make RSLAD+'s student more robust."),

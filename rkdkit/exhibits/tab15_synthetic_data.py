@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rkdkit import attacks
-from rkdkit.analysis import candidates, ensembles, mixing, selection, state_of_the_art
+from rkdkit.analysis import ensembles, mixing, state_of_the_art
 from rkdkit.analysis.ensembles import Networks, Taught, Trained
 from rkdkit.analysis.state_of_the_art import FRACTION, Further
 from rkdkit.analysis.white_box import WhiteBox
@@ -137,17 +137,14 @@ def train(
     for dataset, own in setups.items():
         end = ensembles.on(dataset, setup.profile.dataset)
         wanted = [Taught("AKD+", "Low-eps AT"), Taught("AKD+", "FFGSM-AT", teachers_of_at(dataset, number))]
-        alone = candidates.alone(own, own.profile.student)
-        others = dict(alone)
+        others: dict[str, Entry] = {}
         for images in further:
             if images.dataset == dataset:
                 entries = lines_with(images, number, images.changes(own, extra_fraction))
                 others |= {name + suffix(images, further[0]): entry for name, entry in entries.items()}
         chosen, rest = ensembles.train(own, wanted, others, stops, alphas)
         without = dict(zip((ACCURATE + end, ROBUST + end), chosen.students.values(), strict=True))
-        tried = selection.Contest({name: rest.pop(name) for name in alone}, "RKD-Rob.")
-        best = selection.choose_all(own, {AT: tried})[AT]
-        parts.append(Networks(own, {AT + end: best.snapshots, **without, **rest}))
+        parts.append(Networks(own, {AT + end: chosen.alone, **without, **rest}))
         choices.append(chosen.table().assign(method=list(without)))
     return Trained(number, parts, pd.concat(choices, ignore_index=True), [images.generator for images in further])
 
