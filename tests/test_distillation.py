@@ -401,3 +401,14 @@ def test_the_picture_has_a_row_for_each_comparison_and_names_what_is_subtracted(
     assert [label.get_text() for label in clean.get_yticklabels()] == list(tab8.references(lines))
     assert clean.get_xlabel().startswith("Accuracy minus\nPGD-AT's (points)")
     assert robust.get_title() == "PGD-20"
+
+
+@pytest.mark.usefixtures("nothing")
+@pytest.mark.parametrize("name", MODULES)
+def test_the_paper_has_no_numbers_of_a_selection_of_classes(name):
+    lines = asked(name, dataset="digits:3,8", n_train=128, n_test=64)
+    numbers = lines.numbers(lines.measure(lines.train()), MODULES[name].references(lines))
+    assert numbers.accuracy.notna().all()
+    assert numbers.paper.isna().all()
+    assert numbers.others.isna().all()
+    assert numbers.paper_difference.isna().all()

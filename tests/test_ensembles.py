@@ -328,6 +328,7 @@ def test_the_first_dataset_here_has_the_names_without_an_end():
     assert ensemble["3 PGD-AT as one network", "pgd-7"] == 52.74
     assert ensemble["RSLAD+ from 1 PGD-AT", "clean"] == 84.10
     assert ensemble["AKD+ from 3 Natural on cifar100", "clean"] == 63.52
+    assert all(" (paper)" in name for name in tab15.paper_numbers("digits:3,8").method), "not of a selection of classes"
 
 
 def test_different_numbers_of_one_line_are_refused():

@@ -190,19 +190,20 @@ class Tables:
 
     def _reported(self) -> pd.DataFrame:
         """Return the paper's numbers and those of others, as fractions, by row and metric."""
-        found = replications()
+        repeated = replications()
         others = {
             # what was repeated is a training: its number can stand in several tables
             (*row[_LABELS[1:]], row.metric, row.paper_value): {"others": row.value / 100, "source": row.source}
-            for _, row in found[found.paper == "ard"].iterrows()
+            for _, row in repeated[repeated.paper == "ard"].iterrows()
         }
         rows = []
         for line, theirs in _lines():
-            if line in self.lines:
+            if line in self.lines and ":" not in self.datasets[line.dataset]:  # the paper has no selection of classes
                 key = (*theirs[_LABELS[1:]], theirs.metric, theirs.value)
                 rows.append({"method": self.row(line), "metric": theirs.metric, "paper": theirs.value / 100})
                 rows[-1] |= others.get(key, {"others": float("nan"), "source": ""})
-        return pd.DataFrame(rows)
+        found = pd.DataFrame(rows, columns=["method", "metric", "paper", "others", "source"])
+        return found.astype({"paper": float, "others": float})
 
 
 def tables_of(

@@ -365,10 +365,12 @@ def named_by_dataset(theirs: pd.DataFrame, first: str) -> pd.DataFrame:
     Parameters
     ----------
     theirs : method, dataset and further columns.
-    first : the first dataset here. If the paper does not have it, the numbers of the paper's first one stand for it.
+    first : the first dataset here. If the paper does not have it, the numbers of the paper's first one stand for it;
+        for a selection of classes, the paper has no numbers, and its lines are told apart by " (paper)".
     """
     meant = first if first in set(theirs.dataset) else theirs.dataset.iloc[0]
-    return theirs.assign(method=[m + on(d, meant) for m, d in zip(theirs.method, theirs.dataset, strict=True)])
+    end = " (paper)" if ":" in first else ""
+    return theirs.assign(method=[m + on(d, meant) + end for m, d in zip(theirs.method, theirs.dataset, strict=True)])
 
 
 def beside_all(measured: WhiteBox, choices: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
