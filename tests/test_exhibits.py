@@ -81,11 +81,15 @@ def test_every_exhibit_starts_to_train_at_every_scale(name, profile):
     assert reached.value.args[0]
 
 
+ALONE = {"tab12_capacity", "tab13_teacher_training", "tab14_teacher_ensembles", "tab15_synthetic_data"}
+"""The exhibits that also train a teacher alone, for twice the epochs."""
+
+
 @pytest.mark.parametrize("name", TRAINING)
 def test_every_exhibit_can_be_shortened_at_paper_scale(name):
     with pytest.raises(Reached) as reached:
         run_until_training(name, True, profile="paper", epochs=2, milestones=[1])
-    longer = {4} if name in ("tab12_capacity", "tab13_teacher_training", "tab15_synthetic_data") else set()  # alone
+    longer = {4} if name in ALONE else set()
     assert {spec.epochs for spec in reached.value.args[0]} == {2} | longer
 
 
