@@ -27,7 +27,8 @@ def test_digits_are_embedded_and_their_split_is_fixed(digits):
 
 def test_unknown_dataset_lists_the_known_ones():
     with pytest.raises(
-        UnknownNameError, match=r"Unknown dataset 'digit'. Did you mean 'digits'\? Known: digits, scattered, moons, circles, cifar10"
+        UnknownNameError,
+        match=r"Unknown dataset 'digit'. Did you mean 'digits'\? Known: digits, scattered, moons, circles, cifar10",
     ):
         data.load("digit")
 
