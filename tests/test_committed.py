@@ -5,6 +5,7 @@ import json
 import pytest
 from conftest import ROOT
 
+from rkdkit import figures
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.provenance import code_digest
 from rkdkit.store import Store
@@ -59,6 +60,13 @@ def test_the_committed_exhibit_rests_on_the_runs_that_its_notebook_asks_for_toda
     assert canonical(rests_on) == canonical(task.spec.to_json() for task in planner.trainings)
     certain = {task.spec.id for task in planner.trainings if task.certain}
     assert certain <= {run["id"] for run in summary["provenance"]["runs"]}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_came_out_at_quick_can_be_printed(name):
+    printed = figures.at_quick(name)
+    assert printed.startswith(f"In figures/quick/{name}.png")
+    assert all(claim["text"].split()[0] in printed for claim in made(name)["claims"])
 
 
 def test_a_notebooks_text_may_change_but_not_its_code(tmp_path):

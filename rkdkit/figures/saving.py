@@ -96,11 +96,14 @@ def at_quick(name: str) -> str:
     if not file.is_file():
         return f"figures/quick/{file.name} is not there: make it with `rkdkit figures {name}`."
     made = json.loads(file.read_text(encoding="utf-8"))
-    seeds = made["seeds"]
-    named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    changed = "".join(f", {field} {value}" for field, value in made["overrides"].items())
     found = report([Claim.from_json(claim) for claim in made["claims"]])
-    return f"In figures/quick/{name}.png ({made['dataset']}, {named}{changed}):\n\n{found}"
+    scale = ""
+    if "dataset" in made:  # an exhibit without data has no scale
+        seeds = made["seeds"]
+        named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+        changed = "".join(f", {field} {value}" for field, value in made["overrides"].items())
+        scale = f" ({made['dataset']}, {named}{changed})"
+    return f"In figures/quick/{name}.png{scale}:\n\n{found}"
 
 
 def _runs(setup: Setup, context: Context) -> list[Run]:
