@@ -58,6 +58,20 @@ def number(name: str, value: float, low: float = -math.inf, high: float = math.i
         raise ValueError(f"{name} must be {bounds}, not {value!r}.")
 
 
+def whole(name: str, value: float, low: float = -math.inf) -> int:
+    """Return a number that must be whole and at least `low`, as an int.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    number(name, value, low)
+    if value != int(value):
+        raise ValueError(f"{name} must be a whole number, not {value!r}.")
+    return int(value)
+
+
 def radius(eps: float) -> None:
     """Refuse an l_inf radius that is not in [0, 1], the range of pixels.
 

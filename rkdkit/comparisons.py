@@ -249,11 +249,22 @@ def akd_specs(setup: Setup, teacher_method: str, mixing: float = 1.0, stopped: f
     """
     checks.number("early_stop", stopped, 0, 1)  # None has a meaning for a Guide, but not here
     guide = Guide(teacher_method, stopped=stopped)
-    method, settings = ("AKD", {}) if mixing == 1 else ("AKD+", {"mixing": mixing})
+    method, settings = mixed("AKD+", mixing)
     return [
         setup.profile.spec(method, snapshot.spec.seed, settings=settings, teachers=(snapshot.as_teacher(),))
         for snapshot in choose_guides(setup, {"T": guide})["T"]
     ]
+
+
+def mixed(method: str, alpha: float) -> tuple[str, dict[str, float]]:
+    """Return the method and the settings that mix labels in; AKD+ with alpha 1 is AKD, the same run in all exhibits.
+
+    Parameters
+    ----------
+    method : "AKD+", "RSLAD+" or "ARD+".
+    alpha : RKD's alpha, the weight of the teacher's outputs, in [0, 1].
+    """
+    return ("AKD", {}) if method == "AKD+" and alpha == 1 else (method, {"mixing": alpha})
 
 
 def _epoch_near(spec: RunSpec, share: float) -> int:

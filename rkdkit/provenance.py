@@ -30,6 +30,14 @@ def environment(device: torch.device) -> dict[str, str | None]:
     }
 
 
+def processor() -> str:
+    """Return the processor's name, as far as the operating system says it."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text(encoding="utf-8", errors="replace").splitlines() if listed.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or platform.machine()
+
+
 def _git_commit() -> str | None:
     try:
         commit, changed = (_git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", *CODE))

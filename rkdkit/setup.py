@@ -199,9 +199,7 @@ def prepare(
     scale = dataclasses.replace(base, **overrides, fixed=tuple(sorted(overrides)))
     overrides = {name: getattr(scale, name) for name in overrides if getattr(scale, name) != getattr(base, name)}
     for what, value, low in (("seed", seed, 0), ("n_seeds", n_seeds, 1)):
-        checks.number(what, value, low)
-        if value != int(value):
-            raise ValueError(f"{what} must be a whole number, not {value!r}.")
+        checks.whole(what, value, low)
     _check(exhibit, scale)
     if exhibit.needs_data:
         _check_images(exhibit, scale)

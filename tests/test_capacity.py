@@ -284,7 +284,7 @@ def test_gains_are_compared_on_the_same_images():
         ((None, []), {}, "at least one method and one teacher"),
         ((None, ["PGD-AT"], [0.0]), {}, "above 0"),
         ((None, ["PGD-AT"], None, [1.5]), {}, "A share in alphas must be between 0 and 1"),
-        ((), {"n_val": 0}, "No images are held out to choose hyper-parameters on"),
+        ((), {"n_val": 0}, "No images are held out to choose the best students on"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused_before_any_training(tmp_path, lists, parameters, message):

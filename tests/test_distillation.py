@@ -337,9 +337,9 @@ def test_a_share_of_an_accuracy_has_the_paired_t_interval():
     differences = [a.double() - 0.5 * b.double() for a, b in pairs]
     intervals = [stats.ttest_1samp(each, 0).confidence_interval(0.95) for each in differences]
     one = WhiteBox({name: of_seeds[:1] for name, of_seeds in evaluations.items()}, {"pgd-20": None}, 10)
-    ours = tab7.minus_part(one, "a", "b", "pgd-20", 0.5)
+    ours = one.combination({("a", "pgd-20"): 1, ("b", "pgd-20"): -0.5})
     assert (ours.value, ours.low, ours.high) == pytest.approx((float(differences[0].mean()), *intervals[0]), abs=1e-6)
-    both = tab7.minus_part(WhiteBox(evaluations, {"pgd-20": None}, 10), "a", "b", "pgd-20", 0.5)
+    both = WhiteBox(evaluations, {"pgd-20": None}, 10).combination({("a", "pgd-20"): 1, ("b", "pgd-20"): -0.5})
     means = [float(each.mean()) for each in differences]
     half = sum(interval.high - interval.low for interval in intervals) / 4
     spread = stats.t.ppf(0.975, 1) * abs(means[0] - means[1]) / 2  # the standard error of the mean of two

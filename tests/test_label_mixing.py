@@ -418,7 +418,7 @@ def test_each_claim_of_figure_2_is_about_its_own_method_and_teacher(changed, wro
         (FIG8, {"compressed": ["resnet19", "resnet18/16"]}, "Unknown model 'resnet19'"),
         (FIG8, {"teacher_method": "TRADES"}, "does not use teacher_method"),
         (FIG9, {"select_on": "val"}, "does not use select_on"),
-        (FIG9, {"n_val": 0}, "Nothing is held out to choose the best students on"),
+        (FIG9, {"n_val": 0}, "No images are held out to choose the best students on"),
         (FIG9, {"alphas": [0]}, "above 0"),
     ],
 )

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rkdkit import claims, executors, exhibits, figures, models
 from rkdkit.executors import Here
 from rkdkit.exhibits import tab11_model_cost as tab11
+from rkdkit.provenance import processor
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +129,14 @@ def test_nothing_is_timed_where_nothing_is_drawn(monkeypatch):
 
 
 def test_a_caption_names_the_machine_and_what_was_timed(monkeypatch):
-    monkeypatch.setattr(tab11, "_processor", lambda: "Some CPU")
+    monkeypatch.setattr(tab11, "processor", lambda: "Some CPU")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with executors.using(Here(device="cpu")):
         assert tab11.where_timed(batches=15) == (
             "Time per image: median of 15 batches of one image, from the fastest to the slowest, on Some CPU, "
             "2 threads."
         )
-    assert tab11._processor()
+    assert processor()
 
 
 def test_the_table_to_read_is_in_millions_and_in_the_networks_order(counted):

@@ -163,6 +163,6 @@ def test_without_held_out_images_nothing_is_chosen(tmp_path):
     with executors.using(executor):
         asked = exhibits.setup("tab1_white_box", "smoke", select_on="last", n_val=0)
         teacher, candidates = networks(asked)
-        with pytest.raises(ValueError, match="No images are held out to choose hyper-parameters on: set n_val"):
+        with pytest.raises(ValueError, match="No images are held out to choose the best students on: set n_val"):
             choose_all(asked, {"any": Contest(candidates, "RKD-Acc.", teacher)})
     assert executor.gathered == []

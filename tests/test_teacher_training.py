@@ -287,7 +287,7 @@ def test_each_claim_compares_its_own_two_lines(place):
         ((None, [1.5]), {}, "A share in alphas must be between 0 and 1"),
         ((None, None, "gaussian-mixture"), {}, "must say how many images"),
         ((None, None, None, 1.5), {}, "extra_fraction must be between 0 and 1"),
-        ((), {"n_val": 0}, "No images are held out to choose hyper-parameters on"),
+        ((), {"n_val": 0}, "No images are held out to choose the best students on"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused_before_any_training(tmp_path, arguments, parameters, message):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rkdkit import attacks, comparisons, statistics
+from rkdkit import attacks, comparisons
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import Student
 from rkdkit.analysis.selection import Contest, Winner, check_held_out, choose_all
@@ -257,20 +257,14 @@ def larger_gain(
     metric : the metric of all accuracies.
     text, source : the claim's sentence, and its place in the paper.
     """
-    gains = {
-        pair: [
-            better.correct[metric].double() - other.correct[metric].double()
-            for better, other in zip(*(measured.evaluations[name] for name in pair), strict=True)
-        ]
-        for pair in (first, second)
-    }
-    means = [statistics.mean(a - b) for a, b in zip(gains[first], gains[second], strict=True)]
-    of_seeds = [statistics.Estimate(each.value, each.low, each.high, each.n) for each in means]
+    weights = dict.fromkeys([(name, metric) for name in (*first, *second)], 0.0)
+    for name, weight in zip((*first, *second), (1, -1, -1, 1), strict=True):
+        weights[name, metric] += weight  # a network may be in both gains
     higher, lower = (
         Quantity(f"{better} minus {other}, {attack_named(metric)} accuracy", measured.minus(better, other, metric))
         for better, other in (first, second)
     )
-    return Claim(text, source, higher, lower, statistics.over_seeds(of_seeds, bounds=(-2.0, 2.0)))
+    return Claim(text, source, higher, lower, measured.combination(weights))
 
 
 def _chosen(key: Student | str) -> dict[str, Any]:

@@ -157,14 +157,12 @@ def ranking_specs(setup: Setup, n_rankers: int) -> list[RunSpec]:
     ValueError
         If `n_rankers` is no whole number, or below 2.
     """
-    checks.number("n_rankers", n_rankers, 2)
-    if n_rankers != int(n_rankers):
-        raise ValueError(f"n_rankers must be a whole number, not {n_rankers!r}.")
+    n_rankers = checks.whole("n_rankers", n_rankers, 2)
     scale = setup.profile
     changes = {} if scale.recipes or "lr" in scale.fixed else {"lr": scale.lr / 10}
     return [
         scale.spec(NATURAL, setup.seeds[0] + ANOTHER * (i + 1), student=scale.teacher_network, **changes)
-        for i in range(int(n_rankers))
+        for i in range(n_rankers)
     ]
 
 

@@ -9,14 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, comparisons, data, evaluation, runs, statistics
+from rkdkit import attacks, checks, comparisons, data, evaluation, runs
 from rkdkit.analysis import candidates, mixing, selection
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.comparisons import Entry, Guide
 from rkdkit.measurements import EVALUATION_ENGINE, CorrectPredictions, Digest, Load, Measurement, Pass
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
-from rkdkit.statistics import Estimate
 
 TEACHERS = {"smoke": 2}
 """How many teachers an ensemble has, by profile; others: four."""
@@ -56,7 +55,7 @@ class Taught:
         Parameters
         ----------
         stopped : the share of their epochs after which its teachers are taken.
-        alpha : the weight of the teachers' outputs, in (0, 1]; AKD+ with alpha 1 is AKD, which others train, too.
+        alpha : the weight of the teachers' outputs, in (0, 1], as `comparisons.mixed`.
         changes : fields of `RunSpec` that differ from the profile's, the teachers' included.
         certain : whether `stopped` and `alpha` were not chosen by placeholders.
         """
@@ -65,9 +64,8 @@ class Taught:
             Guide(self.teacher, stopped=stopped, another=i, weight=1 / self.number, changes=more, certain=certain)
             for i in range(self.number)
         )
-        if self.method == "AKD+" and alpha == 1:
-            return Entry("AKD", guides, more)
-        return Entry(self.method, guides, {**more, "settings": {"mixing": alpha}})
+        method, settings = comparisons.mixed(self.method, alpha)
+        return Entry(method, guides, {**more, "settings": settings})
 
 
 @dataclass(frozen=True)
@@ -307,27 +305,6 @@ def measure(parts: Sequence[Networks], by: Mapping[str, attacks.Attack | None]) 
     return WhiteBox(evaluations, by, len(parts[0].setup.dataset.classes))
 
 
-Pair = tuple[str, str]
-"""The names of two lines; the gain is the accuracy of the first minus that of the second."""
-
-
-def gain_minus(measured: WhiteBox, metric: str, first: Pair, second: Pair) -> Estimate:
-    """Return how much larger the first gain is than the second, image by image, over all seeds, in [-2, 2].
-
-    Parameters
-    ----------
-    measured : the measurements of all four lines.
-    metric : the metric of all accuracies.
-    first, second : the two gains.
-    """
-    of_seeds = []
-    for seed in range(len(measured.evaluations[first[0]])):
-        a, b, c, d = (measured.evaluations[name][seed].correct[metric].float() for name in (*first, *second))
-        of_seeds.append(statistics.mean((a - b) - (c - d)))
-    found = statistics.over_seeds(of_seeds, bounds=(-2.0, 2.0))
-    return Estimate(found.value, found.low, found.high, found.n, found.seeds)
-
-
 def robust_metric(setup: Setup) -> str:
     """Return the metric that decides claims of robustness: AutoAttack if all test images are tried, otherwise PGD."""
     tried = setup.n_of(["autoattack"])["autoattack"]
@@ -426,7 +403,4 @@ def number_of_teachers(setup: Setup, number: int | None) -> int:
     """
     if number is None:
         return TEACHERS.get(setup.profile.name, 4)
-    checks.number("n_teachers, the number of teachers in an ensemble,", number, 2)
-    if number != int(number):
-        raise ValueError(f"n_teachers must be a whole number, not {number!r}.")
-    return int(number)
+    return checks.whole("n_teachers, the number of teachers in an ensemble,", number, 2)

@@ -1,17 +1,17 @@
 """RKD's students over two choices: when their teacher is stopped, and how much of its output they are given."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
-from rkdkit import attacks, autoattack, checks, comparisons, runs
+from rkdkit import attacks, autoattack, checks, comparisons
+from rkdkit.analysis import selection
 from rkdkit.analysis.white_box import WhiteBox, attack_named, white_box
 from rkdkit.claims import Claim, Quantity
 from rkdkit.comparisons import Entry, Guide
-from rkdkit.measurements import CorrectPredictions
-from rkdkit.references import Images, Snapshot
+from rkdkit.references import Snapshot
 from rkdkit.setup import Setup
 
 METHODS = ("AKD+", "RSLAD+", "ARD+")
@@ -78,11 +78,9 @@ class Student:
 
     @property
     def entry(self) -> Entry:
-        """How it is trained; AKD+ with alpha 1 is AKD, which other exhibits train, too."""
-        changes: dict[str, Any] = {"student": self.network}
-        if self.method == "AKD+" and self.alpha == 1:
-            return Entry("AKD", (self.guide,), changes)
-        return Entry(self.method, (self.guide,), {**changes, "settings": {"mixing": self.alpha}})
+        """How it is trained, by `comparisons.mixed`."""
+        method, settings = comparisons.mixed(self.method, self.alpha)
+        return Entry(method, (self.guide,), {"student": self.network, "settings": settings})
 
 
 def taught_by(guide: Guide, epoch: int) -> str:
@@ -350,25 +348,11 @@ def validated(setup: Setup, networks: Networks, students: Sequence[Student]) -> 
     A line per student, in their order: student (its name), method, teacher, clean, robust: means over the seeds, as
     fractions.
     """
-    scale = setup.profile
-    images = Images(scale.dataset, "val", n_train=scale.n_train, n_val=scale.n_val)
-    by = {CLEAN: None, "robust": scale.selection_attack}
-    asked = {
-        (str(student), metric, seed): CorrectPredictions(images=images, judges=(snapshot,), attack=attack)
-        for student in students
-        for metric, attack in by.items()
-        for seed, snapshot in enumerate(networks.students[str(student)])
-    }
-    answers = runs.executor().gather(asked.values(), "Choosing students on held-out images", deciding=True)
-    lines = [
-        (name, metric, float(answer.value.float().mean()))
-        for (name, metric, _), answer in zip(asked, answers, strict=True)
-    ]
-    means = (
-        pd.DataFrame(lines, columns=["student", "metric", "share"])
-        .groupby(["student", "metric"])
-        .share.mean()
-        .unstack()
+    found = selection.held_out(setup, [networks.students[str(student)] for student in students])
+    return pd.DataFrame(
+        {
+            **{"student": str(student), "method": student.method, "teacher": student.guide.method},
+            **asdict(of_student.accuracies),
+        }
+        for student, of_student in zip(students, found, strict=True)
     )
-    about = pd.DataFrame({"student": str(s), "method": s.method, "teacher": s.guide.method} for s in students)
-    return about.join(means, on="student")

@@ -110,9 +110,9 @@ class Contest(Generic[Key]):
     most_lost: float = MOST_LOST
 
     @property
-    def networks(self) -> list[Snapshot]:
-        """All networks that are measured."""
-        return [each for of_seeds in (*self.candidates.values(), self.baseline or ()) for each in of_seeds]
+    def networks(self) -> list[Sequence[Snapshot]]:
+        """All networks that are measured, one per seed: the candidates, and the baseline if there is one."""
+        return [*self.candidates.values(), *([] if self.baseline is None else [self.baseline])]
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,62 @@ class Winner(Generic[Key]):
     known: bool
 
 
-def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name, Winner[Key]]:
-    """Choose a candidate of each contest on held-out images, over all seeds; everything is measured in one gather.
+@dataclass(frozen=True)
+class HeldOut:
+    """A candidate's accuracies on the held-out images, the means over the seeds.
 
-    The attack is the one that chooses epochs (`Profile.selection_attack`). Hyper-parameters are chosen once for all
-    seeds, by the mean of their accuracies. In a plan, the first candidate is a placeholder for the one that is chosen.
+    Attributes
+    ----------
+    accuracies : natural, and under the attack that chooses epochs (`Profile.selection_attack`).
+    known : whether they were measured, not placeholders.
+    """
+
+    accuracies: Accuracies
+    known: bool
+
+
+def held_out(setup: Setup, candidates: Sequence[Sequence[Snapshot]]) -> list[HeldOut]:
+    """Return candidates' accuracies on the held-out images, to choose among them; all are measured in one gather.
 
     Parameters
     ----------
     setup : gives the held-out images and the attack.
+    candidates : the networks of each, one per seed.
+
+    Raises
+    ------
+    ValueError
+        If the exhibit holds out no images.
+    """
+    check_held_out(setup)
+    scale = setup.profile
+    images = Images(scale.dataset, "val", n_train=scale.n_train, n_val=scale.n_val)
+
+    def tasks(network: Snapshot) -> tuple[CorrectPredictions, CorrectPredictions]:
+        natural = CorrectPredictions(images=images, judges=(network,))
+        return natural, replace(natural, attack=scale.selection_attack)
+
+    asked = list(dict.fromkeys(task for of_seeds in candidates for each in of_seeds for task in tasks(each)))
+    what = "Choosing on held-out images"
+    answers = dict(zip(asked, runs.executor().gather(asked, what, deciding=True), strict=True))
+    found = []
+    for of_seeds in candidates:
+        of_metrics = zip(*(tasks(each) for each in of_seeds), strict=True)
+        counts = [sum(int(answers[task].value.sum()) for task in of_metric) for of_metric in of_metrics]
+        known = all(answers[task].known for each in of_seeds for task in tasks(each))
+        found.append(HeldOut(Accuracies(*(count / (len(images) * len(of_seeds)) for count in counts)), known))
+    return found
+
+
+def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name, Winner[Key]]:
+    """Choose a candidate of each contest on held-out images, over all seeds, by :func:`held_out`.
+
+    Hyper-parameters are chosen once for all seeds, by the mean of their accuracies. In a plan, the first candidate is a
+    placeholder for the one that is chosen.
+
+    Parameters
+    ----------
+    setup : as :func:`held_out`.
     contests : what to choose, by name.
 
     Raises
@@ -154,28 +201,14 @@ def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name
     ValueError
         If the exhibit holds out no images, or a contest has no candidate.
     """
-    check_held_out(setup)
-    scale = setup.profile
-    images = Images(scale.dataset, "val", n_train=scale.n_train, n_val=scale.n_val)
-    n = len(images)
-
-    def tasks(network: Snapshot) -> tuple[CorrectPredictions, CorrectPredictions]:
-        natural = CorrectPredictions(images=images, judges=(network,))
-        return natural, replace(natural, attack=scale.selection_attack)
-
-    asked = list(dict.fromkeys(t for contest in contests.values() for each in contest.networks for t in tasks(each)))
-    answers = dict(zip(asked, runs.executor().gather(asked, "Choosing hyper-parameters", deciding=True), strict=True))
-
-    def accuracies(of_seeds: Sequence[Snapshot]) -> Accuracies:
-        shares = zip(*([int(answers[t].value.sum()) / n for t in tasks(each)] for each in of_seeds), strict=True)
-        return Accuracies(*(math.fsum(of_metric) / len(of_seeds) for of_metric in shares))
-
+    networks = list(dict.fromkeys(tuple(of_seeds) for contest in contests.values() for of_seeds in contest.networks))
+    measured = dict(zip(networks, held_out(setup, networks), strict=True))
     winners = {}
     for name, contest in contests.items():
-        found = {key: accuracies(of_seeds) for key, of_seeds in contest.candidates.items()}
-        baseline = None if contest.baseline is None else accuracies(contest.baseline)
+        found = {key: measured[tuple(of_seeds)].accuracies for key, of_seeds in contest.candidates.items()}
+        baseline = None if contest.baseline is None else measured[tuple(contest.baseline)].accuracies
         chosen = best(found, baseline, contest.aim, contest.most_lost)
-        known = all(answers[task].known for each in contest.networks for task in tasks(each))
+        known = all(measured[tuple(of_seeds)].known for of_seeds in contest.networks)
         snapshots = tuple(replace(s, chosen=s.chosen and known) for s in contest.candidates[chosen.key])
         winners[name] = Winner(chosen.key, chosen.within, snapshots, found[chosen.key], baseline, known)
     return winners
@@ -190,4 +223,4 @@ def check_held_out(setup: Setup) -> None:
         If `n_val` is 0.
     """
     if setup.profile.n_val == 0:
-        raise ValueError("No images are held out to choose hyper-parameters on: set n_val.")
+        raise ValueError("No images are held out to choose the best students on: set n_val.")

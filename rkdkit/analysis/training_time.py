@@ -2,12 +2,10 @@
 
 import itertools
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 from rkdkit import checks, executors, methods, models, progress, runtime, statistics
 from rkdkit.plan.cost import Costs, Work
-from rkdkit.provenance import environment
+from rkdkit.provenance import environment, processor
 from rkdkit.spec import RunSpec
 from rkdkit.training import Training, fresh_networks
 
@@ -216,11 +214,4 @@ def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{environment(device)['device']}, {load}"
     threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}, {load}"
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    return f"{processor()}, {threads} thread{'s' * (threads > 1)}, {load}"

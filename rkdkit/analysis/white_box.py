@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from rkdkit import attacks, evaluation, runs, statistics
@@ -48,6 +49,30 @@ class WhiteBox:
         """Return the paired difference of two methods under one metric, over all seeds."""
         seeds = zip(self.evaluations[first], self.evaluations[second], strict=True)
         return _difference([(a.correct[metric], b.correct[metric]) for a, b in seeds], confidence)
+
+    def combination(
+        self, weights: Mapping[tuple[str, str], float], confidence: float = statistics.CONFIDENCE
+    ) -> statistics.Estimate:
+        """Return a weighted sum of accuracies on the same images, over all seeds: for means, gains, parts of others.
+
+        Parameters
+        ----------
+        weights : by method and metric. If a metric was measured on fewer images, all are taken on these.
+        confidence : of the interval.
+
+        Returns
+        -------
+        The sum with the t interval of its mean over the images, clipped to the sum's range; a fraction.
+        """
+        of_seeds = []
+        for i in range(len(self.evaluations[next(iter(weights))[0]])):
+            correct = {key: self.evaluations[key[0]][i].correct[key[1]] for key in weights}
+            n = min(map(len, correct.values()))
+            weighted = [weight * correct[key][:n].double() for key, weight in weights.items()]
+            of_seeds.append(statistics.mean(torch.stack(weighted).sum(0), confidence=confidence))
+        bounds = tuple(math.fsum(limit(weight, 0.0) for weight in weights.values()) for limit in (min, max))
+        found = statistics.over_seeds(of_seeds, bounds=(bounds[0], bounds[1]), confidence=confidence)
+        return statistics.Estimate(found.value, found.low, found.high, found.n, found.seeds)
 
     def between(self, method: str, first: str, second: str) -> statistics.Estimate:
         """Return the paired difference of a method's accuracies under two metrics, over all seeds."""

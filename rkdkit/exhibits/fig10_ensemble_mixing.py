@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from rkdkit import checks, comparisons, statistics
+from rkdkit import checks, comparisons
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import ACCURATE, CLEAN, ROBUST, trade_off
 from rkdkit.analysis.white_box import WhiteBox, attack_named
@@ -188,11 +188,7 @@ def _margin(
     measured: WhiteBox, metric: str, path: Sequence[float], step: tuple[float, float], confidence: float
 ) -> Estimate:
     """Return half of the whole change minus that of one step, image by image."""
-    of_seeds = []
-    for i in range(len(measured.evaluations[named(path[0])])):
-        start, end, a, b = (
-            measured.evaluations[named(beta)][i].correct[metric].float() for beta in (path[0], path[-1], *step)
-        )
-        of_seeds.append(statistics.mean((end - start) / 2 - (b - a), confidence=confidence))
-    found = statistics.over_seeds(of_seeds, bounds=(-1.5, 1.5), confidence=confidence)
-    return Estimate(found.value, found.low, found.high, found.n, found.seeds)
+    weights = dict.fromkeys([(named(beta), metric) for beta in (path[0], path[-1], *step)], 0.0)
+    for beta, weight in zip((path[0], path[-1], *step), (-0.5, 0.5, 1, -1), strict=True):
+        weights[named(beta), metric] += weight  # a step begins or ends where the path does
+    return measured.combination(weights, confidence)

@@ -150,10 +150,7 @@ def check(images: Images, n: float) -> int:
     ValueError
         If n is not a whole number, or a class has fewer than 2 n images, or fewer than six.
     """
-    checks.number("n_images", n, 1)
-    if n != int(n):
-        raise ValueError(f"n_images must be a whole number, not {n!r}.")
-    n, classes = int(n), images.class_names
+    n, classes = checks.whole("n_images", n, 1), images.class_names
     counts = torch.bincount(images.split().labels, minlength=len(classes)).tolist()
     for name, count in zip(classes, counts, strict=True):
         if count < max(2 * n, 6):

@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import torch
-from torch import Tensor
 
-from rkdkit import statistics
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import ACCURATE, CLEAN, METHODS, ROBUST, Student
+from rkdkit.analysis.selection import check_held_out
 from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
 from rkdkit.claims import Claim, Quantity
 from rkdkit.profiles import PROFILES, rkd
 from rkdkit.setup import Exhibit, Setup
-from rkdkit.statistics import Estimate
 
 EXHIBIT = Exhibit(
     paper="RKD, Figure 2",
@@ -44,8 +41,7 @@ def students(
     ValueError
         As `mixing.grid`, and if no images are held out to choose the best students on.
     """
-    if setup.profile.n_val == 0:
-        raise ValueError("Nothing is held out to choose the best students on: set n_val.")
+    check_held_out(setup)
     return mixing.grid(setup, stops, alphas)
 
 
@@ -122,38 +118,28 @@ def _on_average(
     sides = [
         (
             f"students of {mixing.TEACHERS[teacher]} teachers ({len(of[teacher])}): mean {words} accuracy",
-            _means(measured, of[teacher], (metric,)),
+            {(name, metric): 1 / len(of[teacher]) for name in of[teacher]},
         )
         for teacher in teachers
     ]
-    return _compared(text, *sides)
+    return _compared(measured, text, *sides)
 
 
 def _balanced(measured: WhiteBox, rslad: str, akd: str) -> Claim:
     metrics = (CLEAN, mixing.robust_metric(measured))
-    first, second = (_means(measured, [name], metrics) for name in (rslad, akd))
     text = "RSLAD+ is the better method for a balanced performance: for the mean of clean and robust accuracy."
-    name = "{}: mean of clean and robust accuracy"
-    return _compared(text, (name.format(rslad), first), (name.format(akd), second))
+    sides = [
+        (f"{name}: mean of clean and robust accuracy", {(name, metric): 1 / 2 for metric in metrics})
+        for name in (rslad, akd)
+    ]
+    return _compared(measured, text, *sides)
 
 
-def _compared(text: str, higher: tuple[str, list[Tensor]], lower: tuple[str, list[Tensor]]) -> Claim:
-    first, second = (Quantity(name, _mean(values, 0.0)) for name, values in (higher, lower))
-    difference = _mean([a - b for a, b in zip(higher[1], lower[1], strict=True)], -1.0)
-    return Claim(text, SOURCE, first, second, difference)
+_Mean = tuple[str, dict[tuple[str, str], float]]
+"""The name of a mean of accuracies, and the weights of the accuracies in it."""
 
 
-def _means(measured: WhiteBox, names: Sequence[str], metrics: Sequence[str]) -> list[Tensor]:
-    """Return the share of networks and metrics that are right on each image, (N,) in [0, 1], one per seed."""
-    n = min(len(measured.evaluations[names[0]][0].correct[metric]) for metric in metrics)
-    seeds = range(len(measured.evaluations[names[0]]))
-    return [
-        torch.stack([measured.evaluations[name][i].correct[metric][:n].float() for name in names for metric in metrics])
-        .mean(0)
-        for i in seeds
-    ]  # fmt: skip
-
-
-def _mean(of_seeds: Sequence[Tensor], low: float) -> Estimate:
-    found = statistics.over_seeds([statistics.mean(values) for values in of_seeds], bounds=(low, 1.0))
-    return Estimate(found.value, found.low, found.high, found.n, found.seeds)
+def _compared(measured: WhiteBox, text: str, higher: _Mean, lower: _Mean) -> Claim:
+    first, second = (Quantity(name, measured.combination(weights)) for name, weights in (higher, lower))
+    apart = higher[1] | {key: -weight for key, weight in lower[1].items()}
+    return Claim(text, SOURCE, first, second, measured.combination(apart))

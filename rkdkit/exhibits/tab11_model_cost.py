@@ -1,10 +1,8 @@
 """ARD, section 6: parameters and multiply-adds of every network, and the measured time of an inference."""
 
-import platform
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +12,7 @@ from rkdkit import checks, executors, models
 from rkdkit.attacks import eval_without_gradients
 from rkdkit.claims import Claim, Quantity
 from rkdkit.determinism import exact_arithmetic
+from rkdkit.provenance import processor
 from rkdkit.setup import FIELDS, Exhibit, Setup
 from rkdkit.statistics import Measure
 
@@ -90,9 +89,7 @@ def check_timing(*, batches: int, batch_size: int) -> None:
         If a number is too small or not whole.
     """
     for name, number, least in (("batches", batches, 3), ("batch_size", batch_size, 1)):
-        checks.number(name, number, least)
-        if number != int(number):
-            raise ValueError(f"{name} must be a whole number, not {number!r}.")
+        checks.whole(name, number, least)
 
 
 def inference_times(names: Sequence[str], *, batches: int, batch_size: int = 1) -> pd.DataFrame:
@@ -145,7 +142,7 @@ def where_timed(*, batches: int, batch_size: int = 1) -> str:
         machine = torch.cuda.get_device_name(device)
     else:
         threads = torch.get_num_threads()
-        machine = f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+        machine = f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
     size = "one image" if batch_size == 1 else f"{batch_size:g} images"
     return f"Time per image: median of {batches:g} batches of {size}, from the fastest to the slowest, on {machine}."
 
@@ -218,14 +215,6 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _processor() -> str:
-    """Return the processor's name, as far as the operating system says it."""
-    listed = Path("/proc/cpuinfo")
-    lines = listed.read_text(encoding="utf-8", errors="replace").splitlines() if listed.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), "") or platform.processor() or platform.machine()
 
 
 def _written(shape: Sequence[int]) -> str:

@@ -235,8 +235,8 @@ def _advanced(setup: Setup, extra: str | None, fraction: float) -> dict[str, Ent
         guides = (Guide(method, stopped=1.0, changes=changes),)
         entries[advanced_name(teacher)] = Entry(method, (), changes)
         for loss, alpha in STUDENTS[: 1 if setup.profile.name == "smoke" else None]:
-            mixed = {} if loss == "AKD" else {"settings": {"mixing": alpha}}
-            entries[advanced_name(teacher, loss, alpha)] = Entry(loss, guides, {**changes, **mixed})
+            mixed = {} if loss == "AKD" else {"mixing": alpha}
+            entries[advanced_name(teacher, loss, alpha)] = Entry(loss, guides, {**changes, "settings": mixed})
     return entries
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from rkdkit import attacks
 from rkdkit.analysis import ensembles, mixing, state_of_the_art
 from rkdkit.analysis.ensembles import Networks, Taught, Trained
 from rkdkit.analysis.state_of_the_art import FRACTION, Further
@@ -147,17 +146,6 @@ def train(
         parts.append(Networks(own, {AT + end: chosen.alone, **without, **rest}))
         choices.append(chosen.table().assign(method=list(without)))
     return Trained(number, parts, pd.concat(choices, ignore_index=True), [images.generator for images in further])
-
-
-def attacks_of(setup: Setup) -> dict[str, attacks.Attack | None]:
-    """Return the attacks by metric: natural images, the profile's PGD (the tables' PGD-20), and AutoAttack.
-
-    Raises
-    ------
-    ValueError
-        If the data have too few classes for AutoAttack.
-    """
-    return {metric: attack for metric, attack in setup.test_attacks().items() if metric != "fgsm"}
 
 
 def paper_numbers(dataset: str, number: int = 4) -> pd.DataFrame:

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 
-from rkdkit import statistics
 from rkdkit.analysis.distillation import SHORTER, Line, Tables, tables_of
 from rkdkit.analysis.white_box import WhiteBox, attack_named
 from rkdkit.claims import Claim, Quantity, below_guessing
 from rkdkit.profiles import PROFILES, ard
 from rkdkit.setup import Exhibit, Setup
-from rkdkit.statistics import Estimate
 
 EXHIBIT = Exhibit(
     paper="ARD, Tables 1 to 5",
@@ -82,7 +80,7 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
                 "ARD, Table 3 and section 4.2",
                 robust(plain),
                 part(teacher[plain], 0.5),
-                minus_part(measured, plain, teacher[plain], lines.robust, 0.5),
+                measured.combination({(plain, lines.robust): 1, (teacher[plain], lines.robust): -0.5}),
             ),
         ]
     onto_small = kd("Table 3", f"PGD-AT {_SAME}")
@@ -96,14 +94,13 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
         for method in ("PGD-AT", "TRADES")
     ]
     mixed = {alpha: kd("Table 5", f"PGD-AT {_LARGE}", alpha=alpha) for alpha in (1, 0.95, 0.93)}
-    difference = minus_part(measured, mixed[1], teacher[mixed[1]], lines.robust, ALMOST_NONE)
     claims.append(
         Claim(
             f"KD transfers almost none (less than {ALMOST_NONE:.0%}) of the robust accuracy of PGD-AT {ours[_LARGE]}.",
             "ARD, Table 5 and section 4.3",
             part(teacher[mixed[1]], ALMOST_NONE),
             robust(mixed[1]),
-            replace(difference, value=-difference.value, low=-difference.high, high=-difference.low),
+            measured.combination({(teacher[mixed[1]], lines.robust): ALMOST_NONE, (mixed[1], lines.robust): -1}),
         )
     )
     claims += [
@@ -118,25 +115,6 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
     text = f"From the same PGD-AT {ours[_SAME]}, ARD makes {ours[_SMALL]} more robust than KD."
     students = lines.find("Table 1", "ARD", _SMALL), kd("Table 1", f"PGD-AT {_SAME}")
     return [*claims, minus(*students, text, "ARD, Table 1 and section 1")]
-
-
-def minus_part(measured: WhiteBox, first: str, second: str, metric: str, share: float) -> Estimate:
-    """Return the paired difference of an accuracy and a share of another, over all seeds.
-
-    Parameters
-    ----------
-    measured : both rows, on the same images.
-    first, second, metric : as `WhiteBox.minus`.
-    share : the factor of the second accuracy, in [0, 1].
-
-    Returns
-    -------
-    accuracy of the first - share * accuracy of the second, with the paired t interval; a fraction in [-1, 1].
-    """
-    seeds = zip(measured.evaluations[first], measured.evaluations[second], strict=True)
-    means = [statistics.mean(a.correct[metric].float() - share * b.correct[metric].float()) for a, b in seeds]
-    of_seeds = [Estimate(each.value, each.low, each.high, each.n) for each in means]
-    return statistics.over_seeds(of_seeds, bounds=(-1.0, 1.0))
 
 
 def _teacher(lines: Tables, line: Line) -> str:
