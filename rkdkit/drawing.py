@@ -82,6 +82,7 @@ def draw_all(notebooks: Iterable[Notebook], side_by_side: int = 1) -> Iterator[D
     """
     run = _aside if side_by_side > 1 else _in_front
     with contextlib.chdir(paths.project_root()):  # papermill would change it for each, and so for all of them
+        others = _started()
         # papermill, interrupted itself, prints much and leaves the order in which things end to chance
         pool = ThreadPoolExecutor(max(side_by_side, 1))
         futures = [pool.submit(run, notebook) for notebook in notebooks]
@@ -90,35 +91,41 @@ def draw_all(notebooks: Iterable[Notebook], side_by_side: int = 1) -> Iterator[D
                 yield future.result()
         except BaseException:  # an interruption, or nobody wants the rest: threads cannot be stopped, but kernels can
             pool.shutdown(wait=False, cancel_futures=True)
-            _end_kernels(futures)
+            _end_kernels(futures, others)
             raise
         finally:
             pool.shutdown()
 
 
-def _end_kernels(futures: Iterable[Future[Drawn]]) -> None:
-    """End the kernels that this process started; those that may have workers get some seconds to end them."""
-    until = time.monotonic()
+def _end_kernels(futures: Iterable[Future[Drawn]], others: set[psutil.Process]) -> None:
+    """End the kernels that this process started; those that may have workers get some seconds to end them.
+
+    Parameters
+    ----------
+    futures : the notebooks.
+    others : the processes that this one started and that are no kernels. A kernel cannot be told by its command: as
+        Dask's scheduler, it may go by another.
+    """
+    until, everybody = time.monotonic(), psutil.Process().children(recursive=True)
     if not workforce_of_environment().alone:
         until += LAST_WORDS
-        for kernel in _kernels():
+        for kernel in _started() - others:
             with contextlib.suppress(psutil.Error, ValueError):  # ValueError: Windows has no such signal
                 kernel.send_signal(signal.SIGINT)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # else it says that they died
     while not all(future.done() for future in futures):
-        for kernel in _kernels() if time.monotonic() >= until else ():
+        for kernel in _started() - others if time.monotonic() >= until else ():
             with contextlib.suppress(psutil.Error):
                 kernel.kill()
         time.sleep(0.1)
-
-
-def _kernels() -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process().children(recursive=True):
+    for process in set(everybody) - others:  # a kernel's, that it could not end: they keep this one's output open
         with contextlib.suppress(psutil.Error):
-            if any("ipykernel" in argument for argument in process.cmdline()):
-                found.append(process)
-    return found
+            process.kill()
+
+
+def _started() -> set[psutil.Process]:
+    """Return the processes that this one started, as far as they are there."""
+    return set(psutil.Process().children())
 
 
 def most_side_by_side() -> int:

@@ -73,6 +73,7 @@ def environment(store: Path, **more: str) -> dict[str, str]:
     """Return the environment of a process whose runs are kept in `store`, with one thread."""
     path = f"{ROOT / 'tests'}{os.pathsep}{ROOT}"
     own = {"RKDKIT_STORE": str(store), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    own["PYTHONFAULTHANDLER"] = "1"  # one that hangs can be asked where
     left_out = ("RKDKIT_WORKERS", "RKDKIT_SCHEDULER", "RKDKIT_SCHEDULER_FILE")
     return {**{k: v for k, v in os.environ.items() if k not in left_out}, **own, **more}
 
@@ -287,6 +288,17 @@ class Command(subprocess.Popen):
                 if process.pid != os.getpid() and process.cwd() == str(self.project):
                     found.append(process)
         return sorted(alive(found), key=lambda process: process.pid != self.pid)
+
+    def where_all_are(self) -> str:
+        """End all that is left; return what was printed, and what each process was doing in which thread."""
+        left, known = self.everybody, []
+        for process in left:
+            with suppress(psutil.Error):
+                known.append(f"{process.pid}, child of {process.ppid()}: {' '.join(process.cmdline())}")
+                process.send_signal(signal.SIGABRT)
+                process.wait(LONGEST)
+        said, _ = self.communicate(timeout=LONGEST)
+        return "\n".join([*known, said])
 
 
 @contextmanager

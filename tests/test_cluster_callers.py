@@ -87,7 +87,10 @@ def interrupted(process, whole_group=True):
     """Press Ctrl-C, in a terminal or for the caller alone; return the lines that it said when all have ended."""
     everybody, asked = process.everybody, time.monotonic()
     os.killpg(process.pid, signal.SIGINT) if whole_group else process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    try:
+        said, _ = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"it did not end:\n{process.where_all_are()}")
     wait_until(lambda: not alive(everybody), "all have ended")
     assert not process.everybody
     assert time.monotonic() - asked < 30
@@ -96,12 +99,17 @@ def interrupted(process, whole_group=True):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "whole_group"),
-    [(["train", "long"], False), (["figures", "long", "short"], True), (["figures", "long"], True)],
-    ids=["caller alone", "terminal", "workers of a notebook"],
+    ("arguments", "whole_group", "variables"),
+    [
+        (["train", "long"], False, {}),
+        (["figures", "long", "short"], True, {}),
+        (["figures", "long"], True, {}),
+        (["figures", "long"], True, {"__DASK_PARENT_PID": "1"}),  # set by who had workers before; Dask sets titles then
+    ],
+    ids=["caller alone", "terminal", "workers of a notebook", "workers of a notebook with a title"],
 )
-def test_ctrl_c_ends_every_process_and_loses_nothing(project, arguments, whole_group):
-    with started(project, *arguments, "--workers", "2") as process:
+def test_ctrl_c_ends_every_process_and_loses_nothing(project, arguments, whole_group, variables):
+    with started(project, *arguments, "--workers", "2", **variables) as process:
         assert len(two_train(project, process)) >= 3
         said = interrupted(process, whole_group)
     assert any(re.fullmatch(r"2 workers; what they do: http://127.0.0.1:\d+/status", line) for line in said)

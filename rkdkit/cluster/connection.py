@@ -5,11 +5,13 @@ import logging
 import signal
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from rkdkit import paths
 from rkdkit.workforce import SCHEDULER, SCHEDULER_FILE, WORKERS, Workforce
@@ -76,7 +78,22 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
             '`if __name__ == "__main__":`, since each worker imports it first; else try fewer workers.'
         ) from error
     with starting as local, Client(local, security=security, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-        yield client
+        try:
+            yield client
+        finally:
+            _kill(local.workers.values())
+
+
+def _kill(nannies: Iterable[Any]) -> None:
+    """End workers at once: the store holds all that is done, and a worker asked to close may wait for its training.
+
+    One that is left alone on its way out, because this process had to end first, may never end.
+    """
+    for nanny in nannies:
+        nanny.close_gracefully()  # else it starts another
+        if pid := nanny.pid:
+            with suppress(psutil.Error):  # it has just ended
+                psutil.Process(pid).kill()
 
 
 @contextmanager
