@@ -3,10 +3,11 @@
 A new kind of measurement is a subclass of :class:`Measurement`, in the module that uses it.
 """
 
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rkdkit.progress import track
 from rkdkit.provenance import environment
 from rkdkit.references import Images, Snapshot
 from rkdkit.spec import RunSpec, digest_of
+from rkdkit.store import REMEASURE, DamagedFileError
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
 
@@ -140,11 +142,20 @@ class Measurement(Task):
         Raises
         ------
         DamagedFileError
-            If the stored answer or a run's record is damaged.
+            If the stored answer or a run's record is damaged, or the answer has another form than the placeholder.
         """
         question = self.question_in(context)
         answer = None if question is None else context.store.read_answer(question)
-        return None if answer is None else self.value(answer, self.images.split(context.load))
+        if question is None or answer is None:
+            return None
+        try:
+            value = self.value(answer, self.images.split(context.load))
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):  # it was never an answer
+            value = None
+        if not has_form_of(value, self.placeholder()):
+            path = context.store.answer_path(question)
+            raise DamagedFileError(f"{path} holds no answer to its question: {self}. {REMEASURE.format(path)}")
+        return value
 
     def do(self, context: Context) -> None:
         """Measure it and store the answer."""
@@ -257,8 +268,11 @@ class CorrectPredictions(Measurement):
                 bar.refresh()
 
             images = data.to_float(split.images)
+            before = context.store.read_answer(unfinished)
+            if not has_form_of(before, [0] * len(split)):
+                before = None
             with evaluation.prepared(network, attack, images) as prepared:
-                return attack.correct(prepared, images, split.labels, context.store.read_answer(unfinished), keep)
+                return attack.correct(prepared, images, split.labels, before, keep)
 
     def measured(self, load: Load, split: data.Split) -> str:
         """As :meth:`Measurement.measured`, for the first judge."""
@@ -267,8 +281,11 @@ class CorrectPredictions(Measurement):
 
     def value(self, answer: str, split: data.Split) -> Tensor:
         """As :meth:`Measurement.value`: (1, N) bool."""
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(answer), np.uint8), count=len(split))
-        return torch.from_numpy(bits).bool()[None]
+        packed = np.frombuffer(bytes.fromhex(answer), np.uint8)
+        bits = np.unpackbits(packed)
+        if len(packed) != math.ceil(len(split) / 8) or bits[len(split) :].any():
+            raise ValueError("an answer to a question about other images")
+        return torch.from_numpy(bits[: len(split)]).bool()[None]
 
     def placeholder(self) -> Tensor:
         """Return False for every judge and image."""
@@ -355,6 +372,31 @@ def question_of(
         "data": split.digest,
         "n": len(split),
     }
+
+
+def has_form_of(value: object, placeholder: object) -> bool:
+    """Return whether a value has the types, shapes and lengths of a placeholder, in all its parts."""
+    if isinstance(placeholder, bool) or isinstance(value, bool):
+        return type(value) is type(placeholder)
+    if isinstance(placeholder, int | float):
+        return isinstance(value, int | float)
+    if type(value) is not type(placeholder):
+        return False
+    if isinstance(placeholder, Tensor | np.ndarray):
+        assert isinstance(value, Tensor | np.ndarray)
+        return value.shape == placeholder.shape and value.dtype == placeholder.dtype
+    return _parts(value).keys() == _parts(placeholder).keys() and all(
+        has_form_of(part, _parts(placeholder)[name]) for name, part in _parts(value).items()
+    )
+
+
+def _parts(value: object) -> dict[Any, Any]:
+    """Return the parts of a mapping, a sequence or a dataclass by their names or places; a plain value has none."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list | tuple):
+        return dict(enumerate(value))
+    return {each.name: getattr(value, each.name) for each in fields(value)} if is_dataclass(value) else {}
 
 
 def floats_to_text(values: Tensor, dtype: str = "<f4") -> str:

@@ -5,8 +5,8 @@ Layout below the root (`paths.store_folder`)::
     runs/<method>-<dataset>-<network>-seed<n>-<id>/
         run.json                          the specification, the finished epochs, every file's digest
         student-0001.safetensors ...      the snapshots, one per role and epoch
-        state-0007.safetensors            the state that the next epoch needs, until the run is finished
-        lock                              held by the process that trains the run
+        state-0007.safetensors ...        the states after the last two epochs, until the run is finished
+    locks/<id>.lock                       held by the process that trains the run, whatever becomes of its folder
     answers/<id>.json                     results of evaluations, by question
     marks/<name>                          while a cluster works for it: how workers tell that they see this store
 
@@ -27,8 +27,11 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import Tensor
 
-from rkdkit import files, paths
-from rkdkit.spec import RunSpec, digest_of
+from rkdkit import files, paths, records
+from rkdkit.spec import RunSpec, canonical_json, digest_of
+
+REMEASURE = "Delete {} and repeat the command: it is then measured again."
+"""What to do about a wrong answer; to be formatted with its file."""
 
 
 class StoreError(RuntimeError):
@@ -57,11 +60,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value with its own digest, atomically; see :func:`read_json`."""
+def write_json(path: Path, value: Any) -> Any:
+    """Write a JSON value with its own digest, atomically; return it as :func:`read_json` will."""
     value = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: JSON has text keys and no tuples
     text = json.dumps({"digest": digest_of(value), "content": value}, indent=1, allow_nan=False)
     write_atomically(path, text.encode() + b"\n")
+    return value
 
 
 def read_json(path: Path, remedy: str) -> Any:
@@ -80,17 +84,15 @@ def read_json(path: Path, remedy: str) -> Any:
         If it cannot be read.
     """
     try:
-        text = path.read_bytes()
+        text = files.read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
-    try:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}. {remedy}") from error
+    with suppress(ValueError, KeyError, TypeError, RecursionError):  # RecursionError: it nests too deeply
         wrapped = json.loads(text)
         if wrapped["digest"] == digest_of(wrapped["content"]):
             return wrapped["content"]
-    except (ValueError, KeyError, TypeError):
-        pass
     raise DamagedFileError(f"{path} is damaged: it does not match its own digest. {remedy}")
 
 
@@ -100,28 +102,54 @@ class RunFolder:
     Parameters
     ----------
     path : the folder; it need not exist.
+    lock_file : the file that is locked by who trains the run; None: `lock` in the folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock_file: Path | None = None) -> None:
         self.path = path
+        self._lock_file = lock_file or path / "lock"
         self._remedy = f"Delete the folder {path} and repeat the command: that run is then trained again."
+        self._written: Any = None
 
     def read_record(self) -> dict[str, Any] | None:
-        """Return the run's record; None: there is none.
+        """Return the run's record, in today's form; None: there is none.
 
         Raises
         ------
         DamagedFileError
-            If it does not match its digest.
+            If it does not match its digest, or is no record of a run.
         StoreError
             If it cannot be read.
         """
-        record: dict[str, Any] | None = read_json(self.path / "run.json", self._remedy)
+        content = read_json(self.path / "run.json", self._remedy)
+        if content is None:
+            return None
+        record: dict[str, Any] = records.of_today(content)
+        if not records.is_record(record):
+            raise DamagedFileError(f"{self.path / 'run.json'} is no record of a run. {self._remedy}")
         return record
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace the run's record; the files that it names become the run's content at that moment."""
-        write_json(self.path / "run.json", record)
+        self._written = write_json(self.path / "run.json", record)
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on if the record is another than this object wrote last: the run's folder was deleted, perhaps.
+
+        Raises
+        ------
+        StoreError
+            If it is another, or there is none.
+        """
+        try:
+            found = self.read_record()
+        except StoreError:
+            found = None
+        if found != self._written:
+            raise StoreError(
+                f"{self.path} was deleted or changed while the run was trained. Nothing more is written there. Repeat "
+                "the command: it goes on from what is there."
+            )
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> str:
         """Write tensors as safetensors and return the file's SHA-256 in hex."""
@@ -135,23 +163,28 @@ class RunFolder:
         Raises
         ------
         DamagedFileError
-            If the file is missing, truncated or altered.
-        StoreError
-            If it cannot be read.
+            If the file is missing, truncated or altered, or cannot be read.
         """
         path = self.path / name
         try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+            content = files.read(path)
+        except (FileNotFoundError, NotADirectoryError):
             raise DamagedFileError(f"{path} is missing. {self._remedy}") from None
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
+            raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}. {self._remedy}") from error
         if hashlib.sha256(content).hexdigest() != digest:
             raise DamagedFileError(f"{path} is damaged: it does not match its digest. {self._remedy}")
         try:
             return safetensors.torch.load(content)
         except SafetensorError as error:
             raise DamagedFileError(f"{path} is not a safetensors file ({error}). {self._remedy}") from error
+
+    def is_whole(self, name: str, digest: str) -> bool:
+        """Return whether a file is there and has the given SHA-256."""
+        try:
+            return hashlib.sha256(files.read(self.path / name)).hexdigest() == digest
+        except OSError:
+            return False
 
     def tidy(self, keep: set[str]) -> None:
         """Delete temporary files of a killed process, and states that are not in `keep`; the caller holds the lock."""
@@ -173,7 +206,8 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / "lock")
+            self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._lock_file)
             try:
                 lock.acquire(blocking=False)
             except Timeout:
@@ -181,8 +215,8 @@ class RunFolder:
                 lock.acquire()
         except OSError as error:
             raise StoreError(
-                f"The folder {self.path} cannot be written to: {error.strerror or error}. Make it writable, or set "
-                "RKDKIT_STORE to a folder that is."
+                f"{error.filename or self.path} cannot be written to: {error.strerror or error}. Make it writable, or "
+                "set RKDKIT_STORE to a folder that is."
             ) from error
         try:
             yield
@@ -205,7 +239,8 @@ class Store:
         """Return the folder of a run, whether or not it exists."""
         name = f"{spec.method}-{spec.dataset}-{spec.student}-seed{spec.seed}"
         # some systems do not allow some characters in names, and a list of classes can be long
-        return RunFolder(self.root / "runs" / f"{re.sub('[^A-Za-z0-9+.-]', '_', name[:80])}-{spec.id}")
+        folder = self.root / "runs" / f"{re.sub('[^A-Za-z0-9+.-]', '_', name[:80])}-{spec.id}"
+        return RunFolder(folder, self.root / "locks" / f"{spec.id}.lock")
 
     @contextmanager
     def mark(self) -> Iterator[str]:
@@ -241,21 +276,39 @@ class Store:
         Raises
         ------
         DamagedFileError
-            If it does not match its digest.
+            If the file does not match its digest, or holds the answer to another question.
         StoreError
             If it cannot be read.
         """
-        path = self._answer_path(question)
-        stored = read_json(path, f"Delete {path} and repeat the command: it is then measured again.")
+        stored = self._read(question)
         return None if stored is None else stored["answer"]
+
+    def read_environment(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the environment in which a question was answered; None: it was not. Errors as :meth:`read_answer`."""
+        stored = self._read(question)
+        return None if stored is None else stored["measured_with"]
+
+    def _read(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        path = self.answer_path(question)
+        stored = read_json(path, REMEASURE.format(path))
+        if stored is None:
+            return None
+        if not isinstance(stored, dict) or stored.keys() != {"question", "answer", "measured_with"}:
+            raise DamagedFileError(f"{path} holds no answer. {REMEASURE.format(path)}")
+        if canonical_json(stored["question"]) != canonical_json(question):
+            raise DamagedFileError(f"{path} holds the answer to another question. {REMEASURE.format(path)}")
+        return stored
 
     def write_answer(self, question: dict[str, Any], answer: Any, environment: dict[str, Any]) -> None:
         """Store the answer (a JSON value) to a question, and the environment in which it was measured."""
-        write_json(self._answer_path(question), {"question": question, "answer": answer, "measured_with": environment})
+        path = self.answer_path(question)
+        files.clear_leftovers(path.parent)
+        write_json(path, {"question": question, "answer": answer, "measured_with": environment})
 
     def forget_answer(self, question: dict[str, Any]) -> None:
         """Delete the answer to a question, if there is one."""
-        self._answer_path(question).unlink(missing_ok=True)
+        self.answer_path(question).unlink(missing_ok=True)
 
-    def _answer_path(self, question: dict[str, Any]) -> Path:
+    def answer_path(self, question: dict[str, Any]) -> Path:
+        """Return the file of a question's answer, whether or not it exists."""
         return self.root / "answers" / f"{digest_of(question)}.json"

@@ -3,17 +3,18 @@
 import copy
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from rkdkit import data, executors, methods, training
 from rkdkit.progress import say, track
 from rkdkit.provenance import environment
 from rkdkit.references import Snapshot, epochs_of
 from rkdkit.spec import RunSpec, Teacher
-from rkdkit.store import RunFolder, StoreError
+from rkdkit.store import DamagedFileError, RunFolder, StoreError
 from rkdkit.tasks import Context, Task
 
 
@@ -143,7 +144,7 @@ class Train(Task):
         DataNotFoundError
             If the data are not there.
         StoreError
-            If the record is damaged, or the run was trained on other data than are found now.
+            If the record is damaged, or the run was trained on other data, or by another teacher, than are found now.
         """
         record = self._record(context)
         return Run(self.spec, record) if record is not None and record["finished"] == self.spec.epochs else None
@@ -158,7 +159,7 @@ class Train(Task):
         Raises
         ------
         StoreError
-            As :meth:`find`; also if the store cannot be written, or the run was begun with other teachers.
+            As :meth:`find`; also if the store cannot be written, or somebody changes the run's folder meanwhile.
         ValueError
             If a teacher's module was not given, or a teacher does not fit the data.
         DivergedError
@@ -172,6 +173,8 @@ class Train(Task):
             record = self._record(context)
             if record is None or record["finished"] < self.spec.epochs:
                 _train(folder, self.spec, dataset, extra, context, teachers, record)
+            else:
+                folder.tidy(keep=set())
 
     def _extra(self, context: Context) -> data.Split | None:
         """Return the extra images of the run; None: it has none."""
@@ -181,7 +184,7 @@ class Train(Task):
         return data.load_extra(spec.extra, context.load(spec.dataset), n_train=spec.n_train, n_val=spec.n_val)
 
     def _record(self, context: Context) -> dict[str, Any] | None:
-        """Return the run's record, finished or not; refuse a record of another run or of other data."""
+        """Return the run's record, finished or not; refuse one of another run, of other data or of another teacher."""
         dataset = context.load(self.spec.dataset)
         folder = context.store.run_folder(self.spec)
         record = context.record(self.spec)
@@ -190,6 +193,10 @@ class Train(Task):
         if record["spec"] != self.spec.to_json():
             raise StoreError(
                 f"{folder.path} holds another run than its name says: {record['spec']}. Delete or rename it."
+            )
+        if (named := _named(record)) != _kept(self.spec, record["finished"]):
+            raise StoreError(
+                f"{folder.path} names other snapshots than {self.spec} keeps: {named}. Delete that folder to train again."
             )
         if dataset.source != data.BLANK and record["data"]["digest"] != dataset.digest:
             raise StoreError(
@@ -203,7 +210,40 @@ class Train(Task):
                 f"{folder.path} was trained with other extra images than {self.spec.extra} holds now. Delete that "
                 "folder to train again."
             )
+        self._check_guides(record, folder, context)
         return record
+
+    def _check_guides(self, record: dict[str, Any], folder: RunFolder, context: Context) -> None:
+        """Refuse a record if a teacher that is in the store is not the one that taught the run."""
+        found = [_digest(teacher, context) for teacher in self.spec.teachers]
+        if len(found) != len(record["guided_by"]):
+            raise StoreError(f"{folder.path} does not say who taught it. Delete that folder to train again.")
+        for teacher, now, then in zip(self.spec.teachers, found, record["guided_by"], strict=True):
+            if now not in (None, then):
+                raise StoreError(
+                    f"{folder.path} was taught by other weights of {teacher} than are found now: their digest was "
+                    f"{then[:16]} and is {(now or '')[:16]}. That teacher was trained anew; another number of threads "
+                    "or other hardware is enough for other weights. Delete that folder to train the student again by "
+                    "the teacher that is there, or put the earlier teacher's folder back."
+                )
+
+
+def _kept(spec: RunSpec, finished: int) -> dict[str, list[int]]:
+    """Return the epochs of each network's snapshots after so many epochs."""
+    kept = {role: [e for e in epochs_of(spec, role) if e <= finished] for role in spec.roles_at(spec.epochs)}
+    return {role: epochs for role, epochs in kept.items() if epochs}
+
+
+def _named(record: dict[str, Any]) -> dict[str, list[int]]:
+    """Return the epochs of each network's snapshots that a record names."""
+    return {role: sorted(map(int, by_epoch)) for role, by_epoch in record["snapshots"].items() if by_epoch}
+
+
+def _digest(teacher: Teacher, context: Context) -> str | None:
+    """Return the digest of a teacher's weights; None: they are not in the store."""
+    if teacher.run is None:
+        return teacher.digest
+    return Snapshot(teacher.run, teacher.role, teacher.epoch or 0).digest(context)
 
 
 def _teacher(teacher: Teacher, context: Context) -> tuple[str, nn.Module]:
@@ -230,31 +270,27 @@ def _train(
     record: dict[str, Any] | None,
 ) -> None:
     """Train from the record's last epoch to the run's last, storing each epoch; the caller holds the run's lock."""
-    guided_by = [digest for digest, _ in teachers]
     loop = training.Training(spec, dataset, context.device, [network for _, network in teachers], extra)
     if record is None:
         record = {
             "spec": spec.to_json(),
             "id": spec.id,
             "data": {"digest": dataset.digest, "source": dataset.source, "extra": extra.digest if extra else None},
-            "guided_by": guided_by,
+            "guided_by": [digest for digest, _ in teachers],
             "environments": [],
             "finished": 0,
-            "state": None,
+            "states": {},
             "snapshots": {role: {} for role in methods.get(spec.method).roles},
             "history": [],
         }
-        folder.write_record(record)
-    elif record["guided_by"] != guided_by:
-        raise StoreError(
-            f"{folder.path} was begun with other teachers than are found now. Delete that folder to train again."
-        )
+    state = _last_whole(folder, spec, record)
+    if state is not None:
+        loop.load_state(state, record["finished"])
     here = {**environment(context.device), "compiled": loop.compiled}
     if here not in record["environments"]:
         record["environments"].append(here)
-    if record["state"]:
-        loop.load_state(folder.read_tensors(**record["state"]), record["finished"])
-    folder.tidy(keep={record["state"]["name"]} if record["state"] else set())
+    folder.write_record(record)
+    folder.tidy(keep={state["name"] for state in record["states"].values()})
     steps = loop.batches_per_epoch
     with track(
         desc=str(spec), unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
@@ -266,6 +302,34 @@ def _train(
             bar.set_postfix(loss=f"{report.loss:.3f}")
 
 
+def _last_whole(folder: RunFolder, spec: RunSpec, record: dict[str, Any]) -> dict[str, Tensor] | None:
+    """Return the state after the last epoch whose files, and those of all epochs before it, are whole; None: there is none.
+
+    The record is cut off after that epoch.
+    """
+    damaged = [
+        int(epoch)
+        for role, by_epoch in record["snapshots"].items()
+        for epoch, digest in by_epoch.items()
+        if not folder.is_whole(Snapshot(spec, role, int(epoch)).file, digest)
+    ]
+    state, reached = None, 0
+    for epoch in sorted(map(int, record["states"]), reverse=True):
+        if epoch < min(damaged, default=spec.epochs + 1):
+            with suppress(DamagedFileError):
+                state, reached = folder.read_tensors(**record["states"][str(epoch)]), epoch
+                break
+    if reached < record["finished"]:
+        say(
+            f"{folder.path}: files of epochs after epoch {reached} are damaged or missing: {spec} goes on after that epoch."
+        )
+        record["finished"], record["history"] = reached, record["history"][:reached]
+        for by_epoch in (*record["snapshots"].values(), record["states"]):
+            for epoch in [epoch for epoch in by_epoch if int(epoch) > reached]:
+                del by_epoch[epoch]
+    return state
+
+
 def _keep(
     folder: RunFolder,
     spec: RunSpec,
@@ -274,17 +338,28 @@ def _keep(
     report: training.EpochReport,
     seconds: float,
 ) -> None:
-    """Store a finished epoch: first the files, then the record that names them."""
+    """Store a finished epoch: first the files, then the record that names them.
+
+    Raises
+    ------
+    StoreError
+        If they cannot be written, or the run's folder was deleted or changed since the last epoch.
+    """
+    folder.check_unchanged()
     epoch, last = report.epoch, report.epoch == spec.epochs
     if spec.has_snapshot(epoch):
         for role, weights in loop.weights().items():
             digest = folder.write_tensors(Snapshot(spec, role, epoch).file, weights)
             record["snapshots"].setdefault(role, {})[str(epoch)] = digest
-    record["state"] = None
-    if not last:
+    if last:
+        record["states"] = {}
+    else:
         name = f"state-{epoch:04d}.safetensors"
-        record["state"] = {"name": name, "digest": folder.write_tensors(name, loop.state())}
+        before = list(record["states"].items())[-1:]  # if one file is damaged, one epoch is trained again
+        record["states"] = dict(
+            [*before, (str(epoch), {"name": name, "digest": folder.write_tensors(name, loop.state())})]
+        )
     record["finished"] = epoch
     record["history"].append({**asdict(report), "seconds": seconds})
     folder.write_record(record)
-    folder.tidy(keep={record["state"]["name"]} if record["state"] else set())
+    folder.tidy(keep={state["name"] for state in record["states"].values()})

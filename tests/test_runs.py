@@ -289,13 +289,6 @@ def interrupted_after_an_epoch(spec):
     return spec
 
 
-def test_a_damaged_state_stops_a_resume(store):
-    spec = interrupted_after_an_epoch(tiny_spec(epochs=3))
-    damaged(store.run_folder(spec).path / "state-0001.safetensors", "altered")
-    with pytest.raises(DamagedFileError, match=r"state-0001.safetensors is damaged"):
-        runs.ensure(spec)
-
-
 def test_a_run_on_other_data_is_not_taken_for_this_one(finished, digits):
     other = data.Dataset("digits", digits.test, digits.train, digits.classes, "swapped")
     here = executors.Here()
