@@ -31,7 +31,7 @@ def _is_consistent(record: Mapping[str, Any]) -> bool:
 
 
 def _is(value: Any, form: Any) -> bool:
-    """Return whether a JSON value has a form: a type, a text's pattern, a tuple of forms, or a list's or dict's form."""
+    """Return whether a JSON value has a form: a type, a text's pattern, a tuple of forms, a list's or a dict's."""
     if isinstance(form, re.Pattern):
         return isinstance(value, str) and form.fullmatch(value) is not None
     if isinstance(form, tuple):

@@ -196,7 +196,8 @@ class Train(Task):
             )
         if (named := _named(record)) != _kept(self.spec, record["finished"]):
             raise StoreError(
-                f"{folder.path} names other snapshots than {self.spec} keeps: {named}. Delete that folder to train again."
+                f"{folder.path} names other snapshots than {self.spec} keeps: {named}. Delete that folder to train "
+                "again."
             )
         if dataset.source != data.BLANK and record["data"]["digest"] != dataset.digest:
             raise StoreError(
@@ -303,7 +304,7 @@ def _train(
 
 
 def _last_whole(folder: RunFolder, spec: RunSpec, record: dict[str, Any]) -> dict[str, Tensor] | None:
-    """Return the state after the last epoch whose files, and those of all epochs before it, are whole; None: there is none.
+    """Return the state after the last epoch up to which all files are whole; None: there is no such epoch.
 
     The record is cut off after that epoch.
     """
@@ -320,9 +321,7 @@ def _last_whole(folder: RunFolder, spec: RunSpec, record: dict[str, Any]) -> dic
                 state, reached = folder.read_tensors(**record["states"][str(epoch)]), epoch
                 break
     if reached < record["finished"]:
-        say(
-            f"{folder.path}: files of epochs after epoch {reached} are damaged or missing: {spec} goes on after that epoch."
-        )
+        say(f"{folder.path}: files of later epochs are damaged or missing, so {spec} goes on after epoch {reached}.")
         record["finished"], record["history"] = reached, record["history"][:reached]
         for by_epoch in (*record["snapshots"].values(), record["states"]):
             for epoch in [epoch for epoch in by_epoch if int(epoch) > reached]:

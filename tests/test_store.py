@@ -1,4 +1,4 @@
-"""The store believes nothing that is not what was asked: every file is damaged in every way, swapped, replaced, deleted."""
+"""The store believes nothing that is not what was asked: any file is damaged, swapped, replaced or deleted."""
 
 import json
 import os
@@ -56,26 +56,23 @@ def counted(monkeypatch):
     return trained
 
 
-def found(root):
-    """Return all that a store answers: it trains and measures what is missing."""
+def found(root, begun=True):
+    """Return what a store answers, with or without the unfinished run: it trains and measures what is missing."""
     with executors.using(executors.Here(Store(root))):
-        snapshots = [
-            *runs.ensure(TEACHER).snapshots(),
-            *runs.ensure(STUDENT).snapshots(),
-            *runs.ensure(BEGUN).snapshots(),
-        ]
+        asked = [runs.ensure(spec) for spec in (TEACHER, STUDENT, *([BEGUN] if begun else []))]
+        snapshots = [snapshot for run in asked for snapshot in run.snapshots()]
         weights = {str(each): each.load("cpu").state_dict() for each in snapshots}
         answers = [runs.correct_predictions(snapshots[:2], SOME, attack) for attack in (None, ATTACK)]
-        losses = [epoch["loss"] for epoch in runs.ensure(BEGUN).record["history"]]
+        losses = {run.spec.id: [epoch["loss"] for epoch in run.record["history"]] for run in asked}
     return weights, answers, losses
 
 
 def same(one, other):
+    """Return whether all answers are those of a store where nothing was done to any file."""
     return (
-        one[0].keys() == other[0].keys()
-        and all(torch.equal(one[0][k][n], t) for k in one[0] for n, t in other[0][k].items())
+        all(torch.equal(other[0][network][name], t) for network in one[0] for name, t in one[0][network].items())
         and all(map(torch.equal, one[1], other[1]))
-        and one[2] == other[2]
+        and one[2].items() <= other[2].items()
     )
 
 
@@ -157,17 +154,20 @@ def test_a_file_that_was_mistreated_is_named_or_harmless_and_never_believed(
     others = [each for each in listed if each != path and kind(each) == kind(path)]
     mistreat(path, how, place, bit, others)
     signal.alarm(60)  # what hangs is killed
+    refused = ""
     try:
-        answers = found(root)
+        answers = found(root, begun=BEGUN.id in str(path) or how == "swapped")
     except StoreError as error:
-        named = [path, path.parent, *(others if how == "swapped" else ())]
-        assert any(str(each) in str(error) for each in (*named, *(each.parent for each in named))), str(error)
-        assert "elete" in str(error) or "writable" in str(error), f"it says what to do: {error}"
-    else:
-        assert same(answers, filled.answers)
+        refused = str(error)
     finally:
         signal.alarm(0)
         shutil.rmtree(root)
+    if not refused:
+        assert same(answers, filled.answers)
+        return
+    named = [path, *(others if how == "swapped" else ())]
+    assert any(str(each) in refused or str(each.parent) in refused for each in named), refused
+    assert "elete" in refused or "writable" in refused, f"it says what to do: {refused}"
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_a_student_is_not_set_beside_a_teacher_that_did_not_teach_it(copied, mon
     assert runs.ensure(STUDENT).record["guided_by"] == [runs.ensure(TEACHER).snapshot().digest()]
 
 
-def test_a_folder_that_is_deleted_while_it_is_trained_ends_the_training_and_nothing_wrong_is_kept(copied, filled):
+def test_a_folder_that_is_deleted_while_it_is_trained_ends_the_training_and_nothing_wrong_is_kept(copied):
     spec, run_epoch = tiny_spec(seed=7, epochs=3, n_train=64), Training.run_epoch
     folder = copied.run_folder(spec).path
 
@@ -286,7 +286,7 @@ def test_deleting_a_runs_folder_does_not_free_its_lock(store):
             waiting.append(True)
             raise InterruptedError("it would wait")
 
-        with pytest.raises(StoreError, match="it would wait|cannot be written"), other.lock(waited):
+        with pytest.raises(StoreError, match=r"it would wait|cannot be written"), other.lock(waited):
             pass
     assert waiting
 
@@ -340,7 +340,7 @@ def wrong_records():
     yield {**good, "environments": [5]}
 
 
-@pytest.mark.parametrize("content", wrong_records())
+@pytest.mark.parametrize("content", list(wrong_records()))
 def test_a_record_that_is_none_is_named_though_its_digest_is_right(copied, content):
     folder = copied.run_folder(STUDENT)
     write_json(folder.path / "run.json", content)
