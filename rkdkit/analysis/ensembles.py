@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, comparisons, data, evaluation, runs
+from rkdkit import attacks, checks, comparisons, data, evaluation
 from rkdkit.analysis import candidates, mixing, selection
-from rkdkit.analysis.white_box import WhiteBox
+from rkdkit.analysis.white_box import WhiteBox, white_box_of
 from rkdkit.comparisons import Entry, Guide
 from rkdkit.measurements import EVALUATION_ENGINE, CorrectPredictions, Digest, Load, Measurement, Pass
 from rkdkit.references import Images, Snapshot
@@ -297,12 +297,7 @@ def measure(parts: Sequence[Networks], by: Mapping[str, attacks.Attack | None]) 
             for name, members in part.together.items():
                 for seed, of_seed in enumerate(members):
                     tasks[name, seed, metric] = CorrectTogether(images=images, members=tuple(of_seed), attack=attack)
-    correct = runs.answers(tasks, f"Accuracy: {', '.join(by)}")
-    evaluations: dict[str, list[evaluation.Evaluation]] = {}
-    for name, seed in dict.fromkeys(key[:2] for key in tasks):
-        found = evaluation.Evaluation({metric: correct[name, seed, metric][0] for metric in by})
-        evaluations.setdefault(name, []).append(found)
-    return WhiteBox(evaluations, by, len(parts[0].setup.dataset.classes))
+    return white_box_of(tasks, by, len(parts[0].setup.dataset.classes))
 
 
 def robust_metric(setup: Setup) -> str:
