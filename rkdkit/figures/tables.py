@@ -38,21 +38,15 @@ def accuracy_by_method(
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
     names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
     figure, part = new_part(width, 1.8 + 0.28 * len(names))
-    panels = part.subplots(1, len(titles), sharey=True, squeeze=False)
     figure.suptitle(title)
-    rows = range(len(names))
-    for panel, heading in zip(panels[0], titles, strict=True):
+    panels = _panels(part, titles, [metric_name(name) for name in names])
+    for heading, panel in panels.items():
         of_panel = table[table[panel_of] == heading].set_index(row).loc[names]
-        value = 100 * of_panel.accuracy
-        errors = [value - 100 * of_panel.low, 100 * of_panel.high - value]
-        panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
-        panel.errorbar(100 * of_panel.paper, rows, color=_PAPER, label=their_label, **_THEIRS)
+        _ours(panel, of_panel.accuracy, of_panel.low, of_panel.high)
+        panel.errorbar(100 * of_panel.paper, range(len(names)), color=_PAPER, label=their_label, **_THEIRS)
         number = _number(of_panel.n, table.n)
         panel.set(title=metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
-        panel.grid(axis="x", alpha=0.3)
-    panels[0][0].set_yticks(rows, [metric_name(name) for name in names])
-    panels[0][0].invert_yaxis()
-    legend_below(part, panels[0, 0], ncols=2)
+    legend_below(part, panels[titles[0]], ncols=2)
     return figure
 
 
