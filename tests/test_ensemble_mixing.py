@@ -1,5 +1,7 @@
 """RKD's Figure 3: students of accurate and robust teachers together, and claims judged rightly."""
 
+import warnings
+
 import matplotlib.pyplot as plt
 import pytest
 from artists import lines, xy
@@ -133,7 +135,9 @@ def test_figure_3_shows_students_by_beta_with_their_intervals_and_the_teachers(t
     numbers = fig10.table(WhiteBox(made_up(by).evaluations, {"clean": None, "pgd-20": None}, 10), trained)
     assert list(numbers.name) == names
     assert list(numbers.beta[:3]) == [0, 0.5, 1]
-    read = figures.both_in_per_cent(numbers, "name", "beta")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pandas warns of "" in a column of numbers
+        read = figures.both_in_per_cent(numbers, "name", "beta")
     assert list(read.columns) == ["name", "beta", "Clean (%)", "PGD-20 (%)"]
     assert list(read.iloc[0]) == ["AKD+, beta 0", 0, "50.0 [46.9, 53.1]", "0.0 [0.0, 0.4]"]
     assert list(read.iloc[3])[:2] == ["Natural 1", ""]

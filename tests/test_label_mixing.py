@@ -553,6 +553,27 @@ def test_figure_2_tells_teachers_apart_by_colour_and_marker():
         assert set(dots(panel)) == expected
 
 
+def explained(figure):
+    """What the legend below a figure names."""
+    return [text.get_text() for text in figure.subfigs[0].legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("figure_1", [True, False])
+def test_hollow_stars_are_explained_only_where_one_is_drawn(figure_1):
+    numbers = pictured()
+    teachers = numbers.role == "teacher"
+    within = numbers.assign(clean=numbers.clean.where(~teachers, 0.7), robust=numbers.robust.where(~teachers, 0.4))
+    early = teachers & (numbers.teacher == "PGD-AT") & (numbers.teacher_epoch == 4)
+    beyond = within.assign(clean=within.clean.where(~early, 0.1))
+    for table, drawn in ((within, False), (beyond, True)):
+        table = table if figure_1 else table[table.figure == "1"]
+        draw = figures.early_stopping_and_mixing if figure_1 else figures.teachers_compared
+        figure = draw(table, mixing.METHODS, mixing.TEACHERS, "title")
+        stars = [line for line in figure.axes[0].lines + figure.axes[4 * figure_1].lines if line.get_marker() == "*"]
+        assert any(line.get_markerfacecolor() == "white" for line in stars if len(line.get_xdata())) == drawn
+        assert ("a teacher beyond the edge" in explained(figure)) == drawn
+
+
 def test_a_claim_of_the_mean_over_students_is_the_mean_over_images_of_their_share():
     """Two students right on different images: the interval is that of the paired differences, by hand."""
     a, b = torch.tensor([True] * 6 + [False] * 4), torch.tensor([True] * 4 + [False] * 6)
