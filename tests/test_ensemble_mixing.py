@@ -2,7 +2,6 @@
 
 import warnings
 
-import matplotlib.pyplot as plt
 import pytest
 from artists import lines, xy
 from given import Given
@@ -19,20 +18,7 @@ from rkdkit.figures import trade_offs
 from rkdkit.statistics import Estimate
 from rkdkit.store import Store
 
-pytestmark = pytest.mark.usefixtures("nothing")
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def nothing(tmp_path):
-    """Nothing is trained; blank data in the place of those that are not here."""
-    with executors.using(Given(Store(tmp_path), None)) as executor:
-        yield executor
+pytestmark = pytest.mark.usefixtures("closed", "nothing")
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])

@@ -4,7 +4,6 @@ import itertools
 import json
 from importlib.metadata import version
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,13 +28,9 @@ from rkdkit.statistics import Estimate, Measure
 from rkdkit.tasks import Answer
 from rkdkit.trainings import Train
 
+pytestmark = pytest.mark.usefixtures("closed")
+
 SOME, PGD = Images("digits", n=128), attacks.PGD(0.25, 0.0625, 20)
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def trained(store, spec, device="cpu, 2 threads"):

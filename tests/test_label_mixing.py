@@ -2,7 +2,6 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -28,20 +27,7 @@ from rkdkit.trainings import Train
 
 FIG8, FIG9, FIG10 = "fig8_early_stopping_label_mixing", "fig9_teacher_robustness", "fig10_ensemble_mixing"
 
-pytestmark = pytest.mark.usefixtures("nothing")
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def nothing(tmp_path):
-    """Nothing is trained; blank data in the place of those that are not here."""
-    with executors.using(Given(Store(tmp_path), None)) as executor:
-        yield executor
+pytestmark = pytest.mark.usefixtures("closed", "nothing")
 
 
 def asked_of(executor):

@@ -3,7 +3,6 @@
 import math
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,16 +25,12 @@ from rkdkit.exhibits.fig13_sample_difficulty import Ranking
 from rkdkit.figures import look
 from rkdkit.statistics import Estimate
 
+pytestmark = pytest.mark.usefixtures("closed")
+
 BELOW = "outside lower center"
 COLORBLIND = [
     "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def every(**columns):
