@@ -393,7 +393,20 @@ def test_the_claims_about_ensembles_look_at_what_they_say():
     assert checked[6].difference.value == pytest.approx(0.3 - 0.1)
     turned = [(name, metric, 0.8 - value) for name, metric, value in better]
     assert verdicts(tab14.check_claims(lines_of(names, METRICS, turned), 4, "pgd-20")) == [claims.FAILS] * 11
-    assert verdicts(tab14.check_claims(lines_of(names, METRICS), 4, "pgd-20")) == [claims.OPEN] * 11
+    alike = verdicts(tab14.check_claims(lines_of(names, METRICS), 4, "pgd-20"))
+    assert alike == [claims.OPEN] * 8 + [claims.HOLDS] * 2 + [claims.OPEN]
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.0, claims.HOLDS), (0.01, claims.OPEN), (0.1, claims.FAILS)])
+def test_an_ensemble_does_not_improve_if_it_is_as_good_as_one_network(gain, verdict):
+    names = [*map(str, tab14.students(4)), "PGD-AT", tab14.together(4)]
+    better = [(tab14.together(4), metric, 0.4 + gain) for metric in ("clean", "pgd-7")]
+    clean, robust = tab14.check_claims(lines_of(names, METRICS, better), 4, "pgd-20")[8:10]
+    assert (clean.verdict, robust.verdict) == (verdict, verdict)
+    assert clean.text == "An ensemble is no more accurate than one of its networks: it gains less than 1 point."
+    assert "no more robust (PGD-7) than" in robust.text
+    assert robust.lower.estimate.value == pytest.approx(gain)
+    assert robust.higher.estimate.value == 0.01
 
 
 def test_the_claims_about_generated_images_look_at_what_they_say():

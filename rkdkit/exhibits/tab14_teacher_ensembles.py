@@ -8,8 +8,8 @@ import pandas as pd
 from rkdkit import attacks, comparisons
 from rkdkit.analysis import candidates, ensembles, mixing
 from rkdkit.analysis.ensembles import Networks, Taught, Trained
-from rkdkit.analysis.white_box import WhiteBox
-from rkdkit.claims import Claim
+from rkdkit.analysis.white_box import WhiteBox, attack_named
+from rkdkit.claims import Claim, Quantity, below
 from rkdkit.comparisons import Guide
 from rkdkit.papers.reported import reported
 from rkdkit.profiles import PROFILES, rkd
@@ -30,6 +30,13 @@ TEACHERS = ("Natural", "FFGSM-AT", "PGD-AT")
 
 ALONE = "PGD-AT"
 """The method of Table 12's networks."""
+
+NO_GAIN = 0.01
+"""An ensemble that gains less than one point counts as not improved (Table 12).
+
+RKD has no threshold. It wants to show that the ensemble's own accuracy is not the reason why its student gains; the
+robust accuracy of the student of four PGD-AT teachers gains 1.25 points in its Table 5.
+"""
 
 TABLE_5, TABLE_10, TABLE_12 = "RKD, Table 5 and section 3.6", "RKD, Table 10 and section B.3", "RKD, Table 12 and C.1"
 
@@ -154,6 +161,8 @@ def references(lines: Sequence[str], number: int) -> dict[str, str]:
 def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
     """Check what the paper says of its Tables 5, 10 and 12, on the first dataset.
 
+    That an ensemble does not improve on one network is not that it is worse: its gain has to be below `NO_GAIN`.
+
     Parameters
     ----------
     measured : all lines, under the names of :class:`Taught` and :func:`together`.
@@ -187,8 +196,6 @@ def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
             f"For RSLAD+, a PGD-trained teacher is better than {number} "
             "FFGSM-trained ones: the student is more accurate.",
         ),
-        (TABLE_12, "clean", ALONE, ensemble, "An ensemble is less accurate than one of its networks."),
-        (TABLE_12, seven, ALONE, ensemble, "An ensemble is less robust than one of its networks (PGD-7)."),
         (
             TABLE_12,
             "autoattack",
@@ -202,4 +209,16 @@ def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
     ]
     text = "AKD+ gains more robustness from an ensemble of FFGSM-trained teachers than RSLAD+ does."
     larger_gain = candidates.larger_gain(measured, akd[fast], rslad[fast], robust, text, TABLE_10)
-    return [*claims[:6], larger_gain, *claims[6:]]
+    not_improved = [
+        _no_better(measured, ensemble, metric, how)
+        for metric, how in (("clean", "accurate"), (seven, "robust (PGD-7)"))
+    ]
+    return [*claims[:6], larger_gain, claims[6], *not_improved, claims[7]]
+
+
+def _no_better(measured: WhiteBox, ensemble: str, metric: str, how: str) -> Claim:
+    """Return the claim that the ensemble as one network does not improve on one of its networks."""
+    words = "clean" if metric == mixing.CLEAN else attack_named(metric)
+    gain = Quantity(f"{ensemble} minus {ALONE}, {words} accuracy", measured.minus(ensemble, ALONE, metric))
+    text = f"An ensemble is no more {how} than one of its networks: it gains less than {100 * NO_GAIN:g} point."
+    return Claim(text, TABLE_12, *below(NO_GAIN, "what counts as a gain", gain))
