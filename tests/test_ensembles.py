@@ -324,11 +324,39 @@ def test_the_first_dataset_here_has_the_names_without_an_end():
     assert values("AKD+ on cifar100 (EDM)", "pgd-20", "digits") == {37.05}
     assert values("AKD+ (EDM)", "pgd-20", "cifar100") == {37.05}
     assert values("AKD+ from 4 AT+ on cifar10", "clean", "cifar100") == {88.41}
-    ensemble = tab14.paper_numbers("digits", 3).set_index(["method", "metric"]).value
-    assert ensemble["3 PGD-AT as one network", "pgd-7"] == 52.74
+    ensemble = tab14.paper_numbers("digits").set_index(["method", "metric"]).value
+    assert ensemble["4 PGD-AT as one network", "pgd-7"] == 52.74
     assert ensemble["RSLAD+ from 1 PGD-AT", "clean"] == 84.10
-    assert ensemble["AKD+ from 3 Natural on cifar100", "clean"] == 63.52
+    assert ensemble["AKD+ from 4 Natural on cifar100", "clean"] == 63.52
     assert all(" (paper)" in name for name in tab15.paper_numbers("digits:3,8").method), "not of a selection of classes"
+
+
+@pytest.mark.parametrize(("number", "beside"), [(2, False), (4, True)])
+def test_the_papers_numbers_of_four_teachers_are_beside_four_teachers_only(tmp_path, number, beside):
+    """Otherwise they are lines of their own, whose differences are those of the paper."""
+    shown = {}
+    for name, module in ((TAB14, tab14), (TAB15, tab15)):
+        setup, trained, _ = asked(tmp_path / name, name, "smoke", options={"number": number})
+        lines = {line: {"clean": 0.5, "autoattack": 0.5} for part in trained.parts for line in (*part.alone, *part.together)}
+        shown[name] = module.numbers_of(setup, trained, made_up(lines)).set_index(["method", "metric"])
+    ensembles_here = {
+        TAB14: {f"AKD+ from {number} FFGSM-AT": 0.8411, tab14.together(number): 0.8186},
+        TAB15: {tab15.several("AKD+", number): 0.8841, tab15.ROBUST: 0.8411},
+    }
+    for name, lines in ensembles_here.items():
+        for line, theirs in lines.items():
+            ours = shown[name].loc[(line, "clean")]
+            assert ours.accuracy == 0.5
+            assert (ours.paper == pytest.approx(theirs)) if beside else pd.isna(ours.paper)
+    if not beside:
+        apart = shown[TAB14].loc[("AKD+ from 4 FFGSM-AT", "clean")]
+        assert (apart.paper, apart.compared_with) == (pytest.approx(0.8411), "AKD+ from 1 FFGSM-AT")
+        assert apart.paper_difference == pytest.approx(0.8411 - 0.8518)
+        assert shown[TAB14].loc[("4 PGD-AT as one network", "clean")].paper_difference == pytest.approx(0.8186 - 0.8422)
+        assert shown[TAB15].loc[("AKD+ from 4 AT+", "clean")].paper == pytest.approx(0.8841)
+        apart = shown[TAB15].loc[(f"{tab15.ROBUST} (paper)", "clean")]
+        assert (apart.paper, apart.compared_with) == (pytest.approx(0.8411), "PGD-AT")
+    assert shown[TAB14].loc[("AKD+ from 1 FFGSM-AT", "clean")].paper == pytest.approx(0.8518)
 
 
 def test_different_numbers_of_one_line_are_refused():
@@ -348,7 +376,7 @@ def test_what_each_line_is_compared_with():
         ("AKD (EDM)", "AT+ (EDM)"),
     }
     assert "PGD-AT" not in tab15.references(lines)
-    compared = tab14.references(list(dict.fromkeys(tab14.paper_numbers("cifar10").method)), 4)
+    compared = tab14.references(list(dict.fromkeys(tab14.paper_numbers("cifar10").method)))
     assert compared == {
         **{f"AKD+ from 4 {t}": f"AKD+ from 1 {t}" for t in tab14.TEACHERS},
         **{f"AKD+ from 4 {t} on cifar100": f"AKD+ from 1 {t} on cifar100" for t in tab14.TEACHERS},

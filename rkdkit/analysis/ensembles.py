@@ -17,8 +17,11 @@ from rkdkit.measurements import EVALUATION_ENGINE, CorrectPredictions, Digest, L
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
 
+IN_RKD = 4
+"""How many teachers an ensemble has in the paper."""
+
 TEACHERS = {"smoke": 2}
-"""How many teachers an ensemble has, by profile; others: four."""
+"""How many teachers an ensemble has, by profile; others: as many as in the paper."""
 
 ACCURATE = ("Natural", "Low-eps AT")
 """The methods whose teachers are to make the student accurate; with others, it is to be robust (RKD section 3.5)."""
@@ -389,7 +392,7 @@ def number_of_teachers(setup: Setup, number: int | None) -> int:
     Parameters
     ----------
     setup : the notebook's parameters.
-    number : what the notebook sets, at least two; None: `TEACHERS` of the profile, otherwise four as in the paper.
+    number : what the notebook sets, at least two; None: `TEACHERS` of the profile, otherwise as in the paper.
 
     Raises
     ------
@@ -397,5 +400,5 @@ def number_of_teachers(setup: Setup, number: int | None) -> int:
         If it is not a whole number in this range.
     """
     if number is None:
-        return TEACHERS.get(setup.profile.name, 4)
+        return TEACHERS.get(setup.profile.name, IN_RKD)
     return checks.whole("n_teachers, the number of teachers in an ensemble,", number, 2)

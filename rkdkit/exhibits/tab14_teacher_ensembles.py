@@ -1,5 +1,6 @@
 """RKD, Tables 5, 10 and 12: students of one teacher and of an ensemble of four, and the ensemble itself."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pandas as pd
 
 from rkdkit import attacks, comparisons
 from rkdkit.analysis import candidates, ensembles, mixing
-from rkdkit.analysis.ensembles import Networks, Taught, Trained
+from rkdkit.analysis.ensembles import IN_RKD, Networks, Taught, Trained
 from rkdkit.analysis.white_box import WhiteBox, attack_named
 from rkdkit.claims import Claim, Quantity, below
 from rkdkit.comparisons import Guide
@@ -113,19 +114,20 @@ def attacks_of(setup: Setup) -> dict[str, attacks.Attack | None]:
     return {"clean": None, str(seven).lower(): seven, **candidates.test_attacks(setup)}
 
 
-def paper_numbers(dataset: str, number: int = 4) -> pd.DataFrame:
+def paper_numbers(dataset: str) -> pd.DataFrame:
     """Return the paper's three tables with the names of lines here, as `ensembles.beside_all` takes them.
+
+    They are of ensembles of `ensembles.IN_RKD`: where ensembles have another number here, they stand beside no line.
 
     Parameters
     ----------
     dataset : the first dataset here, as `ensembles.named_by_dataset`.
-    number : how many teachers an ensemble has here; the paper's have four.
     """
     theirs = pd.concat([reported("rkd", f"Table {table}") for table in (5, 10, 12)], ignore_index=True)
     of_one = theirs.setting.str.endswith("=1")
     teacher = theirs.guide.str.partition(" ")[0]
-    taught = theirs.method + " from " + of_one.map({True: "1", False: str(number)}) + " " + teacher
-    as_one = of_one.map({True: ALONE, False: together(number)})
+    taught = theirs.method + " from " + of_one.map({True: "1", False: str(IN_RKD)}) + " " + teacher
+    as_one = of_one.map({True: ALONE, False: together(IN_RKD)})
     return ensembles.named_by_dataset(theirs.assign(method=taught.where(teacher != "", as_one)), dataset)
 
 
@@ -141,21 +143,23 @@ def numbers_of(setup: Setup, trained: Trained, measured: WhiteBox) -> pd.DataFra
     As `WhiteBox.against` and `ensembles.beside_all`. A student of an ensemble, and the ensemble itself, are compared
     with their counterparts of one network.
     """
-    both = ensembles.beside_all(measured, trained.choices, paper_numbers(setup.profile.dataset, trained.number))
-    return measured.against(references(list(dict.fromkeys(both.method)), trained.number), both)
+    both = ensembles.beside_all(measured, trained.choices, paper_numbers(setup.profile.dataset))
+    return measured.against(references(list(dict.fromkeys(both.method))), both)
 
 
-def references(lines: Sequence[str], number: int) -> dict[str, str]:
+def references(lines: Sequence[str]) -> dict[str, str]:
     """Return what each line is compared with: a line of several networks with that of one.
 
     Parameters
     ----------
     lines : the names of all lines, here or in the paper.
-    number : how many teachers an ensemble has.
     """
-    of_one = {line: line.replace(f" from {number} ", " from 1 ") for line in lines}
-    of_one[together(number)] = ALONE
-    return {line: one for line, one in of_one.items() if one != line and one in lines}
+    found = {}
+    for line in lines:
+        one = re.sub(r" from \d+ ", " from 1 ", re.sub(r"^\d+ (.+) as one network", r"\1", line))
+        if one != line and one in lines:
+            found[line] = one
+    return found
 
 
 def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
