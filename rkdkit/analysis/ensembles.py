@@ -26,6 +26,8 @@ TEACHERS = {"smoke": 2}
 ACCURATE = ("Natural", "Low-eps AT")
 """The methods whose teachers are to make the student accurate; with others, it is to be robust (RKD section 3.5)."""
 
+_TABLES = {"AKD+": "Table 5", "RSLAD+": "Table 10"}
+
 
 @dataclass(frozen=True)
 class Taught:
@@ -49,6 +51,11 @@ class Taught:
     def aim(self) -> str:
         """What its hyper-parameters are chosen for, one of `selection.AIMS`."""
         return "RKD-Acc." if self.teacher in ACCURATE else "RKD-Rob."
+
+    @property
+    def limited(self) -> bool:
+        """Whether the other accuracy may lose 2 points only: as in Table 5 with AKD+, in Table 10 with RSLAD+."""
+        return (_TABLES.get(self.method), self.method, self.teacher) not in candidates.UNLIMITED
 
     def entry(
         self, stopped: float, alpha: float, changes: Mapping[str, Any] | None = None, *, certain: bool = True
@@ -114,9 +121,9 @@ def train(
 
     Hyper-parameters are chosen for students of one teacher, by :attr:`Taught.aim`. Students that are to be accurate may
     lose 2 points of robust accuracy against the teacher alone: RKD's numbers of them are those of its Tables 3 and 4,
-    and without a limit, the student of a natural teacher would be the one that is least robust. A student of several
-    teachers has the hyper-parameters of the student of one teacher, so that the two differ in nothing but the number of
-    teachers; RKD does not say whether it chose again.
+    and without a limit, the student of a natural teacher would be the one that is least robust. Which of the others are
+    limited is in `candidates.UNLIMITED`. A student of several teachers has the hyper-parameters of the student of one
+    teacher, so that the two differ in nothing but the number of teachers; RKD does not say whether it chose again.
 
     Parameters
     ----------
@@ -153,7 +160,7 @@ def train(
         student: selection.Contest(
             {key[1:]: of for key, of in of_grid.items() if key[0] == student},
             student.aim,
-            longer if student.aim == "RKD-Acc." else None,
+            longer if student.limited else None,
         )
         for student in alone
     }

@@ -30,9 +30,6 @@ Section 3.5 says for Table 3: students of natural teachers for clean accuracy, a
 not say it for Table 4; section 3.6 says that a small eps of the teacher serves the student's clean accuracy.
 """
 
-UNLIMITED = {("Table 3", "FFGSM-AT"), ("Table 3", "PGD-AT")}
-"""Where any clean accuracy may be lost: Table 3's RSLAD+ student of PGD-AT loses 2.4 points, unlike Table 4's."""
-
 REFERENCE = {"Table 3": "PGD-AT", "Table 4": "Natural", "Table 11": "AT+"}
 """The teacher with whose students the others of its table are compared."""
 
@@ -108,7 +105,8 @@ def train(
         for loss in LOSSES:
             for teacher, aim in teachers.items():
                 tried = candidates.students(setup, [loss], [Guide(teacher, network=network)], network, stops, alphas)
-                rows.append(Row(named(table, loss, teacher), network, aim, tried, (table, teacher) not in UNLIMITED))
+                limited = (table, loss, teacher) not in candidates.UNLIMITED
+                rows.append(Row(named(table, loss, teacher), network, aim, tried, limited))
     advanced = _advanced(setup, extra, extra_fraction)
     students = candidates.train(setup, rows, advanced)
     return Trained(setup, candidates.choose(setup, rows, students), list(advanced), students)
