@@ -511,3 +511,12 @@ def test_the_form_of_differences():
     shown = [[tick.get_text() for tick in panel.get_yticklabels()] for panel in named.axes]
     assert ["the row of B", "the row of A"] in shown
     assert ["B", "A", "C"] in shown, "accuracies keep the methods' names"
+
+    within = table.method.map({"A": False, "B": True})
+    marked, unmarked = (figures.differences(table.assign(within=each), "title", "paper") for each in (within, True))
+    names = [[tick.get_text() for tick in marked.axes[place].get_yticklabels()] for place in (0, 2)]
+    assert names == [["B", "A \N{DAGGER}", "C"], ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B \N{DAGGER}"]]
+    assert not any("\N{DAGGER}" in tick.get_text() for panel in unmarked.axes for tick in panel.get_yticklabels())
+    for figure, explained in ((marked, True), (unmarked, False)):
+        (below,) = (legend for part in figure.subfigs[0].subfigs for legend in part.legends)
+        assert ("no candidate kept the limit of the choice" in [t.get_text() for t in below.get_texts()]) == explained

@@ -10,7 +10,7 @@ from rkdkit import attacks, models
 from rkdkit.analysis import candidates, ensembles, mixing
 from rkdkit.analysis.candidates import ONLY_TEACHER, Line, Row
 from rkdkit.analysis.ensembles import Networks
-from rkdkit.analysis.selection import AIMS, check_held_out
+from rkdkit.analysis.selection import AIMS, check_held_out, in_images
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim
 from rkdkit.comparisons import Guide
@@ -26,6 +26,7 @@ EXHIBIT = Exhibit(
     differs=_DIFFERS,
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("PGD-AT", *mixing.METHODS),
+    says=in_images,
 )
 
 WIDTHS: dict[str, tuple[int, ...]] = {"smoke": (1, 2), "quick": (1, 2, 4), "small": (1, 2, 4), "paper": (1, 4, 16)}

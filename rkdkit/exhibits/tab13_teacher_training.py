@@ -9,6 +9,7 @@ import pandas as pd
 from rkdkit import attacks, methods
 from rkdkit.analysis import candidates, mixing
 from rkdkit.analysis.candidates import ONLY_TEACHER, Line, Row
+from rkdkit.analysis.selection import in_images
 from rkdkit.analysis.state_of_the_art import FRACTION, further_images
 from rkdkit.analysis.white_box import WhiteBox, white_box
 from rkdkit.claims import Claim
@@ -47,6 +48,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("Natural", "FFGSM-AT", "Low-eps AT", "PGD-AT", "TRADES", "AKD", *LOSSES),
+    says=in_images,
 )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from rkdkit import attacks, comparisons
 from rkdkit.analysis import candidates, ensembles, mixing
 from rkdkit.analysis.ensembles import IN_RKD, Networks, Taught, Trained
+from rkdkit.analysis.selection import in_images
 from rkdkit.analysis.white_box import WhiteBox, attack_named
 from rkdkit.claims import Claim, Quantity, below
 from rkdkit.comparisons import Guide
@@ -21,6 +22,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer"),
     trains=("Natural", "FFGSM-AT", "PGD-AT", "AKD+", "RSLAD+"),
+    says=in_images,
 )
 
 DATASETS = {"paper": ("cifar10", "cifar100")}

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rkdkit.analysis import ensembles, mixing, state_of_the_art
 from rkdkit.analysis.ensembles import IN_RKD, Networks, Taught, Trained
+from rkdkit.analysis.selection import in_images
 from rkdkit.analysis.state_of_the_art import FRACTION, Further
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim
@@ -20,6 +21,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("PGD-AT", "Low-eps AT", "FFGSM-AT", "AKD", "AKD+", "RSLAD+", "ARD+"),
+    says=in_images,
 )
 
 DATASETS = {"paper": ("cifar10", "cifar100")}

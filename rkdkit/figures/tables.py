@@ -14,6 +14,8 @@ _HERE, _PAPER = "0.15", "0.45"  # rows are methods, so a network's colour would 
 _THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none"}
 """The look of a paper's numbers. They are drawn by `errorbar`, because a legend would list lines of `plot` first."""
 
+_BEYOND = " \N{DAGGER}"
+
 
 def accuracy_by_method(
     table: pd.DataFrame,
@@ -86,7 +88,8 @@ def differences(
     Parameters
     ----------
     table : as `WhiteBox.against` returns it. Lines without an accuracy are left out above, lines that are compared with
-        none are left out below. The columns paper_dataset and paper_network are those of `reported.beside`.
+        none are left out below. The columns paper_dataset and paper_network are those of `reported.beside`. If there is
+        a column within, lines where it is False are marked: no candidate kept the limit of a choice.
     title : the figure's title.
     their_label : the legend's text for the paper's numbers; None: made from paper_dataset and paper_network.
     width : the figure's width in inches; the height follows from the number of rows.
@@ -114,7 +117,9 @@ def draw_differences(
     several = compared.compared_with.nunique() > 1 or difference is not None
     heights = heights_of_differences(table, row)
     upper, lower = part.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
-    above = _panels(upper, list(dict.fromkeys(measured.metric)), [metric_name(name) for name in rows])
+    beyond = set(table[table.within.eq(False)][row]) if "within" in table else set()
+    marked = [metric_name(name) + _BEYOND * (name in beyond) for name in rows]
+    above = _panels(upper, list(dict.fromkeys(measured.metric)), marked)
     for metric, panel in above.items():
         of_panel = measured[measured.metric == metric].set_index(row).reindex(rows)
         _ours(panel, of_panel.accuracy, of_panel.low, of_panel.high)
@@ -122,6 +127,7 @@ def draw_differences(
     names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
     if difference is not None:
         names = list(compared.drop_duplicates([row, "compared_with"])[difference])
+    names = [name + _BEYOND * (of in beyond) for name, (of, _) in zip(names, pairs, strict=True)]
     label = "Difference" if several else f"Accuracy minus\n{metric_name(pairs[0][1])}'s"
     below = _panels(lower, list(dict.fromkeys(compared.metric)), names)
     for metric, panel in below.items():
@@ -131,7 +137,11 @@ def draw_differences(
         theirs = 100 * of_panel.paper_difference
         panel.errorbar(theirs, range(len(pairs)), color=_PAPER, label=their_label, **_THEIRS)
         panel.set(title=metric_name(metric), xlabel=f"{label} (points)")
-    legend_below(part, next(iter(below.values())), ncols=2)
+    first = next(iter(below.values()))
+    if beyond:
+        look: dict[str, Any] = {"ls": "", "marker": r"$\dagger$", "ms": 7, "color": _HERE}
+        first.errorbar([], [], label="no candidate kept the limit of the choice", **look)
+    legend_below(part, first, ncols=3 if beyond else 2)
 
 
 def heights_of_differences(table: pd.DataFrame, row: str = "method") -> list[float]:
