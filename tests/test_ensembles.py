@@ -337,7 +337,9 @@ def test_the_papers_numbers_of_four_teachers_are_beside_four_teachers_only(tmp_p
     shown = {}
     for name, module in ((TAB14, tab14), (TAB15, tab15)):
         setup, trained, _ = asked(tmp_path / name, name, "smoke", options={"number": number})
-        lines = {line: {"clean": 0.5, "autoattack": 0.5} for part in trained.parts for line in (*part.alone, *part.together)}
+        lines = {
+            line: {"clean": 0.5, "autoattack": 0.5} for part in trained.parts for line in (*part.alone, *part.together)
+        }
         shown[name] = module.numbers_of(setup, trained, made_up(lines)).set_index(["method", "metric"])
     ensembles_here = {
         TAB14: {f"AKD+ from {number} FFGSM-AT": 0.8411, tab14.together(number): 0.8186},

@@ -518,5 +518,5 @@ def test_the_form_of_differences():
     assert names == [["B", "A \N{DAGGER}", "C"], ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B \N{DAGGER}"]]
     assert not any("\N{DAGGER}" in tick.get_text() for panel in unmarked.axes for tick in panel.get_yticklabels())
     for figure, explained in ((marked, True), (unmarked, False)):
-        (below,) = (legend for part in figure.subfigs[0].subfigs for legend in part.legends)
+        (below,) = figure.subfigs[0].legends
         assert ("no candidate kept the limit of the choice" in [t.get_text() for t in below.get_texts()]) == explained
