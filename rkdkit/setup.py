@@ -30,7 +30,7 @@ class Exhibit:
     needs : the smallest number of test images that it can use.
     trains : methods that must be trainable with its parameters.
     times : whether it measures how long something takes, so that it must not be drawn beside others.
-    says : makes a sentence of the parameters, for the caption.
+    says : makes a sentence of the parameters, for a line of the caption; None: no further line.
     """
 
     paper: str

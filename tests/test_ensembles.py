@@ -299,7 +299,7 @@ def test_a_notebooks_own_fields_and_images_are_kept(tmp_path):
 def test_every_number_of_the_tables_is_in_the_exhibit(tables, numbers, dataset):
     theirs = numbers(dataset)
     measured = made_up({"AT+": {"clean": 0.5, "autoattack": 0.4}})
-    shown = ensembles.beside_all(measured, pd.DataFrame(columns=["method", "early_stop", "alpha"]), theirs)
+    shown = ensembles.beside_all(measured, pd.DataFrame(columns=["method", "early_stop", "alpha", "within"]), theirs)
     assert not shown.duplicated(["method", "metric"]).any()
     found = {
         (table, row.paper_dataset, row.metric, round(100 * row.paper, 2))

@@ -512,11 +512,13 @@ def test_the_form_of_differences():
     assert ["the row of B", "the row of A"] in shown
     assert ["B", "A", "C"] in shown, "accuracies keep the methods' names"
 
-    within = table.method.map({"A": False, "B": True})
-    marked, unmarked = (figures.differences(table.assign(within=each), "title", "paper") for each in (within, True))
+    remark = table.method.map({"A": "unlike others", "B": "", "C": "alone"})
+    marked, unmarked = (figures.differences(table.assign(remark=each), "title", "paper") for each in (remark, ""))
     names = [[tick.get_text() for tick in marked.axes[place].get_yticklabels()] for place in (0, 2)]
-    assert names == [["B", "A \N{DAGGER}", "C"], ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B \N{DAGGER}"]]
-    assert not any("\N{DAGGER}" in tick.get_text() for panel in unmarked.axes for tick in panel.get_yticklabels())
-    for figure, explained in ((marked, True), (unmarked, False)):
-        (below,) = figure.subfigs[0].legends
-        assert ("no candidate kept the limit of the choice" in [t.get_text() for t in below.get_texts()]) == explained
+    assert names == [
+        ["B", "A \N{DAGGER}", "C \N{DOUBLE DAGGER}"],
+        ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B \N{DAGGER}"],
+    ]
+    explained = [[text.get_text() for text in each.subfigs[0].legends[0].get_texts()] for each in (marked, unmarked)]
+    assert explained[0] == [*explained[1], "unlike others", "alone"]
+    assert len(explained[1]) == 2

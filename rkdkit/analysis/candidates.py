@@ -249,6 +249,28 @@ def hyper_parameters(lines: Sequence[Line]) -> pd.DataFrame:
     )
 
 
+NONE_KEPT, NONE_ROBUST = (
+    "no candidate kept the limit of the choice",
+    "no candidate within the limit was more robust than guessing",
+)
+"""What a picture says of a choice that could not be what it aims at."""
+
+
+def remarks(numbers: pd.DataFrame, num_classes: int) -> pd.Series:
+    """Return for each line whether its choice could not be what it aims at: `NONE_KEPT`, `NONE_ROBUST` or "".
+
+    Parameters
+    ----------
+    numbers : within, and perhaps selection and held_out_robust as :func:`hyper_parameters`; NaN: nothing was chosen.
+    num_classes : guessing has an accuracy of 1 / num_classes.
+    """
+    found = numbers.within.eq(False).map({True: NONE_KEPT, False: ""})
+    if "held_out_robust" not in numbers:
+        return found
+    weak = (numbers.selection == "RKD-Rob.") & (numbers.held_out_robust <= 1 / num_classes) & numbers.within.eq(True)
+    return found.mask(weak, NONE_ROBUST)
+
+
 def test_attacks(setup: Setup) -> dict[str, attacks.Attack | None]:
     """Return natural images, PGD and AutoAttack, by metric: what RKD's tables measure.
 

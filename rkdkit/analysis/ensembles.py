@@ -368,8 +368,8 @@ def beside_all(measured: WhiteBox, choices: pd.DataFrame, theirs: pd.DataFrame) 
     Returns
     -------
     As `WhiteBox.table`, with the columns early_stop, alpha and within (NaN: not chosen), paper (fractions; NaN: not in
-    the paper), table ("Table 1, Table 6"), paper_dataset, paper_network, guide and setting ("": not in the paper). The
-    accuracy of the further lines is NaN.
+    the paper), table ("Table 1, Table 6"), paper_dataset, paper_network, guide and setting ("": not in the paper), and
+    remark (`candidates.remarks`). The accuracy of the further lines is NaN.
 
     Raises
     ------
@@ -390,6 +390,7 @@ def beside_all(measured: WhiteBox, choices: pd.DataFrame, theirs: pd.DataFrame) 
     only_theirs = once.merge(ours[keys], on=keys, how="left", indicator=True)
     only_theirs = only_theirs[only_theirs._merge == "left_only"].drop(columns="_merge")
     together = pd.concat([both, only_theirs], ignore_index=True)
+    together = together.assign(remark=candidates.remarks(together, measured.num_classes))
     return together.fillna(dict.fromkeys((*kept, "table", "attack"), ""))
 
 

@@ -119,8 +119,8 @@ def _runs(setup: Setup, context: Context) -> list[Run]:
 
 def _caption(setup: Setup, measured: Sequence[Measurement], note: str) -> list[str]:
     """Return the lines of the caption that describe the parameters, the attacks and the data."""
-    exhibit = setup.exhibit
-    notes = [note, exhibit.says(setup) if exhibit.says else "", ALONE if exhibit.times else ""]
+    says = setup.exhibit.says
+    notes = [note, ALONE if setup.exhibit.times else ""]
     if not measured:
         return list(filter(None, [" ".join(filter(None, notes))]))
     attacks = dict.fromkeys(attack for task in measured for attack in task.attacks if attack is not None)
@@ -133,7 +133,8 @@ def _caption(setup: Setup, measured: Sequence[Measurement], note: str) -> list[s
         for n in [max(len(task.images) for task in measured if attack in task.attacks)]
     ]
     sentences = [*tried, *notes, f"Data: {setup.dataset.source}."]
-    return [f"{asked}; {_CHOSEN_ON[setup.profile.select_on]}.", " ".join(filter(None, sentences))]
+    lines = [f"{asked}; {_CHOSEN_ON[setup.profile.select_on]}.", " ".join(filter(None, sentences))]
+    return lines if says is None else [*lines, says(setup)]
 
 
 def _most(images: Sequence[Images]) -> Images:

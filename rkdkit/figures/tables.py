@@ -14,7 +14,8 @@ _HERE, _PAPER = "0.15", "0.45"  # rows are methods, so a network's colour would 
 _THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none"}
 """The look of a paper's numbers. They are drawn by `errorbar`, because a legend would list lines of `plot` first."""
 
-_BEYOND = " \N{DAGGER}"
+_MARKS = {"\N{DAGGER}": r"$\dagger$", "\N{DOUBLE DAGGER}": r"$\ddagger$"}
+"""Marks of lines with a remark: in their names, and in the legend."""
 
 
 def accuracy_by_method(
@@ -88,8 +89,8 @@ def differences(
     Parameters
     ----------
     table : as `WhiteBox.against` returns it. Lines without an accuracy are left out above, lines that are compared with
-        none are left out below. The columns paper_dataset and paper_network are those of `reported.beside`. If there is
-        a column within, lines where it is False are marked: no candidate kept the limit of a choice.
+        none are left out below. The columns paper_dataset and paper_network are those of `reported.beside`. Lines
+        with a text in the column remark, if there is one, are marked, and the legend has the text: at most two.
     title : the figure's title.
     their_label : the legend's text for the paper's numbers; None: made from paper_dataset and paper_network.
     width : the figure's width in inches; the height follows from the number of rows.
@@ -117,8 +118,11 @@ def draw_differences(
     several = compared.compared_with.nunique() > 1 or difference is not None
     heights = heights_of_differences(table, row)
     upper, lower = part.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
-    beyond = set(table[table.within.eq(False)][row]) if "within" in table else set()
-    marked = [metric_name(name) + _BEYOND * (name in beyond) for name in rows]
+    remarks = dict(zip(table[row], table.remark, strict=True)) if "remark" in table else {}
+    kinds = [remark for remark in dict.fromkeys(remarks.values()) if remark]
+    marks = dict(zip(kinds, list(_MARKS)[: len(kinds)], strict=True))
+    endings = {name: f" {marks[remark]}" if remark else "" for name, remark in remarks.items()}
+    marked = [metric_name(name) + endings.get(name, "") for name in rows]
     above = _panels(upper, list(dict.fromkeys(measured.metric)), marked)
     for metric, panel in above.items():
         of_panel = measured[measured.metric == metric].set_index(row).reindex(rows)
@@ -127,7 +131,7 @@ def draw_differences(
     names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
     if difference is not None:
         names = list(compared.drop_duplicates([row, "compared_with"])[difference])
-    names = [name + _BEYOND * (of in beyond) for name, (of, _) in zip(names, pairs, strict=True)]
+    names = [name + endings.get(of, "") for name, (of, _) in zip(names, pairs, strict=True)]
     label = "Difference" if several else f"Accuracy minus\n{metric_name(pairs[0][1])}'s"
     below = _panels(lower, list(dict.fromkeys(compared.metric)), names)
     for metric, panel in below.items():
@@ -138,10 +142,9 @@ def draw_differences(
         panel.errorbar(theirs, range(len(pairs)), color=_PAPER, label=their_label, **_THEIRS)
         panel.set(title=metric_name(metric), xlabel=f"{label} (points)")
     first = next(iter(below.values()))
-    if beyond:
-        look: dict[str, Any] = {"ls": "", "marker": r"$\dagger$", "ms": 7, "color": _HERE}
-        first.errorbar([], [], label="no candidate kept the limit of the choice", **look)
-    legend_below(part, first, ncols=3 if beyond else 2)
+    for remark, mark in marks.items():
+        first.errorbar([], [], ls="", marker=_MARKS[mark], ms=7, color=_HERE, label=remark)
+    legend_below(part, first, ncols=2)
 
 
 def heights_of_differences(table: pd.DataFrame, row: str = "method") -> list[float]:
