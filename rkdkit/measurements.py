@@ -296,8 +296,26 @@ class CorrectPredictions(Measurement):
         return [Pass(judge, self.attack, self.target) for judge in self.judges]
 
 
+class OfOneSnapshot(Measurement):
+    """A question about one snapshot alone.
+
+    A subclass lists the field ``snapshot`` itself, because the order of the fields is part of a measurement's name.
+
+    Attributes
+    ----------
+    snapshot : the snapshot that is evaluated.
+    """
+
+    snapshot: Snapshot
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """As :attr:`Measurement.snapshots`."""
+        return (self.snapshot,)
+
+
 @dataclass(frozen=True, kw_only=True)
-class PerImage(Measurement):
+class PerImage(OfOneSnapshot):
     """A quantity of a snapshot's output for each image, under an attack on itself; the answer is (N,) float32, in nats.
 
     Attributes
@@ -318,11 +336,6 @@ class PerImage(Measurement):
 
     def __post_init__(self) -> None:
         checks.one_of("quantity", self.quantity, evaluation.QUANTITIES)
-
-    @property
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measurement.snapshots`."""
-        return (self.snapshot,)
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
         """As :meth:`Measurement.question`."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +30,7 @@ class Exhibit:
     needs : the smallest number of test images that it can use.
     trains : methods that must be trainable with its parameters.
     times : whether it measures how long something takes, so that it must not be drawn beside others.
+    says : makes a sentence of the parameters, for a line of the caption; None: no further line.
     """
 
     paper: str
@@ -38,6 +39,7 @@ class Exhibit:
     needs: int = 1
     trains: tuple[str, ...] = ("PeerAiD",)
     times: bool = False
+    says: Callable[["Setup"], str] | None = field(default=None, compare=False)
 
     @property
     def needs_data(self) -> bool:

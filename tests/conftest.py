@@ -15,12 +15,13 @@ from hypothesis import settings
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rkdkit import data, methods, models
+from rkdkit import data, executors, methods, models
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
 
 if TYPE_CHECKING:
     from clusters import Gate, Nursery
+    from given import Given
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
@@ -134,6 +135,24 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store of the test's own, which is also the default one meanwhile."""
     monkeypatch.setenv("RKDKIT_STORE", str(tmp_path / "store"))
     return Store()
+
+
+@pytest.fixture
+def closed() -> Iterator[None]:
+    """Close all figures after the test."""
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.fixture
+def nothing(tmp_path: Path) -> Iterator["Given"]:
+    """Nothing is trained; blank data in the place of those that are not here."""
+    from given import Given
+
+    with executors.using(Given(Store(tmp_path), None)) as executor:
+        yield executor
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """RKD's Figure 3: students of accurate and robust teachers together, and claims judged rightly."""
 
-import matplotlib.pyplot as plt
+import warnings
+
 import pytest
 from artists import lines, xy
 from given import Given
@@ -17,20 +18,7 @@ from rkdkit.figures import trade_offs
 from rkdkit.statistics import Estimate
 from rkdkit.store import Store
 
-pytestmark = pytest.mark.usefixtures("nothing")
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def nothing(tmp_path):
-    """Nothing is trained; blank data in the place of those that are not here."""
-    with executors.using(Given(Store(tmp_path), None)) as executor:
-        yield executor
+pytestmark = pytest.mark.usefixtures("closed", "nothing")
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
@@ -133,7 +121,9 @@ def test_figure_3_shows_students_by_beta_with_their_intervals_and_the_teachers(t
     numbers = fig10.table(WhiteBox(made_up(by).evaluations, {"clean": None, "pgd-20": None}, 10), trained)
     assert list(numbers.name) == names
     assert list(numbers.beta[:3]) == [0, 0.5, 1]
-    read = figures.both_in_per_cent(numbers, "name", "beta")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pandas warns of "" in a column of numbers
+        read = figures.both_in_per_cent(numbers, "name", "beta")
     assert list(read.columns) == ["name", "beta", "Clean (%)", "PGD-20 (%)"]
     assert list(read.iloc[0]) == ["AKD+, beta 0", 0, "50.0 [46.9, 53.1]", "0.0 [0.0, 0.4]"]
     assert list(read.iloc[3])[:2] == ["Natural 1", ""]

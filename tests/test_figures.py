@@ -2,40 +2,37 @@
 
 import itertools
 import json
+from dataclasses import replace
 from importlib.metadata import version
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from agreed import agreed
-from conftest import tiny_spec
+from conftest import ROOT, tiny_spec
 from extents import saved_extents
 from matplotlib.colors import to_rgb
 from PIL import Image
 from test_notebooks import setup
 
-from rkdkit import attacks, autoattack, data, executors, figures, paths, runs
+from rkdkit import attacks, autoattack, data, executors, exhibits, figures, paths, runs
 from rkdkit.analysis.embedding import EXAMPLES, Scores
 from rkdkit.analysis.gradients import MEASURES
 from rkdkit.claims import Claim, Quantity
 from rkdkit.exhibits.fig4_loss_landscape import Landscape
 from rkdkit.exhibits.fig5_tsne import Embedding
 from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
+from rkdkit.figures import saving
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images
 from rkdkit.statistics import Estimate, Measure
 from rkdkit.tasks import Answer
 from rkdkit.trainings import Train
 
+pytestmark = pytest.mark.usefixtures("closed")
+
 SOME, PGD = Images("digits", n=128), attacks.PGD(0.25, 0.0625, 20)
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def trained(store, spec, device="cpu, 2 threads"):
@@ -121,6 +118,27 @@ def test_the_caption_and_the_summary_name_what_an_exhibit_was_measured_by_and_on
     caption, summary = saved(tmp_path, lambda executor: executor.gather(two), test_iterate="any")
     assert "eps 0.25, FGSM, PGD-20 (any iterate), 256 training" in caption
     assert [each["attack"]["name"] for each in summary["measured"]] == ["FGSM", "PGD-20 (any iterate)"]
+
+
+def test_the_caption_has_the_sentences_of_the_exhibit(tmp_path, store):
+    snapshot = trained(store, tiny_spec()).snapshot()
+    with executors.using(Measured()) as executor:
+        plain = setup(output_dir=str(tmp_path))
+        exhibit = replace(plain.exhibit, says=lambda asked: f"So many: {asked.profile.n_val}.", times=True)
+        asked = replace(plain, exhibit=exhibit)
+        executor.gather([by(snapshot, PGD)])
+        figure, _ = figures.new_figure()
+        picture, *_ = figures.save(asked, figure, pd.DataFrame({"value": [1]}), note="A note.")
+    caption = Image.open(picture).text["Description"]
+    assert f"\nA note. {saving.ALONE} Data: " in caption
+    assert caption.split("\n")[2] == "So many: 64."
+
+
+@pytest.mark.parametrize("name", exhibits.NAMES)
+def test_an_exhibit_that_measures_times_says_that_it_is_to_be_run_alone(name):
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    text = "".join(line for cell in notebook["cells"] if cell["cell_type"] == "markdown" for line in cell["source"])
+    assert (saving.ALONE in text) == exhibits.get(name).times
 
 
 def test_what_only_chose_an_epoch_is_neither_in_the_caption_nor_in_the_summary(tmp_path, store):

@@ -2,7 +2,6 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -28,20 +27,7 @@ from rkdkit.trainings import Train
 
 FIG8, FIG9, FIG10 = "fig8_early_stopping_label_mixing", "fig9_teacher_robustness", "fig10_ensemble_mixing"
 
-pytestmark = pytest.mark.usefixtures("nothing")
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def nothing(tmp_path):
-    """Nothing is trained; blank data in the place of those that are not here."""
-    with executors.using(Given(Store(tmp_path), None)) as executor:
-        yield executor
+pytestmark = pytest.mark.usefixtures("closed", "nothing")
 
 
 def asked_of(executor):
@@ -551,6 +537,27 @@ def test_figure_2_tells_teachers_apart_by_colour_and_marker():
             if row.role == "teacher" or row.method == method
         }
         assert set(dots(panel)) == expected
+
+
+def explained(figure):
+    """What the legend below a figure names."""
+    return [text.get_text() for text in figure.subfigs[0].legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("figure_1", [True, False])
+def test_hollow_stars_are_explained_only_where_one_is_drawn(figure_1):
+    numbers = pictured()
+    teachers = numbers.role == "teacher"
+    within = numbers.assign(clean=numbers.clean.where(~teachers, 0.7), robust=numbers.robust.where(~teachers, 0.4))
+    early = teachers & (numbers.teacher == "PGD-AT") & (numbers.teacher_epoch == 4)
+    beyond = within.assign(clean=within.clean.where(~early, 0.1))
+    for table, drawn in ((within, False), (beyond, True)):
+        table = table if figure_1 else table[table.figure == "1"]
+        draw = figures.early_stopping_and_mixing if figure_1 else figures.teachers_compared
+        figure = draw(table, mixing.METHODS, mixing.TEACHERS, "title")
+        stars = [line for line in figure.axes[0].lines + figure.axes[4 * figure_1].lines if line.get_marker() == "*"]
+        assert any(line.get_markerfacecolor() == "white" for line in stars if len(line.get_xdata())) == drawn
+        assert ("a teacher beyond the edge" in explained(figure)) == drawn
 
 
 def test_a_claim_of_the_mean_over_students_is_the_mean_over_images_of_their_share():

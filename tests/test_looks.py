@@ -3,7 +3,6 @@
 import math
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,16 +25,12 @@ from rkdkit.exhibits.fig13_sample_difficulty import Ranking
 from rkdkit.figures import look
 from rkdkit.statistics import Estimate
 
+pytestmark = pytest.mark.usefixtures("closed")
+
 BELOW = "outside lower center"
 COLORBLIND = [
     "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def every(**columns):
@@ -516,3 +511,14 @@ def test_the_form_of_differences():
     shown = [[tick.get_text() for tick in panel.get_yticklabels()] for panel in named.axes]
     assert ["the row of B", "the row of A"] in shown
     assert ["B", "A", "C"] in shown, "accuracies keep the methods' names"
+
+    remark = table.method.map({"A": "unlike others", "B": "", "C": "alone"})
+    marked, unmarked = (figures.differences(table.assign(remark=each), "title", "paper") for each in (remark, ""))
+    names = [[tick.get_text() for tick in marked.axes[place].get_yticklabels()] for place in (0, 2)]
+    assert names == [
+        ["B", "A \N{DAGGER}", "C \N{DOUBLE DAGGER}"],
+        ["B \N{MINUS SIGN} C", "A \N{MINUS SIGN} B \N{DAGGER}"],
+    ]
+    explained = [[text.get_text() for text in each.subfigs[0].legends[0].get_texts()] for each in (marked, unmarked)]
+    assert explained[0] == [*explained[1], "unlike others", "alone"]
+    assert len(explained[1]) == 2

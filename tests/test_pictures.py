@@ -2,7 +2,6 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,13 +35,9 @@ from rkdkit.exhibits.fig5_tsne import Embedding
 from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 from rkdkit.exhibits.fig13_sample_difficulty import Ranking
 
+pytestmark = pytest.mark.usefixtures("closed")
+
 COLOUR = {role: to_rgb(colour) for role, colour in figures.COLOURS.items()}
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

@@ -166,3 +166,11 @@ def test_without_held_out_images_nothing_is_chosen(tmp_path):
         with pytest.raises(ValueError, match="No images are held out to choose the best students on: set n_val"):
             choose_all(asked, {"any": Contest(candidates, "RKD-Acc.", teacher)})
     assert executor.gathered == []
+
+
+@pytest.mark.parametrize(("n_val", "of_them"), [(64, "1.28 of 64"), (50, "1 of 50"), (100, "2 of 100")])
+def test_a_caption_says_how_many_held_out_images_the_limit_is(n_val, of_them):
+    said = f"Limit of the choice: 2 points, which is {of_them} held-out images."
+    for name in ("tab12_capacity", "tab13_teacher_training", "tab14_teacher_ensembles", "tab15_synthetic_data"):
+        setup = exhibits.setup(name, "smoke", n_val=n_val)
+        assert setup.exhibit.says(setup) == said

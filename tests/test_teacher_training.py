@@ -146,20 +146,23 @@ def held_out(task):
 
 
 def test_what_is_chosen_depends_on_the_teacher_and_the_table(tmp_path):
+    """With alpha 0.4, students are the most robust; with the limit, they may not have it."""
     trained, _ = made(tmp_path, "smoke", held_out, None, [0.1, 0.2, 0.3, 0.4])
     chosen = candidates.hyper_parameters(trained.lines).set_index("method")
     alphas = {
-        "Table 3": {"Natural": 0.2, "FFGSM-AT": 0.4, "PGD-AT": 0.4},
-        "Table 4": {"Natural": 0.2, "Low-eps AT": 0.2, "PGD-AT": 0.3},
-    }
+        "Table 3": {"Natural": {"AKD+": 0.2, "RSLAD+": 0.2}, "FFGSM-AT": {"AKD+": 0.4, "RSLAD+": 0.3},
+                    "PGD-AT": {"AKD+": 0.4, "RSLAD+": 0.4}},
+        "Table 4": {"Natural": {"AKD+": 0.2, "RSLAD+": 0.2}, "Low-eps AT": {"AKD+": 0.2, "RSLAD+": 0.2},
+                    "PGD-AT": {"AKD+": 0.4, "RSLAD+": 0.3}},
+    }  # fmt: skip
     assert chosen.alpha.to_dict() == pytest.approx(
         {
             "only teacher": float("nan"),
             **{
                 f"{table}: {loss} from {teacher}": alpha
                 for table, by_teacher in alphas.items()
-                for loss in ("AKD+", "RSLAD+")
-                for teacher, alpha in by_teacher.items()
+                for teacher, by_loss in by_teacher.items()
+                for loss, alpha in by_loss.items()
             },
         },
         nan_ok=True,
@@ -169,7 +172,24 @@ def test_what_is_chosen_depends_on_the_teacher_and_the_table(tmp_path):
         table, loss, teacher = line.row.name.replace(" from ", ": ").split(": ")
         (snapshot,) = line.winner.snapshots
         assert (snapshot.spec.method, snapshot.spec.teachers[0].run.method) == (loss, teacher)
-        assert mixing_of(snapshot.spec) == alphas[table][teacher]
+        assert mixing_of(snapshot.spec) == alphas[table][teacher][loss]
+
+
+def test_which_students_are_limited_is_what_the_papers_numbers_show():
+    found = {}
+    for table in ("Table 3", "Table 4", "Table 5", "Table 10"):
+        numbers = reported("rkd", table)
+        of_one = numbers[(numbers.dataset == "cifar10") & ~numbers.setting.str.contains("teachers=4")]
+        for (method, guide), both in of_one.groupby(["method", "guide"]):
+            teacher, by = guide.rpartition(" ")[0], both.set_index("metric").value
+            if teacher in ("FFGSM-AT", "PGD-AT"):
+                found[table, method, teacher] = by["clean"], by["autoattack"]
+    assert set(found) > candidates.UNLIMITED
+    for student, (clean, robust) in found.items():
+        most_robust = max(other for each, (_, other) in found.items() if each[1:] == student[1:])
+        if 85.54 - clean > 2:
+            assert student in candidates.UNLIMITED
+        assert (student in candidates.UNLIMITED) == (robust == most_robust), student
 
 
 def test_table_11_is_measured_as_in_the_paper_and_by_averaged_weights(tmp_path):

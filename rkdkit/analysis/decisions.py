@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit import data, evaluation
-from rkdkit.measurements import Digest, Load, Measurement, Pass
+from rkdkit.measurements import Digest, Load, OfOneSnapshot, Pass
 from rkdkit.references import Snapshot
 
 ENGINE = 1
@@ -80,7 +80,7 @@ def changes_in_box(network: nn.Module, points: Tensor, eps: float) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regions(Measurement):
+class Regions(OfOneSnapshot):
     """The class that a snapshot gives to every place of the unit square; the answer is (SIDE, SIDE) uint8.
 
     Row i and column j are the place (j, i) / 255. The images only say on which data the snapshot was trained.
@@ -91,11 +91,6 @@ class Regions(Measurement):
     """
 
     snapshot: Snapshot
-
-    @property
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measurement.snapshots`."""
-        return (self.snapshot,)
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
         """As :meth:`Measurement.question`."""
@@ -127,7 +122,7 @@ class Regions(Measurement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChangingBoxes(Measurement):
+class ChangingBoxes(OfOneSnapshot):
     """Around which points the class of a snapshot changes, found by :func:`changes_in_box`; the answer is (N,) bool.
 
     Attributes
@@ -138,11 +133,6 @@ class ChangingBoxes(Measurement):
 
     snapshot: Snapshot
     eps: float
-
-    @property
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measurement.snapshots`."""
-        return (self.snapshot,)
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
         """As :meth:`Measurement.question`."""

@@ -1,14 +1,14 @@
 """The lines of ARD's tables at an exhibit's scale: trained, measured, and with the paper's numbers beside ours."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from rkdkit import attacks, checks, comparisons, evaluation, models, runs
-from rkdkit.analysis.white_box import WhiteBox
+from rkdkit import attacks, checks, comparisons, models
+from rkdkit.analysis.white_box import WhiteBox, white_box_of
 from rkdkit.comparisons import Entry, Guide, Students
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.papers.reported import replications, reported
@@ -129,23 +129,16 @@ class Tables:
     def measure(self, trained: Students) -> WhiteBox:
         """Measure each training under :attr:`attacks` on its own dataset's test images; the result is by row."""
         tasks = {
-            (name, metric, i): CorrectPredictions(
+            (name, i, metric): CorrectPredictions(
                 images=Images(snapshot.spec.dataset, n=self.setup.n_test), judges=(snapshot,), attack=attack
             )
             for name, of_seeds in trained.chosen.items()
             for i, snapshot in enumerate(of_seeds)
             for metric, attack in self.attacks.items()
         }
-        correct = runs.answers(tasks, f"Accuracy: {', '.join(self.attacks)}")
-        evaluations = {
-            name: [
-                evaluation.Evaluation({metric: correct[name, metric, i][0] for metric in self.attacks})
-                for i in range(len(of_seeds))
-            ]
-            for name, of_seeds in trained.chosen.items()
-        }
-        by_row = {self.row(line): evaluations[self.name(line)] for line in self.lines}
-        return WhiteBox(by_row, self.attacks, len(self.setup.dataset.classes))
+        measured = white_box_of(tasks, self.attacks, len(self.setup.dataset.classes))
+        by_row = {self.row(line): measured.evaluations[self.name(line)] for line in self.lines}
+        return replace(measured, evaluations=by_row)
 
     def numbers(self, measured: WhiteBox, references: Mapping[str, str]) -> pd.DataFrame:
         """Return our numbers, the paper's and those of others, and differences from the rows to compare with.

@@ -9,19 +9,24 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, checks, comparisons, data, evaluation, runs
+from rkdkit import attacks, checks, comparisons, data, evaluation
 from rkdkit.analysis import candidates, mixing, selection
-from rkdkit.analysis.white_box import WhiteBox
+from rkdkit.analysis.white_box import WhiteBox, white_box_of
 from rkdkit.comparisons import Entry, Guide
 from rkdkit.measurements import EVALUATION_ENGINE, CorrectPredictions, Digest, Load, Measurement, Pass
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
 
+IN_RKD = 4
+"""How many teachers an ensemble has in the paper."""
+
 TEACHERS = {"smoke": 2}
-"""How many teachers an ensemble has, by profile; others: four."""
+"""How many teachers an ensemble has, by profile; others: as many as in the paper."""
 
 ACCURATE = ("Natural", "Low-eps AT")
 """The methods whose teachers are to make the student accurate; with others, it is to be robust (RKD section 3.5)."""
+
+_TABLES = {"AKD+": "Table 5", "RSLAD+": "Table 10"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,11 @@ class Taught:
     def aim(self) -> str:
         """What its hyper-parameters are chosen for, one of `selection.AIMS`."""
         return "RKD-Acc." if self.teacher in ACCURATE else "RKD-Rob."
+
+    @property
+    def limited(self) -> bool:
+        """Whether the other accuracy may lose 2 points only: as in Table 5 with AKD+, in Table 10 with RSLAD+."""
+        return (_TABLES.get(self.method), self.method, self.teacher) not in candidates.UNLIMITED
 
     def entry(
         self, stopped: float, alpha: float, changes: Mapping[str, Any] | None = None, *, certain: bool = True
@@ -111,9 +121,9 @@ def train(
 
     Hyper-parameters are chosen for students of one teacher, by :attr:`Taught.aim`. Students that are to be accurate may
     lose 2 points of robust accuracy against the teacher alone: RKD's numbers of them are those of its Tables 3 and 4,
-    and without a limit, the student of a natural teacher would be the one that is least robust. A student of several
-    teachers has the hyper-parameters of the student of one teacher, so that the two differ in nothing but the number of
-    teachers; RKD does not say whether it chose again.
+    and without a limit, the student of a natural teacher would be the one that is least robust. Which of the others are
+    limited is in `candidates.UNLIMITED`. A student of several teachers has the hyper-parameters of the student of one
+    teacher, so that the two differ in nothing but the number of teachers; RKD does not say whether it chose again.
 
     Parameters
     ----------
@@ -150,7 +160,7 @@ def train(
         student: selection.Contest(
             {key[1:]: of for key, of in of_grid.items() if key[0] == student},
             student.aim,
-            longer if student.aim == "RKD-Acc." else None,
+            longer if student.limited else None,
         )
         for student in alone
     }
@@ -297,12 +307,7 @@ def measure(parts: Sequence[Networks], by: Mapping[str, attacks.Attack | None]) 
             for name, members in part.together.items():
                 for seed, of_seed in enumerate(members):
                     tasks[name, seed, metric] = CorrectTogether(images=images, members=tuple(of_seed), attack=attack)
-    correct = runs.answers(tasks, f"Accuracy: {', '.join(by)}")
-    evaluations: dict[str, list[evaluation.Evaluation]] = {}
-    for name, seed in dict.fromkeys(key[:2] for key in tasks):
-        found = evaluation.Evaluation({metric: correct[name, seed, metric][0] for metric in by})
-        evaluations.setdefault(name, []).append(found)
-    return WhiteBox(evaluations, by, len(parts[0].setup.dataset.classes))
+    return white_box_of(tasks, by, len(parts[0].setup.dataset.classes))
 
 
 def robust_metric(setup: Setup) -> str:
@@ -363,8 +368,8 @@ def beside_all(measured: WhiteBox, choices: pd.DataFrame, theirs: pd.DataFrame) 
     Returns
     -------
     As `WhiteBox.table`, with the columns early_stop, alpha and within (NaN: not chosen), paper (fractions; NaN: not in
-    the paper), table ("Table 1, Table 6"), paper_dataset, paper_network, guide and setting ("": not in the paper). The
-    accuracy of the further lines is NaN.
+    the paper), table ("Table 1, Table 6"), paper_dataset, paper_network, guide and setting ("": not in the paper), and
+    remark (`candidates.remarks`). The accuracy of the further lines is NaN.
 
     Raises
     ------
@@ -385,6 +390,7 @@ def beside_all(measured: WhiteBox, choices: pd.DataFrame, theirs: pd.DataFrame) 
     only_theirs = once.merge(ours[keys], on=keys, how="left", indicator=True)
     only_theirs = only_theirs[only_theirs._merge == "left_only"].drop(columns="_merge")
     together = pd.concat([both, only_theirs], ignore_index=True)
+    together = together.assign(remark=candidates.remarks(together, measured.num_classes))
     return together.fillna(dict.fromkeys((*kept, "table", "attack"), ""))
 
 
@@ -394,7 +400,7 @@ def number_of_teachers(setup: Setup, number: int | None) -> int:
     Parameters
     ----------
     setup : the notebook's parameters.
-    number : what the notebook sets, at least two; None: `TEACHERS` of the profile, otherwise four as in the paper.
+    number : what the notebook sets, at least two; None: `TEACHERS` of the profile, otherwise as in the paper.
 
     Raises
     ------
@@ -402,5 +408,5 @@ def number_of_teachers(setup: Setup, number: int | None) -> int:
         If it is not a whole number in this range.
     """
     if number is None:
-        return TEACHERS.get(setup.profile.name, 4)
+        return TEACHERS.get(setup.profile.name, IN_RKD)
     return checks.whole("n_teachers, the number of teachers in an ensemble,", number, 2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rkdkit import attacks, data, evaluation
 from rkdkit.determinism import generator
-from rkdkit.measurements import Digest, Load, Measurement, Pass
+from rkdkit.measurements import Digest, Load, OfOneSnapshot, Pass
 from rkdkit.progress import track
 from rkdkit.references import Snapshot
 
@@ -87,7 +87,7 @@ def adversarial_loss(split: data.Split, attack: attacks.Attack) -> Loss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossesAround(Measurement):
+class LossesAround(OfOneSnapshot):
     """The adversarial loss of each image at places around a snapshot; the answer is (places, N) float32, in nats.
 
     Attributes
@@ -102,11 +102,6 @@ class LossesAround(Measurement):
     draws: tuple[int, ...]
     places: tuple[Place, ...]
     attack: attacks.Attack
-
-    @property
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """As :attr:`Measurement.snapshots`."""
-        return (self.snapshot,)
 
     def question(self, digest: Digest, split: data.Split) -> dict[str, Any]:
         """As :meth:`Measurement.question`."""

@@ -214,6 +214,12 @@ def choose_all(setup: Setup, contests: Mapping[Name, Contest[Key]]) -> dict[Name
     return winners
 
 
+def in_images(setup: Setup) -> str:
+    """Say how many held-out images the limit of the choice is, in a sentence for a caption."""
+    n = setup.profile.n_val
+    return f"Limit of the choice: {100 * MOST_LOST:g} points, which is {MOST_LOST * n:,.4g} of {n:,} held-out images."
+
+
 def check_held_out(setup: Setup) -> None:
     """Refuse a setup that holds out no images, before anything is trained.
 

@@ -42,7 +42,8 @@ Here: 400 epochs whose rate drops to a tenth after two thirds of them, batches o
 These are the numbers that re-implementations of Rebuffi et al. commonly use; they were not compared with that paper.
 """
 
-_SCHEDULE = {"epochs", "schedule", "milestones"}
+SCHEDULE = {"epochs", "schedule", "milestones"}
+"""Fields of a recipe that belong together: where the notebook sets one of them, the rest may be the profile's."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Further:
         scale, fixed = setup.profile, set(setup.profile.fixed)
         recipe: dict[str, Any] = {}
         if scale.recipes:
-            fixed |= _SCHEDULE if fixed & _SCHEDULE else set()
+            fixed |= SCHEDULE if fixed & SCHEDULE else set()
             recipe = {**RECIPE, "student": NETWORK}
         else:
             steps = data.batches_per_epoch(setup.n_train, scale.batch_size)

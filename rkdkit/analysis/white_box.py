@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rkdkit import attacks, evaluation, runs, statistics
 from rkdkit.claims import Claim, Quantity
+from rkdkit.measurements import Measurement
 from rkdkit.references import Images, Snapshot
 
 DISTILLATION = ("AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
@@ -146,6 +147,28 @@ def white_box(
     )
     evaluations = {method: [next(found) for _ in of_seeds] for method, of_seeds in chosen.items()}
     return WhiteBox(evaluations, attacks_by_metric, len(images.class_names))
+
+
+def white_box_of(
+    tasks: Mapping[tuple[str, int, str], Measurement],
+    attacks_by_metric: Mapping[str, attacks.Attack | None],
+    num_classes: int,
+) -> WhiteBox:
+    """Ask for measurements of several kinds or on several datasets in one gather.
+
+    Parameters
+    ----------
+    tasks : by method, seed and metric, for all metrics; each one's answer is (1, N) bool, which images are classified
+        correctly. The methods keep their order.
+    attacks_by_metric : the attacks of the tasks; None for natural images.
+    num_classes : as :class:`WhiteBox`.
+    """
+    correct = runs.answers(tasks, f"Accuracy: {', '.join(attacks_by_metric)}")
+    evaluations: dict[str, list[evaluation.Evaluation]] = {}
+    for method, seed in dict.fromkeys(key[:2] for key in tasks):
+        found = {metric: correct[method, seed, metric][0] for metric in attacks_by_metric}
+        evaluations.setdefault(method, []).append(evaluation.Evaluation(found))
+    return WhiteBox(evaluations, attacks_by_metric, num_classes)
 
 
 def highest(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import ACCURATE, CLEAN, ROBUST, Networks, Student
-from rkdkit.analysis.state_of_the_art import FILES, FRACTION, RECIPE
+from rkdkit.analysis.state_of_the_art import FILES, FRACTION, RECIPE, SCHEDULE
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity, below_guessing
 from rkdkit.comparisons import Guide
@@ -38,8 +38,6 @@ STATE_OF_THE_ART = {
 
 It is the recipe of `state_of_the_art`, but under RKD's PGD-7, and with the snapshots that early stopping needs.
 """
-
-_SCHEDULE = {"epochs", "schedule", "milestones"}
 
 CURVE_STOPS: dict[str, tuple[float, ...]] = {
     "smoke": (0.4, 1.0),
@@ -124,11 +122,14 @@ def students(
 
 
 def _larger_teacher(setup: Setup, extra: str | None) -> dict[str, Any]:
-    """Return how Figure 4's teacher is trained; what the notebook's user set is kept."""
+    """Return how Figure 4's teacher is trained; what the notebook's user set is kept.
+
+    It is not `Further.changes`: below "paper" this teacher is trained as all others, and its network is given.
+    """
     changes: dict[str, Any] = {}
     if setup.profile.recipes:
         fixed = set(setup.profile.fixed)
-        fixed |= _SCHEDULE if "epochs" in fixed else set()
+        fixed |= SCHEDULE if "epochs" in fixed else set()
         changes = {field: value for field, value in STATE_OF_THE_ART.items() if field not in fixed}
         extra = FILES.get((setup.profile.dataset, "DDPM")) if extra is None else extra
     if extra:

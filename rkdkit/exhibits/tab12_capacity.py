@@ -10,7 +10,7 @@ from rkdkit import attacks, models
 from rkdkit.analysis import candidates, ensembles, mixing
 from rkdkit.analysis.candidates import ONLY_TEACHER, Line, Row
 from rkdkit.analysis.ensembles import Networks
-from rkdkit.analysis.selection import AIMS, check_held_out
+from rkdkit.analysis.selection import AIMS, check_held_out, in_images
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim
 from rkdkit.comparisons import Guide
@@ -26,6 +26,7 @@ EXHIBIT = Exhibit(
     differs=_DIFFERS,
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("PGD-AT", *mixing.METHODS),
+    says=in_images,
 )
 
 WIDTHS: dict[str, tuple[int, ...]] = {"smoke": (1, 2), "quick": (1, 2, 4), "small": (1, 2, 4), "paper": (1, 4, 16)}
@@ -171,7 +172,7 @@ def beside_the_paper(measured: WhiteBox, found: Sequence[Part], lines: Sequence[
 
     Returns
     -------
-    As `WhiteBox.against`, with the columns of `candidates.hyper_parameters` and :func:`paper_numbers`.
+    As `WhiteBox.against`, with the columns of `candidates.hyper_parameters` and :func:`paper_numbers`, and remark.
     """
     subset = ":" in found[0].setup.profile.dataset
     places = pd.DataFrame(
@@ -185,15 +186,14 @@ def beside_the_paper(measured: WhiteBox, found: Sequence[Part], lines: Sequence[
     theirs = both.paper_network + " on " + both.paper_dataset + ", " + both.selection + " (paper)"
     both = both.assign(only_theirs=both.method.isna(), method=both.method.fillna(theirs))
     order = {value: i for i, value in enumerate((ONLY_TEACHER, *AIMS, *measured.metrics))}
-    both = both.sort_values(
-        ["only_theirs", "table", "place", "selection", "metric"], key=lambda column: column.replace(order)
-    )
+    both = both.sort_values(["only_theirs", *keys], key=lambda column: column.replace(order))
     references = {
         name: name.replace(selection, ONLY_TEACHER)
         for name, selection in zip(both.method, both.selection, strict=True)
         if selection != ONLY_TEACHER
     }
-    return measured.against(references, both.drop(columns=["place", "only_theirs"]))
+    both = both.drop(columns=["place", "only_theirs"]).assign(remark=candidates.remarks(both, measured.num_classes))
+    return measured.against(references, both)
 
 
 def check_claims(measured: WhiteBox, found: Sequence[Part], robust: str = "pgd-20") -> list[Claim]:

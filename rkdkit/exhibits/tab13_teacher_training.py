@@ -9,6 +9,7 @@ import pandas as pd
 from rkdkit import attacks, methods
 from rkdkit.analysis import candidates, mixing
 from rkdkit.analysis.candidates import ONLY_TEACHER, Line, Row
+from rkdkit.analysis.selection import in_images
 from rkdkit.analysis.state_of_the_art import FRACTION, further_images
 from rkdkit.analysis.white_box import WhiteBox, white_box
 from rkdkit.claims import Claim
@@ -30,9 +31,6 @@ Section 3.5 says for Table 3: students of natural teachers for clean accuracy, a
 not say it for Table 4; section 3.6 says that a small eps of the teacher serves the student's clean accuracy.
 """
 
-UNLIMITED = {("Table 3", "FFGSM-AT"), ("Table 3", "PGD-AT")}
-"""Where any clean accuracy may be lost: Table 3's RSLAD+ student of PGD-AT loses 2.4 points, unlike Table 4's."""
-
 REFERENCE = {"Table 3": "PGD-AT", "Table 4": "Natural", "Table 11": "AT+"}
 """The teacher with whose students the others of its table are compared."""
 
@@ -50,6 +48,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("Natural", "FFGSM-AT", "Low-eps AT", "PGD-AT", "TRADES", "AKD", *LOSSES),
+    says=in_images,
 )
 
 
@@ -108,7 +107,8 @@ def train(
         for loss in LOSSES:
             for teacher, aim in teachers.items():
                 tried = candidates.students(setup, [loss], [Guide(teacher, network=network)], network, stops, alphas)
-                rows.append(Row(named(table, loss, teacher), network, aim, tried, (table, teacher) not in UNLIMITED))
+                limited = (table, loss, teacher) not in candidates.UNLIMITED
+                rows.append(Row(named(table, loss, teacher), network, aim, tried, limited))
     advanced = _advanced(setup, extra, extra_fraction)
     students = candidates.train(setup, rows, advanced)
     return Trained(setup, candidates.choose(setup, rows, students), list(advanced), students)
@@ -182,6 +182,7 @@ def beside_the_paper(measured: tuple[WhiteBox, WhiteBox], trained: Trained) -> p
         if subset:  # the paper has no numbers of a selection of classes
             of_these = of_these.assign(method=of_these.method + PAPER)
         both = ours.merge(of_these, on=["method", "metric"], how="outer").merge(about, on="method", how="left")
+        both = both.assign(remark=candidates.remarks(both, each.num_classes))
         parts.append(each.against({name: _reference(name) for name in both.method}, both))
     order = {name: i for i, name in enumerate([*about.method, *theirs.method, *measured[0].metrics])}
     numbers = pd.concat(parts).sort_values(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rkdkit.analysis import ensembles, mixing, state_of_the_art
-from rkdkit.analysis.ensembles import Networks, Taught, Trained
+from rkdkit.analysis.ensembles import IN_RKD, Networks, Taught, Trained
+from rkdkit.analysis.selection import in_images
 from rkdkit.analysis.state_of_the_art import FRACTION, Further
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim
@@ -20,6 +21,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("PGD-AT", "Low-eps AT", "FFGSM-AT", "AKD", "AKD+", "RSLAD+", "ARD+"),
+    says=in_images,
 )
 
 DATASETS = {"paper": ("cifar10", "cifar100")}
@@ -148,21 +150,27 @@ def train(
     return Trained(number, parts, pd.concat(choices, ignore_index=True), [images.generator for images in further])
 
 
-def paper_numbers(dataset: str, number: int = 4) -> pd.DataFrame:
+def paper_numbers(dataset: str, number: int = IN_RKD) -> pd.DataFrame:
     """Return the paper's four tables with the names of lines here, as `ensembles.beside_all` takes them.
+
+    They are of ensembles of `ensembles.IN_RKD`: where ensembles have another number here, they stand beside no line.
 
     Parameters
     ----------
     dataset : the first dataset here, as `ensembles.named_by_dataset`.
-    number : how many teachers an ensemble has here; the paper's have four.
+    number : how many teachers an ensemble has here. The line of `ROBUST` does not name it; if it differs, the paper's
+        line ends with " (paper)".
     """
     theirs = pd.concat([reported("rkd", f"Table {table}") for table in (1, 6, 7, 8)], ignore_index=True)
-    named = theirs.assign(method=[_line(row, number) for row in theirs.itertuples()])
-    there = ensembles.named_by_dataset(named, dataset)
-    return there.assign(method=there.method + there.setting.str.contains("EDM").map({True: " (EDM)", False: ""}))
+    lines = [_line(row) for row in theirs.itertuples()]
+    there = ensembles.named_by_dataset(theirs.assign(method=lines), dataset)
+    there = there.assign(method=there.method + there.setting.str.contains("EDM").map({True: " (EDM)", False: ""}))
+    another = there.dataset.map(lambda its: teachers_of_at(its, number) != teachers_of_at(its, IN_RKD))
+    apart = another & (pd.Series(lines) == ROBUST) & (":" not in dataset)
+    return there.assign(method=there.method + apart.map({True: " (paper)", False: ""}))
 
 
-def _line(row: object, number: int) -> str:
+def _line(row: object) -> str:
     """Return the name here of a line of the paper, without the ends that name its data."""
     method, guide, setting = (str(getattr(row, name)) for name in ("method", "guide", "setting"))
     if not setting:
@@ -171,7 +179,7 @@ def _line(row: object, number: int) -> str:
         return STOPPED_AKD
     # Table 7 calls RSLAD with alpha 1, which is RSLAD, RSLAD+
     name = method.removesuffix("+") if "alpha=1.0" in setting else method
-    return several(name, number) if "teachers=4" in setting else name
+    return several(name, IN_RKD) if f"teachers={IN_RKD}" in setting else name
 
 
 def numbers_of(setup: Setup, trained: Trained, measured: WhiteBox) -> pd.DataFrame:

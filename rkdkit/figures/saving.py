@@ -29,6 +29,9 @@ _CHOSEN_ON = {
     "last": "where one epoch stands for a network, it is the last",
 }
 
+ALONE = "For times to compare, run this notebook alone."
+"""What the caption of an exhibit that measures times says; so does its notebook."""
+
 
 def save(
     setup: Setup, figure: Figure, numbers: pd.DataFrame, claims: Sequence[Claim] = (), *, note: str = ""
@@ -116,8 +119,10 @@ def _runs(setup: Setup, context: Context) -> list[Run]:
 
 def _caption(setup: Setup, measured: Sequence[Measurement], note: str) -> list[str]:
     """Return the lines of the caption that describe the parameters, the attacks and the data."""
+    says = setup.exhibit.says
+    notes = [note, ALONE if setup.exhibit.times else ""]
     if not measured:
-        return [note] if note else []
+        return list(filter(None, [" ".join(filter(None, notes))]))
     attacks = dict.fromkeys(attack for task in measured for attack in task.attacks if attack is not None)
     images = _most([task.images for task in measured])
     asked = setup.described(dict.fromkeys(map(str, attacks)), len(images), images.part)
@@ -127,8 +132,9 @@ def _caption(setup: Setup, measured: Sequence[Measurement], note: str) -> list[s
         if isinstance(attack, AutoAttack)
         for n in [max(len(task.images) for task in measured if attack in task.attacks)]
     ]
-    sentences = [*tried, note, f"Data: {setup.dataset.source}."]
-    return [f"{asked}; {_CHOSEN_ON[setup.profile.select_on]}.", " ".join(filter(None, sentences))]
+    sentences = [*tried, *notes, f"Data: {setup.dataset.source}."]
+    lines = [f"{asked}; {_CHOSEN_ON[setup.profile.select_on]}.", " ".join(filter(None, sentences))]
+    return lines if says is None else [*lines, says(setup)]
 
 
 def _most(images: Sequence[Images]) -> Images:

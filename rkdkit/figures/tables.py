@@ -14,6 +14,9 @@ _HERE, _PAPER = "0.15", "0.45"  # rows are methods, so a network's colour would 
 _THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none"}
 """The look of a paper's numbers. They are drawn by `errorbar`, because a legend would list lines of `plot` first."""
 
+_MARKS = {"\N{DAGGER}": r"$\dagger$", "\N{DOUBLE DAGGER}": r"$\ddagger$"}
+"""Marks of lines with a remark: in their names, and in the legend."""
+
 
 def accuracy_by_method(
     table: pd.DataFrame,
@@ -38,21 +41,15 @@ def accuracy_by_method(
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
     names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
     figure, part = new_part(width, 1.8 + 0.28 * len(names))
-    panels = part.subplots(1, len(titles), sharey=True, squeeze=False)
     figure.suptitle(title)
-    rows = range(len(names))
-    for panel, heading in zip(panels[0], titles, strict=True):
+    panels = _panels(part, titles, [metric_name(name) for name in names])
+    for heading, panel in panels.items():
         of_panel = table[table[panel_of] == heading].set_index(row).loc[names]
-        value = 100 * of_panel.accuracy
-        errors = [value - 100 * of_panel.low, 100 * of_panel.high - value]
-        panel.errorbar(value, rows, xerr=errors, fmt="o", ms=5, color=_HERE, label="here, with 95 % interval")
-        panel.errorbar(100 * of_panel.paper, rows, color=_PAPER, label=their_label, **_THEIRS)
+        _ours(panel, of_panel.accuracy, of_panel.low, of_panel.high)
+        panel.errorbar(100 * of_panel.paper, range(len(names)), color=_PAPER, label=their_label, **_THEIRS)
         number = _number(of_panel.n, table.n)
         panel.set(title=metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
-        panel.grid(axis="x", alpha=0.3)
-    panels[0][0].set_yticks(rows, [metric_name(name) for name in names])
-    panels[0][0].invert_yaxis()
-    legend_below(part, panels[0, 0], ncols=2)
+    legend_below(part, panels[titles[0]], ncols=2)
     return figure
 
 
@@ -92,7 +89,8 @@ def differences(
     Parameters
     ----------
     table : as `WhiteBox.against` returns it. Lines without an accuracy are left out above, lines that are compared with
-        none are left out below. The columns paper_dataset and paper_network are those of `reported.beside`.
+        none are left out below. The columns paper_dataset and paper_network are those of `reported.beside`. Lines
+        with a text in the column remark, if there is one, are marked, and the legend has the text: at most two.
     title : the figure's title.
     their_label : the legend's text for the paper's numbers; None: made from paper_dataset and paper_network.
     width : the figure's width in inches; the height follows from the number of rows.
@@ -120,7 +118,12 @@ def draw_differences(
     several = compared.compared_with.nunique() > 1 or difference is not None
     heights = heights_of_differences(table, row)
     upper, lower = part.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
-    above = _panels(upper, list(dict.fromkeys(measured.metric)), [metric_name(name) for name in rows])
+    remarks = dict(zip(table[row], table.remark, strict=True)) if "remark" in table else {}
+    kinds = [remark for remark in dict.fromkeys(remarks.values()) if remark]
+    marks = dict(zip(kinds, list(_MARKS)[: len(kinds)], strict=True))
+    endings = {name: f" {marks[remark]}" if remark else "" for name, remark in remarks.items()}
+    marked = [metric_name(name) + endings.get(name, "") for name in rows]
+    above = _panels(upper, list(dict.fromkeys(measured.metric)), marked)
     for metric, panel in above.items():
         of_panel = measured[measured.metric == metric].set_index(row).reindex(rows)
         _ours(panel, of_panel.accuracy, of_panel.low, of_panel.high)
@@ -128,6 +131,7 @@ def draw_differences(
     names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
     if difference is not None:
         names = list(compared.drop_duplicates([row, "compared_with"])[difference])
+    names = [name + endings.get(of, "") for name, (of, _) in zip(names, pairs, strict=True)]
     label = "Difference" if several else f"Accuracy minus\n{metric_name(pairs[0][1])}'s"
     below = _panels(lower, list(dict.fromkeys(compared.metric)), names)
     for metric, panel in below.items():
@@ -137,7 +141,10 @@ def draw_differences(
         theirs = 100 * of_panel.paper_difference
         panel.errorbar(theirs, range(len(pairs)), color=_PAPER, label=their_label, **_THEIRS)
         panel.set(title=metric_name(metric), xlabel=f"{label} (points)")
-    legend_below(part, next(iter(below.values())), ncols=2)
+    first = next(iter(below.values()))
+    for remark, mark in marks.items():
+        first.errorbar([], [], ls="", marker=_MARKS[mark], ms=7, color=_HERE, label=remark)
+    legend_below(part, first, ncols=2)
 
 
 def heights_of_differences(table: pd.DataFrame, row: str = "method") -> list[float]:

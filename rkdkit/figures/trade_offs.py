@@ -69,9 +69,7 @@ def trade_offs(
         look = {"color": colours[one[colour]], "marker": shapes[one[shape]], "ms": 7, "mec": "white", "mew": 0.6}
         panel.plot(*at, ls="", **look)
     for _, one in teachers.iterrows():
-        place = drawn = [100 * one.clean, 100 * one.robust]
-        if limits is not None:
-            drawn = [min(max(value, low), high) for value, (low, high) in zip(place, limits, strict=True)]
+        place, drawn = _places(one, limits)
         beyond = {} if drawn == place else {**_HOLLOW, "mec": colours[one[colour]]}
         panel.plot(*drawn, color=colours[one[colour]], zorder=3, clip_on=False, **{**_TEACHER, **beyond})
     panel.set(xlabel="Clean accuracy (%)", ylabel=f"Robust accuracy,\n{metric_name(table.robust_by.iloc[0])} (%)")
@@ -97,7 +95,8 @@ def both_in_per_cent(table: pd.DataFrame, *about: str) -> pd.DataFrame:
         ]
         for of, name in names.items()
     }
-    return table[list(about)].fillna("").assign(**read)
+    words = table[list(about)].astype(object)  # a column of numbers cannot hold ""
+    return words.where(words.notna(), "").assign(**read)
 
 
 def limits_of(table: pd.DataFrame) -> tuple[_Range, _Range]:
@@ -117,6 +116,27 @@ def limits_of(table: pd.DataFrame) -> tuple[_Range, _Range]:
 def _around(values: "pd.Series[float]") -> _Range:
     margin = 0.4 + 0.07 * (values.max() - values.min())
     return float(values.min() - margin), float(values.max() + margin)
+
+
+def _places(one: pd.Series, limits: tuple[_Range, _Range] | None) -> tuple[list[float], list[float]]:
+    """Return the place of a teacher, and where it is drawn, in per cent; they differ if it is beyond the limits."""
+    place = [100 * one.clean, 100 * one.robust]
+    if limits is None:
+        return place, place
+    return place, [min(max(value, low), high) for value, (low, high) in zip(place, limits, strict=True)]
+
+
+def _explain_beyond(panel: Axes, drawn: Iterable[tuple[pd.DataFrame, tuple[_Range, _Range]]]) -> None:
+    """Add hollow stars to a panel's legend, if one was drawn.
+
+    Parameters
+    ----------
+    panel : the panel whose legend it is.
+    drawn : tables and limits as :func:`trade_offs` had them.
+    """
+    teachers = [_places(one, at) for table, at in drawn for _, one in table[table.role == "teacher"].iterrows()]
+    if any(place != shown for place, shown in teachers):
+        panel.plot([], [], color="0.7", label="a teacher beyond the edge", **{**_TEACHER, **_HOLLOW})
 
 
 def early_stopping_and_mixing(
@@ -160,7 +180,8 @@ def early_stopping_and_mixing(
     for value, marker in shapes.items():
         first.plot([], [], marker, color="0.3", ms=7, mec="white", label=rf"student, $\alpha$ = {value:g}")
     first.plot([], [], color="0.7", label="the teacher itself", **_TEACHER)
-    first.plot([], [], color="0.7", label="a teacher beyond the edge", **{**_TEACHER, **_HOLLOW})
+    of_teachers = [grid[grid.teacher == teacher] for teacher in teachers]
+    _explain_beyond(first, [(each, limits_of(each)) for each in of_teachers])
     both = [panel.get_legend_handles_labels() for panel in (first, panels[0, -1])]
     handles, labels = ([entry for entries in each for entry in entries] for each in zip(*both, strict=True))
     part.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
@@ -181,9 +202,10 @@ def teachers_compared(table: pd.DataFrame, methods: Sequence[str], teachers: Map
     figure, part = new_part(3.3 * len(methods), 4.3)
     figure.suptitle(title)
     panels = part.subplots(1, len(methods), sharex=True, sharey=True, squeeze=False)[0]
+    limits = limits_of(table)
     for panel, method in zip(panels, methods, strict=True):
         shown = table[(table.role == "teacher") | (table.method == method)]
-        trade_offs(panel, shown, colours, shapes, colour="teacher", shape="teacher", limits=limits_of(table))
+        trade_offs(panel, shown, colours, shapes, colour="teacher", shape="teacher", limits=limits)
         panel.set_title(method)
         panel.label_outer()
     for teacher, called in teachers.items():
@@ -191,7 +213,7 @@ def teachers_compared(table: pd.DataFrame, methods: Sequence[str], teachers: Map
         panels[0].plot([], [], label=f"student of the {called} teacher ({teacher})", **look)
     for teacher, called in teachers.items():
         panels[0].plot([], [], label=f"the {called} teacher itself", color=colours[teacher], **_TEACHER)
-    panels[0].plot([], [], color="0.7", label="a teacher beyond the edge", **{**_TEACHER, **_HOLLOW})
+    _explain_beyond(panels[0], [(table, limits)])
     legend_below(part, panels[0], ncols=3)
     return figure
 
