@@ -164,7 +164,7 @@ def logits(
         with prepared(attacked, attack, images) as network:
             images = attack.examples(network, _as_float(images), labels, torch.Generator())
         attack = None
-    answers = []
+    answers: list[Tensor] = []
     for x, _ in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
         of_batch = []
         for judge in judges:

@@ -202,7 +202,10 @@ def broken():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda n, x, y: autoattack.Square(0.1).correct(n.double(), x.double(), y), "Square-5000 works on float32 images"),
+        (
+            lambda n, x, y: autoattack.Square(0.1).correct(n.double(), x.double(), y),
+            "Square-5000 works on float32",
+        ),
         (lambda n, x, y: autoattack.Square(0.1).correct(n, x * 2, y), r"must lie in \[0, 1\]"),
         (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y[:1]), r"int64 of shape \(2,\)"),
         (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y, [0]), "progress does not belong to these images"),

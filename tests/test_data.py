@@ -468,6 +468,6 @@ def test_what_is_not_a_file_is_refused_and_not_waited_for(tmp_path, digits):
 def test_an_image_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path):
     root = make_image_folder(tmp_path, "mine", ("a", "b"))
     (root / "mine" / "train" / "b" / "0001.png").unlink()
-    with fifo(root / "mine" / "train" / "b" / "0001.png"):
-        with pytest.raises(ValueError, match=r"b/0001\.png cannot be read \(it is not a file\)"):
-            data.load("folder:mine", root)
+    refused = pytest.raises(ValueError, match=r"b/0001\.png cannot be read \(it is not a file\)")
+    with fifo(root / "mine" / "train" / "b" / "0001.png"), refused:
+        data.load("folder:mine", root)

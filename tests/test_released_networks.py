@@ -168,7 +168,7 @@ def test_a_normalisation_in_the_file_needs_no_name_but_no_other_goes_with_it(tmp
     for settings in ({}, {"normalisation": "cifar10"}):
         assert difference(theirs, interchange.load_state_dict(path, "wrn-28-10-silu/16", **settings)) < 1e-12
     for other in ({"normalisation": "none"}, {"normalisation": "cifar100"}, {"std": (0.2, 0.2, 0.2)}):
-        with pytest.raises(StateDictError, match="holds its own (mean|std)"):
+        with pytest.raises(StateDictError, match=r"holds its own (mean|std)"):
             interchange.load_state_dict(path, "wrn-28-10-silu/16", **other)
 
 
@@ -190,8 +190,7 @@ def test_a_preact_resnet_without_a_last_norm_gives_the_same_logits(tmp_path, nam
     theirs = lived_in(lambda: PreActResNet18(4, VARIANTS[name]))
     path = saved(theirs, tmp_path)
     ours = {
-        each: interchange.load_state_dict(path, f"{each}/16", normalisation="none", num_classes=10)
-        for each in VARIANTS
+        each: interchange.load_state_dict(path, f"{each}/16", normalisation="none", num_classes=10) for each in VARIANTS
     }
     assert difference(theirs, ours.pop(name)) < 1e-12
     (other,) = ours.values()
@@ -217,9 +216,9 @@ def test_wongs_network_is_not_read_without_its_normalisation(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_fifo_in_place_of_weights_is_refused_and_not_waited_for(tmp_path, suffix):
-    with fifo(tmp_path / f"weights{suffix}") as path:
-        with pytest.raises(StateDictError, match="cannot be read: it is not a file"):
-            interchange.load_state_dict(path, "resnet18/16")
+    refused = pytest.raises(StateDictError, match="cannot be read: it is not a file")
+    with fifo(tmp_path / f"weights{suffix}") as path, refused:
+        interchange.load_state_dict(path, "resnet18/16")
 
 
 def test_the_kits_own_networks_hold_their_normalisation(tmp_path):
