@@ -128,7 +128,8 @@ class Attack(ABC):
 
         Parameters
         ----------
-        network, images, labels : as :meth:`examples`.
+        network, images, labels : as :meth:`examples`. Images are float32, or float64 if the network's weights are. A
+            network from elsewhere first classifies them once, because the shape of its logits is not known.
         seed : the seed of the attack's random numbers.
 
         Returns
@@ -138,9 +139,10 @@ class Attack(ABC):
         Raises
         ------
         ValueError
-            If images are not floating point in [0, 1], or labels do not fit.
+            As :func:`check_batch` and :func:`check_answers`.
         """
         check_batch(network, images, labels)
+        check_answers(network, images, labels)
         return self.examples(network, images, labels, torch.Generator().manual_seed(seed))
 
     def parameters(self) -> dict[str, float | int | str]:
@@ -161,12 +163,34 @@ def check_batch(network: nn.Module, images: Tensor, labels: Tensor) -> None:
     Raises
     ------
     ValueError
-        If images are not (N, C, H, W) floating point in [0, 1], or labels are not one class of the network per image.
+        As :func:`checks.batch`; also if images are neither float32 nor, as the network's weights, float64.
     """
-    checks.images(images)
-    if not images.is_floating_point():
-        raise ValueError("images must be floating point in [0, 1]; data.to_float converts uint8 images.")
-    checks.labels(labels, len(images), getattr(network, "num_classes", torch.iinfo(torch.int64).max))
+    checks.batch(images, labels, network)
+    if images.dtype not in (torch.float32, torch.float64):  # in half precision, a rounded step may leave the ball
+        raise ValueError(f"images must be float32, not {images.dtype}: use data.to_float (uint8) or images.float().")
+    checks.precision(network, images.dtype, "convert one of the two, for example by images.float() or network.float()")
+
+
+@torch.no_grad()
+def check_answers(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Let a network from elsewhere classify some images; refuse it if it does not return logits of all labels' classes.
+
+    Parameters
+    ----------
+    network : any network; the kit's own are not asked.
+    images : (n, C, H, W) floating point in [0, 1], on the network's device, at least one.
+    labels : (N,) int64; they may be of more images.
+
+    Raises
+    ------
+    ValueError
+        If it does not return (n, classes) floating point, or a label is not below this number of classes.
+    """
+    if callable(getattr(network, "folded", None)):
+        return
+    with eval_without_gradients(network):
+        answer = network(images)
+    checks.labels(labels, len(labels), checks.logits(answer, len(images), type(network).__name__))
 
 
 @dataclass(frozen=True)
@@ -176,7 +200,7 @@ class PGD(Attack):
     Attributes
     ----------
     step_size : length of a step, in the same pixel units as `eps`.
-    steps : the number of gradient steps; 20 gives PGD-20.
+    steps : the number of gradient steps; 20 gives PGD-20, and 0 gives the start.
     start : "uniform" in the ball (Madry et al.), "gaussian": 0.001 N(0, 1) (TRADES), "none": the image itself.
     restarts : the number of starts; each one after the first attacks only the images that are still classified
         correctly.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line, which checks names alone, need not wait for torch
-    from torch import Tensor
+    from torch import Tensor, dtype, nn
 
 
 class UnknownNameError(ValueError):
@@ -120,7 +120,7 @@ def _coerced(name: str, value: Any, kind: Any) -> Any:
     raise ValueError(f"{name} must be {wanted}, not {value!r}.")
 
 
-def images(x: "Tensor", name: str = "images") -> None:
+def images(x: object, name: str = "images") -> None:
     """Refuse a tensor that is not a batch of images.
 
     Parameters
@@ -131,10 +131,12 @@ def images(x: "Tensor", name: str = "images") -> None:
     Raises
     ------
     ValueError
-        If the shape or dtype is wrong, or a value is NaN or outside [0, 1].
+        If it is no tensor, the shape or dtype is wrong, or a value is NaN or outside [0, 1].
     """
     import torch
 
+    if not isinstance(x, torch.Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, not a {type(x).__name__}.")
     if x.ndim != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), not {tuple(x.shape)}.")
     if x.dtype == torch.uint8:
@@ -153,27 +155,102 @@ def images(x: "Tensor", name: str = "images") -> None:
         )
 
 
-def labels(y: "Tensor", n: int, num_classes: int, name: str = "labels") -> None:
+def labels(y: object, n: int, num_classes: int | None, name: str = "labels") -> None:
     """Refuse a tensor that is not one class index for each of `n` images.
 
     Parameters
     ----------
     y : (N,) int64 in [0, num_classes).
     n : the number of images.
-    num_classes : the number of classes.
+    num_classes : the number of classes; None: not known, only negative labels are out of range.
     name : its name in the message.
 
     Raises
     ------
     ValueError
-        If the shape or dtype is wrong, or a label is out of range.
+        If it is no tensor, the shape or dtype is wrong, or a label is out of range.
     """
     import torch
 
+    if not isinstance(y, torch.Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, not a {type(y).__name__}.")
     if y.shape != (n,) or y.dtype != torch.int64:
         raise ValueError(f"{name} must be int64 of shape ({n},), one per image, not {y.dtype} of {tuple(y.shape)}.")
     if n == 0:
         return
     low, high = (int(v) for v in torch.aminmax(y))
-    if low < 0 or high >= num_classes:
-        raise ValueError(f"{name} must lie in 0..{num_classes - 1}, but their values go from {low} to {high}.")
+    if low < 0 or (num_classes is not None and high >= num_classes):
+        wanted = "be 0 or more" if num_classes is None else f"lie in 0..{num_classes - 1}"
+        raise ValueError(f"{name} must {wanted}, but their values go from {low} to {high}.")
+
+
+def batch(x: "Tensor", y: "Tensor", network: "nn.Module") -> None:
+    """Refuse images and labels that a network cannot be attacked or evaluated on.
+
+    Parameters
+    ----------
+    x : (N, C, H, W), N at least 1; uint8, or floating point in [0, 1].
+    y : (N,) int64, classes of the network.
+    network : if it says its number of classes (`num_classes`), labels must be among them.
+
+    Raises
+    ------
+    ValueError
+        If images or labels are not as above.
+    """
+    images(x)
+    if len(x) == 0:
+        raise ValueError(f"There are no images: images have shape {tuple(x.shape)}.")
+    said = getattr(network, "num_classes", None)
+    labels(y, len(x), said if isinstance(said, int) else None)
+
+
+def precision(network: "nn.Module", images: "dtype", remedy: str) -> None:
+    """Refuse float64 images for a network with other weights, and other images for a network with float64 weights.
+
+    Parameters
+    ----------
+    network : the network; its first weights' dtype counts.
+    images : the images' dtype.
+    remedy : what to do about it, for the message.
+
+    Raises
+    ------
+    ValueError
+        If only one of the two is float64.
+    """
+    import torch
+
+    weights = next((p.dtype for p in network.parameters() if p.is_floating_point()), images)
+    if (weights == torch.float64) != (images == torch.float64):
+        raise ValueError(f"The images are {images}, but the weights of {type(network).__name__} {weights}: {remedy}.")
+
+
+def logits(answer: object, n: int, network: str) -> int:
+    """Refuse what a network returned if it is not one row of logits per image; otherwise return the number of classes.
+
+    Only the shape and the dtype are looked at, so a GPU is not waited for.
+
+    Parameters
+    ----------
+    answer : should be (n, classes) floating point.
+    n : the number of images.
+    network : the network's name in the message.
+
+    Raises
+    ------
+    ValueError
+        If it is no tensor, or its shape or dtype is wrong.
+    """
+    import torch
+
+    if not isinstance(answer, torch.Tensor):
+        found = f"a {type(answer).__name__}"
+    elif answer.is_floating_point() and answer.ndim == 2 and len(answer) == n and answer.shape[1] > 0:
+        return answer.shape[1]
+    else:
+        found = f"{answer.dtype} of shape {tuple(answer.shape)}"
+    raise ValueError(
+        f"{network} must return logits, one row per image: floating point of shape ({n}, classes) for {n} images. "
+        f"It returns {found}."
+    )

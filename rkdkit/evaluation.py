@@ -103,7 +103,7 @@ def correct_predictions(
     Parameters
     ----------
     judges : networks on one device, (N, C, H, W) -> (N, classes) logits.
-    images : (N, C, H, W) uint8, or floating point in [0, 1].
+    images : (N, C, H, W) uint8, or floating point in [0, 1], N at least 1.
     labels : (N,) int64.
     attack : makes the adversarial examples, with the cross entropy as its loss unless the attack has another; None:
         natural images.
@@ -119,12 +119,13 @@ def correct_predictions(
     Raises
     ------
     ValueError
-        If images are NaN or outside [0, 1], labels do not fit, or a network returns NaN or infinite logits.
+        If there are no images, they are NaN or outside [0, 1], labels do not fit, `batch_size` is below 1, a network
+        has float64 weights, or it returns anything else than one row of finite logits per image.
     """
     attacked = judges[0] if attacked is None else attacked
     if isinstance(attack, autoattack.Packaged) and list(judges) == [attacked]:
         # it makes its own batches, so it gets all images at once, and it evaluates the network itself
-        _check(attacked, images, labels)
+        _check(judges, attacked, images, labels, batch_size)
         with prepared(attacked, attack, images) as network:
             return attack.correct(network, _as_float(images), labels)[None]
     answers = logits(judges, images, labels, attack, attacked, seed=seed, batch_size=batch_size)
@@ -158,17 +159,24 @@ def logits(
         As :func:`correct_predictions`.
     """
     attacked = judges[0] if attacked is None else attacked
-    _check(attacked, images, labels)
+    _check(judges, attacked, images, labels, batch_size)
     if isinstance(attack, autoattack.Packaged):
         with prepared(attacked, attack, images) as network:
             images = attack.examples(network, _as_float(images), labels, torch.Generator())
         attack = None
-    answers = []
+    answers: list[Tensor] = []
     for x, _ in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
         of_batch = []
         for judge in judges:
             with exact_arithmetic(), attacks.eval_without_gradients(judge):
-                of_batch.append(judge(x).float())
+                answer = judge(x)
+            classes = checks.logits(answer, len(x), type(judge).__name__)
+            if not answers:  # all labels, once
+                checks.labels(labels, len(images), classes)
+            of_batch.append(answer.float())
+        numbers = [answer.shape[1] for answer in of_batch]
+        if len(set(numbers)) > 1:
+            raise ValueError(f"Networks that are compared must have the same classes, but they have {numbers} of them.")
         answers.append(torch.stack(of_batch))
     found = torch.cat(answers, dim=1).cpu()
     if not found.isfinite().all():
@@ -195,6 +203,11 @@ def perturbed(
     Yields
     ------
     (n, C, H, W) float32 in [0, 1], and (n,) int64 labels, n at most `batch_size`.
+
+    Raises
+    ------
+    ValueError
+        If the attacked network does not return one row of logits per image, or a label is none of its classes.
     """
     device = _device(attacked)
     noise = generator(seed, 0, "evaluation")
@@ -204,6 +217,8 @@ def perturbed(
         x = _as_float(images[start : start + batch_size].to(device)).contiguous(memory_format=torch.channels_last)
         y = labels[start : start + batch_size].to(device)
         if attack is not None:
+            if start == 0:
+                attacks.check_answers(attacked, x, labels)
             with exact_arithmetic(), torch.enable_grad():
                 x = attack.examples(network, x, y, noise)
         yield x, y
@@ -253,9 +268,14 @@ def _device(network: nn.Module) -> torch.device:
     return next((p.device for p in network.parameters()), torch.device("cpu"))
 
 
-def _check(attacked: nn.Module, images: Tensor, labels: Tensor) -> None:
-    checks.images(images)
-    checks.labels(labels, len(images), getattr(attacked, "num_classes", torch.iinfo(torch.int64).max))
+def _check(
+    judges: Sequence[nn.Module], attacked: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None
+) -> None:
+    checks.batch(images, labels, attacked)
+    for network in (attacked, *judges):
+        checks.precision(network, torch.float32, "evaluations are in float32, so use network.float()")
+    if batch_size is not None:
+        checks.number("batch_size", batch_size, 1)
 
 
 def _as_float(images: Tensor) -> Tensor:

@@ -92,6 +92,8 @@ class _Pixels:
         """Return the pixels; None: they are not there, or were damaged, and are deleted."""
         with suppress(OSError):  # what cannot be read is decoded
             for path in self.cache.glob(f"{self.name}-{self.key}-*.safetensors"):
+                if not path.is_file():  # a FIFO, for example: to open it would take forever
+                    continue
                 content = path.read_bytes()
                 if path == self.place_of(content):
                     return safetensors.torch.load(content)["images"]

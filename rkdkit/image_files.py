@@ -1,7 +1,7 @@
 """Read images as uint8 tensors from image folders, CIFAR's and Tiny ImageNet's published files, and .npz archives."""
 
+import stat
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +20,6 @@ Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
 LabelledFile = tuple[Path, int]
-
-# errors of numpy and zipfile for damaged archives; MemoryError if a damaged header asks for a huge array
-_ARCHIVE_ERRORS = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 class DataNotFoundError(FileNotFoundError):
@@ -139,6 +136,8 @@ def _read_image(path: Path) -> np.ndarray:
     from PIL import Image
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # whoever opens a FIFO waits for a writer
+            raise ValueError("it is not a file")
         with Image.open(path) as image:
             grey = image.mode in ("1", "L")
             if image.mode.startswith(("I", "F")):
@@ -202,26 +201,35 @@ def read_archive(path: Path, shape: Shape, num_classes: int) -> tuple[Tensor, Te
     DataNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or its arrays do not have this form; the message says how they differ.
+        If it is a folder, a FIFO or a device, is damaged, holds other things than plain arrays, or its arrays do not
+        have this form; the message says how they differ. Nothing in it is unpickled.
     """
-    if not path.is_file():
-        raise DataNotFoundError(f"{path} is not there. It should be an .npz archive of the arrays 'image' and 'label'.")
+    wanted = "It should be an .npz archive of the arrays 'image' and 'label'."
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:  # also for a name that no file can have
+        raise DataNotFoundError(f"{path} is not there. {wanted}") from error
+    if not stat.S_ISREG(kind):  # whoever opens a FIFO waits for a writer
+        raise ValueError(f"{path} is not a file, but a folder, a FIFO or a device. {wanted}")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not an .npz archive, or is damaged. Replace it, or save it with numpy.savez.")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("image", "label") if name in archive}
             present = ", ".join(archive.files) or "none"
-    except _ARCHIVE_ERRORS as error:
+    except Exception as error:  # numpy and zipfile may raise any error for damaged bytes, also MemoryError
         raise ValueError(f"{path} cannot be read as an .npz archive of plain arrays ({error}). Replace it.") from error
     if len(arrays) < 2:
         raise ValueError(f"{path} must hold the arrays 'image' and 'label', but holds {present}.")
+    # numpy returns a member that is no .npy file as bytes
+    if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{path}: {' and '.join(map(repr, strange))} must be saved as arrays, with numpy.savez.")
     image, label = arrays["image"], arrays["label"]
     channels, *size = shape
     if image.dtype != np.uint8 or image.shape[1:] != (*size, channels) or not len(image):
         wanted = ", ".join(map(str, ("N", *size, channels)))
         raise ValueError(f"{path}: 'image' must be uint8 of shape ({wanted}), not {image.dtype} of {image.shape}.")
-    if not np.issubdtype(label.dtype, np.integer):
+    if label.dtype.kind not in "iu":
         raise ValueError(f"{path}: 'label' must be of whole numbers, not {label.dtype}.")
     labels = torch.from_numpy(label.astype(np.int64))
     checks.labels(labels, len(image), num_classes, f"{path}: 'label'")

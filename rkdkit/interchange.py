@@ -6,7 +6,6 @@ Nothing in a file is executed: torch's restricted reader accepts only tensors an
 import copy
 import hashlib
 import io
-import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,10 +37,13 @@ _BLOCK = re.compile(r"(?:layer(\d+)|block(\d+)\.layer|layer\.(\d+)\.block|layers
 
 _HEAD = {r"^(linear|fc|logits)\.": "head."}
 _RESNET = _HEAD | {r"^conv1\.": "stem.0.", r"^bn1\.": "stem.1.", r"\.downsample\.": ".shortcut."}
+_PREACT = _HEAD | {r"^conv1\.": "stem.", r"^bn\.": "norm.", r"\.shortcut\.0\.": ".shortcut."}
 _RENAMINGS = {
     "resnet18": _RESNET,
     "resnet34": _RESNET,
-    "preact-resnet18": _HEAD | {r"^conv1\.": "stem.", r"^bn\.": "norm.", r"\.shortcut\.0\.": ".shortcut."},
+    "preact-resnet18": _PREACT,
+    "preact-resnet18-kuangliu": _PREACT,
+    "preact-resnet18-wong": _PREACT,
     # the two WideResNets have weights of the same shapes, but different names
     "wrn-34-10": _HEAD | {r"^conv1\.": "stem.", r"^bn1\.": "norm.", r"\.convShortcut\.": ".shortcut."},
     "wrn-28-10-silu": _HEAD
@@ -52,6 +54,24 @@ _RENAMINGS = {
     "mobilenetv2": _HEAD | {r"^conv1\.": "stem.0.", r"^bn1\.": "stem.1.", r"^conv2\.": "last.0.", r"^bn2\.": "last.1."},
 }
 
+NORMALISATIONS = {
+    "cifar10": ([0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616]),
+    "cifar100": ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
+    "none": ([0.0], [1.0]),
+}
+"""Mean and std of each channel by name, in [0, 1] pixel units, as DeepMind's code for Gowal et al. 2020 and RobustBench
+have them. "none" is for networks that take images in [0, 1] as they are; its numbers are for every channel."""
+
+NORMALISING = ("wrn-28-10-silu", "preact-resnet18-wong")
+"""The architectures whose published networks normalise their images by numbers that are not in their files.
+
+DeepMind's WideResNets and those that others trained with its code have the mean and std of their dataset in the
+program; so has RobustBench for the network of Wong et al. 2020, while it has another one of that architecture, of
+Andriushchenko & Flammarion 2020, without normalisation."""
+
+# the last part of the names that mean and std have in files; the second pair is RobustBench's
+_STATISTICS = {"mean": "mean", "std": "std", "mu": "mean", "sigma": "std"}
+
 
 def load_state_dict(
     path: Path | str,
@@ -59,14 +79,18 @@ def load_state_dict(
     num_classes: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    normalisation: str | None = None,
 ) -> models.Classifier:
     """Make a network from foreign weights, or from a snapshot of the kit.
 
     The names may be the kit's own, or those of kuangliu's and torchvision's ResNets (with the CIFAR stem), Rice's
-    PreAct ResNet, TRADES's WideResNet, DeepMind's WideResNet with SiLU, and kuangliu's MobileNetV2, with or without
-    wrappers (`module.`, `model.`, "state_dict", ...). Either every tensor is assigned or nothing is loaded, with two
-    exceptions: TRADES's `sub_block1`, which does not affect its network's output, is ignored, and batch norm's count of
-    batches, which has no effect here, may be missing.
+    PreAct ResNet and its variants, TRADES's WideResNet, DeepMind's WideResNet with SiLU, and kuangliu's MobileNetV2,
+    with or without wrappers (`module.`, `model.`, "state_dict", ...). Either every tensor is assigned or nothing is
+    loaded, with two exceptions: TRADES's `sub_block1`, which does not affect its network's output, is ignored, and
+    batch norm's count of batches, which has no effect here, may be missing.
+
+    Two properties of a network are not in its weights, so name them as its authors do. A PreAct ResNet without a last
+    norm is either kuangliu's or that of Wong et al. 2020 (RobustBench's). And many networks take normalised images.
 
     Parameters
     ----------
@@ -74,8 +98,10 @@ def load_state_dict(
     architecture : a name for `models.build`.
     num_classes : the required number of logits; None: the number in the file's last layer.
     mean, std : the normalisation of the network's images, in [0, 1] pixel units, one number per channel. If the file
-        holds its own, these are used, and different arguments are refused. If they are neither given nor in the file: 0
-        and 1, for networks that take images in [0, 1].
+        holds its own, these are used, and different arguments are refused. If they are neither given nor in the file,
+        the architectures of `NORMALISING` are refused, and for the others they are 0 and 1, for networks that take
+        images in [0, 1].
+    normalisation : instead of `mean` and `std`, a name of `NORMALISATIONS`: "cifar10", "cifar100" or "none".
 
     Returns
     -------
@@ -84,15 +110,24 @@ def load_state_dict(
     Raises
     ------
     StateDictError
-        If the file cannot be read, holds other things than weights, or holds weights of another network; the message
-        says which are missing, which are unknown and which have another shape.
+        If the file cannot be read, holds other things than weights, holds weights of another network (the message says
+        which are missing, which are unknown and which have another shape), or does not say how its network normalises.
     UnknownNameError, ValueError
-        As `models.parse`; also if a channel's `mean` or `std` is not a finite number, or its `std` is not above 0.
+        As `models.build`, `normalisation` included; also if it is given together with `mean` or `std`.
     """
     path = Path(path)
-    renamings = _RENAMINGS[models.parse(architecture)[0]]
+    kind = models.parse(architecture)[0]
+    renamings = _RENAMINGS[kind]
+    if normalisation is not None:
+        checks.one_of("normalisation", normalisation, NORMALISATIONS)
+        if mean is not None or std is not None:
+            raise ValueError(f"Give either normalisation={normalisation!r} or mean and std, not both.")
     tensors = _read(path)
-    held = {name: tensors.pop(name) for name in list(tensors) if name.rpartition(".")[2] in ("mean", "std")}
+    held = {
+        _STATISTICS[name.rpartition(".")[2]]: tensors.pop(name).flatten().tolist()
+        for name in list(tensors)
+        if name.rpartition(".")[2] in _STATISTICS
+    }
     # TRADES's network builds its first stage twice, and never calls the second one
     tensors = {name: t for name, t in _unwrapped(tensors).items() if not name.startswith("sub_block1.")}
     places = _places(tensors, renamings)
@@ -100,6 +135,9 @@ def load_state_dict(
     channels = _extent(found, ("stem.weight", "stem.0.weight"), 1, default=3)
     if num_classes is None:
         num_classes = _extent(found, ("head.weight",), 0, default=1)
+    if normalisation is not None:
+        times = channels if normalisation == "none" else 1
+        mean, std = (times * values for values in NORMALISATIONS[normalisation])
     network = models.build(architecture, num_classes, *_normalisation(path, held, mean, std, channels))
     own = network.state_dict()
     if differences := _differences(own, tensors, places):
@@ -107,6 +145,14 @@ def load_state_dict(
             f"The weights in {path} are not those of {architecture!r} for {num_classes} classes and {channels} input "
             f"channels: {'; '.join(differences)}. Nothing was loaded. Name the architecture, width and number of "
             "classes that they were trained with."
+        )
+    given = {"mean": mean, "std": std}
+    if kind in NORMALISING and (lacking := [name for name in given if given[name] is None and name not in held]):
+        raise StateDictError(
+            f"{path} does not hold the {' and '.join(lacking)} of its network's images, and most published networks of "
+            f"the architecture {kind!r} normalise their images. Write normalisation='cifar10' or "
+            "normalisation='cifar100' for a network trained on these data, mean=[...] and std=[...] for other data, or "
+            "normalisation='none' if it takes images in [0, 1] as they are."
         )
     network.load_state_dict({**own, **found})
     return network.eval()
@@ -179,6 +225,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by their names in it."""
     content: Any
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a file")
         if path.suffix == ".safetensors":
             content = safetensors.torch.load_file(path)
         else:
@@ -242,24 +290,25 @@ def _extent(tensors: dict[str, Tensor], names: Iterable[str], dimension: int, de
 
 def _normalisation(
     path: Path,
-    held: dict[str, Tensor],
+    held: dict[str, list[float]],
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     channels: int,
 ) -> tuple[list[float], list[float]]:
     """Return the mean and std of each channel: the file's own, or the arguments, or 0 and 1."""
-    in_file = {name.rpartition(".")[2]: tensor.flatten().tolist() for name, tensor in held.items()}
     chosen = []
-    for name, given, neutral, low in (("mean", mean, 0.0, -math.inf), ("std", std, 1.0, 1e-6)):
-        values = list(in_file.get(name, [neutral] * channels if given is None else given))
-        for value in values:
-            checks.number(name, value, low=low)
+    for name, given, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
+        values = list(held.get(name, [neutral] * channels if given is None else given))
         if len(values) != channels:
             raise StateDictError(f"{name} must have one number for each of {channels} input channels, not {values}.")
-        if given is not None and not (len(given) == channels and np.allclose(values, given, atol=1e-3)):
-            raise StateDictError(f"{path} holds its own {name}, {values}, not {list(given)}: leave {name} out.")
+        if given is not None and name in held and not _close(values, given):
+            raise StateDictError(f"{path} holds its own {name}, {values}, not {list(given)}: give no other.")
         chosen.append(values)
     return chosen[0], chosen[1]
+
+
+def _close(one: Sequence[float], other: Sequence[float]) -> bool:
+    return len(one) == len(other) and np.allclose(one, other, atol=1e-3)
 
 
 def _differences(own: dict[str, Tensor], tensors: dict[str, Tensor], places: dict[str, str]) -> list[str]:

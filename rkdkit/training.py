@@ -231,16 +231,18 @@ class Training:
         for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
             with attacks.eval_without_gradients(network):
                 try:
-                    shape = tuple(network(images).shape)
+                    answer = network(images)
                 except (RuntimeError, ValueError) as error:
                     raise ValueError(
                         f"The teacher {teacher} cannot take images of shape {tuple(images.shape[1:])}, as "
                         f"{self.spec.dataset} has them: {error}"
                     ) from error
-            if shape != (len(images), classes):
+            if not isinstance(answer, Tensor):  # a module from elsewhere may return anything
+                raise ValueError(f"The teacher {teacher} must answer with logits, not with a {type(answer).__name__}.")
+            if answer.shape != (len(images), classes):
                 raise ValueError(
-                    f"The teacher {teacher} answers two images with logits of shape {shape}, but the student has "
-                    f"{classes} classes: a teacher must give one logit per class of {self.spec.dataset}."
+                    f"The teacher {teacher} answers two images with logits of shape {tuple(answer.shape)}, but the "
+                    f"student has {classes} classes: a teacher must give one logit per class of {self.spec.dataset}."
                 )
 
     @property

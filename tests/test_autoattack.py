@@ -184,6 +184,15 @@ def test_parameters_name_the_implementation():
     assert isinstance(autoattack.Square(0.1), attacks.Attack)
 
 
+def test_squares_name_says_its_queries_but_stored_answers_are_known_by_the_same_key_as_ever():
+    assert [str(autoattack.Square(0.1, *queries)) for queries in ((), (500,))] == ["Square-5000", "Square-500"]
+    known_by = {"name": "Square", "eps": 0.1, "seed": 0, "batch_size": 250, "queries": 500}
+    assert list(autoattack.Square(0.1, 500).identity().items()) == [
+        *known_by.items(),
+        ("implementation", "pyautoattack 0.2.0"),
+    ]
+
+
 def broken():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     nn.init.constant_(network[1].bias, float("nan"))
@@ -193,7 +202,10 @@ def broken():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda n, x, y: autoattack.Square(0.1).correct(n.double(), x.double(), y), "Square works on float32 images"),
+        (
+            lambda n, x, y: autoattack.Square(0.1).correct(n.double(), x.double(), y),
+            "Square-5000 works on float32",
+        ),
         (lambda n, x, y: autoattack.Square(0.1).correct(n, x * 2, y), r"must lie in \[0, 1\]"),
         (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y[:1]), r"int64 of shape \(2,\)"),
         (lambda n, x, y: autoattack.Square(0.1).correct(n, x, y, [0]), "progress does not belong to these images"),

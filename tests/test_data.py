@@ -2,11 +2,13 @@
 
 import hashlib
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from fifos import fifo
 from PIL import Image
 
 from rkdkit import data, image_files
@@ -388,3 +390,84 @@ def test_a_pickle_named_as_an_archive_is_not_unpickled(tmp_path, digits):
     with pytest.raises(ValueError, match=r"extra\.npz is not an \.npz archive"):
         data.load_extra("extra.npz", digits, tmp_path)
     assert not mark.exists()
+
+
+def npy(header, content=b""):
+    """A file of numpy's format 1.0 with any header."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+HEADER = b"{'descr': '|u1', 'fortran_order': False, 'shape': (3, 8, 8, 1), }"
+
+
+class Executed:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return open, (str(self.trace), "w")
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "message"),
+    [
+        ("image.npy", b"no array", "'image' must be saved as arrays"),
+        ("image", b"no array", "'image' must be saved as arrays"),
+        ("image.npy", b"", "'image' must be saved as arrays"),
+        ("image.txt", b"no array", "must hold the arrays 'image' and 'label', but holds label, image.txt"),
+        ("image.npy", npy(HEADER, bytes(100)), "cannot be read"),
+        ("image.npy", npy(HEADER)[:30], "cannot be read"),
+        ("image.npy", npy(HEADER.replace(b"(3, 8, 8, 1)", b"(10**30, 8)")), "cannot be read"),
+        ("image.npy", npy(HEADER.replace(b"(3, 8, 8, 1)", b"(" + b"9" * 30 + b",)")), "cannot be read"),
+        ("image.npy", npy(HEADER.replace(b"(3, 8, 8, 1)", b"(-3, 8, 8, 1)")), "cannot be read"),
+        ("image.npy", npy(b"{'descr': '|u1', 1: 2}"), "cannot be read"),
+        ("image.npy", npy(b"[" * 5000), "cannot be read"),
+        ("image.npy", npy(b"'''"), "cannot be read"),
+        ("image.npy", npy(HEADER.replace(b"'|u1'", b"()")), "cannot be read"),
+        ("label.npy", npy(HEADER.replace(b"'|u1'", b"'<m8[s]'").replace(b"(3, 8, 8, 1)", b"(3,)"), bytes(24)), "whole"),
+    ],
+)
+def test_an_archive_of_other_things_than_arrays_is_refused(tmp_path, digits, member, content, message):
+    arrays = {"image.npy": IMAGE, "label.npy": LABEL}
+    arrays.pop("image.npy" if member.startswith("image") else member)
+    np.savez(tmp_path / "extra.npz", **{name.removesuffix(".npy"): array for name, array in arrays.items()})
+    with zipfile.ZipFile(tmp_path / "extra.npz", "a") as archive:
+        archive.writestr(member, content)
+    with pytest.raises(ValueError, match=rf"(?s)extra\.npz.*{message}"):
+        data.load_extra("extra.npz", digits, tmp_path)
+
+
+@pytest.mark.parametrize("member", ["image", "label"])
+def test_a_pickle_in_an_archive_is_not_unpickled(tmp_path, digits, member):
+    trace = tmp_path / "executed"
+    objects = np.array([Executed(trace)] * 3, object)
+    np.savez(tmp_path / "extra.npz", **{"image": IMAGE, "label": LABEL, member: objects})
+    with pytest.raises(ValueError, match=r"extra\.npz cannot be read .*Object arrays"):
+        data.load_extra("extra.npz", digits, tmp_path)
+    pickled = pickle.dumps(objects)
+    with zipfile.ZipFile(tmp_path / "extra.npz", "w") as archive:
+        archive.writestr("image.npy", pickled)
+        archive.writestr("label.npy", pickled)
+    with pytest.raises(ValueError, match=r"extra\.npz: 'image' and 'label' must be saved as arrays"):
+        data.load_extra("extra.npz", digits, tmp_path)
+    assert not trace.exists()
+
+
+def test_what_is_not_a_file_is_refused_and_not_waited_for(tmp_path, digits):
+    (tmp_path / "folder.npz").mkdir()
+    with fifo(tmp_path / "fifo.npz"):
+        for name in ("fifo.npz", "folder.npz"):
+            with pytest.raises(ValueError, match=rf"{name} is not a file, but a folder, a FIFO or a device"):
+                data.load_extra(name, digits, tmp_path)
+    with pytest.raises(data.DataNotFoundError, match="is not there"):
+        data.load_extra("x" * 5000 + ".npz", digits, tmp_path)
+
+
+def test_an_image_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    root = make_image_folder(tmp_path, "mine", ("a", "b"))
+    (root / "mine" / "train" / "b" / "0001.png").unlink()
+    refused = pytest.raises(ValueError, match=r"b/0001\.png cannot be read \(it is not a file\)")
+    with fifo(root / "mine" / "train" / "b" / "0001.png"), refused:
+        data.load("folder:mine", root)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, run_python
+from fifos import fifo
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -260,6 +261,17 @@ def test_a_damaged_cache_file_is_noticed_and_replaced(folder, cache_folder, deco
         f"{cache_folder / name} is damaged: it does not match its digest. {folder / 'train'} is decoded again."
     ]
     assert cached(cache_folder) == [name]
+    assert (cache_folder / name).read_bytes() == content
+
+
+def test_a_fifo_in_place_of_a_cache_file_is_not_waited_for(folder, cache_folder, decoded):
+    expected = through_cache(folder)
+    (name,) = cached(cache_folder)
+    content = (cache_folder / name).read_bytes()
+    (cache_folder / name).unlink()
+    with fifo(cache_folder / name):
+        assert torch.equal(through_cache(folder), expected)
+    assert decoded == [8, 8]
     assert (cache_folder / name).read_bytes() == content
 
 

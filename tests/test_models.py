@@ -1,5 +1,7 @@
 """Networks: shapes, sizes, normalisation inside, weights that belong to the seed."""
 
+import math
+
 import pytest
 import torch
 
@@ -36,6 +38,8 @@ def test_every_network_takes_any_channels_and_size(name, channels, size):
         ("resnet18", 11_173_962),
         ("resnet34", 21_282_122),
         ("preact-resnet18", 11_172_170),
+        ("preact-resnet18-kuangliu", 11_171_146),
+        ("preact-resnet18-wong", 11_171_146),
         ("wrn-34-10", 46_160_474),
         ("wrn-28-10-silu", 36_479_194),
         ("mobilenetv2", 2_296_922),
@@ -151,3 +155,32 @@ def test_grey_images_are_no_colour_images():
     network = models.build("resnet18/16", 10, [0.5] * 3, [0.25] * 3)
     with pytest.raises(ValueError, match="takes images of 3 channels, not 1"):
         network(torch.rand(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"std": [0.25, 0.0]}, "std must be at least 1e-07, not 0.0"),
+        ({"std": [0.25, -0.25]}, "std must be at least"),
+        ({"std": [math.nan, 0.25]}, "std must be at least"),
+        ({"std": [0.25, math.inf]}, "std must be at least"),
+        ({"mean": [0.5, math.nan]}, "mean must be"),
+        ({"mean": [math.inf, 0.5]}, "mean must be"),
+        ({"mean": [0.5, "0.5"]}, "mean must be a number"),
+        ({"mean": [0.5]}, "one number for each input channel, not 1 and 2 numbers"),
+        ({"mean": [], "std": []}, "one number for each input channel, not 0 and 0 numbers"),
+        ({"num_classes": 0}, "num_classes must be at least 1, not 0"),
+        ({"num_classes": -1}, "num_classes must be at least 1"),
+        ({"num_classes": 2.5}, "num_classes must be a whole number"),
+        ({"num_classes": math.nan}, "num_classes must be at least 1"),
+        ({"num_classes": True}, "num_classes must be a number"),
+    ],
+)
+def test_what_no_network_can_be_made_of_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        models.build("resnet18/16", **{"num_classes": 3, "mean": [0.5, 0.5], "std": [0.25, 0.25], **changes})
+
+
+def test_images_of_one_grey_value_can_be_trained_on():
+    least = torch.tensor(1e-12).sqrt().item()  # what a dataset says of such images, rounded to float32 and back
+    assert models.build("resnet18/16", 3, [0.5], [least]).std.item() == least

@@ -42,8 +42,7 @@ def similarities(
         If the guide is not one of the kit's networks, or images or labels do not fit.
     """
     shown = models.showing_features(guide)
-    checks.images(images)
-    checks.labels(labels, len(images), shown.num_classes)
+    checks.batch(images, labels, shown)
     kinds = ((guide, None), (student, attack), (guide, attack))
     batches = zip(*(evaluation.perturbed(a, images, labels, by) for a, by in kinds), strict=True)
     found = []

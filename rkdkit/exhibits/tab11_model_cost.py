@@ -48,12 +48,15 @@ TIMES = {"parameters": (20, 10), "multiply-adds": (70, 10)}
 BATCHES = {"smoke": 3}
 """How many batches of a network are timed, by profile; 15 for the others."""
 
+OF_OTHERS_COST = ("preact-resnet18-kuangliu", "preact-resnet18-wong")
+"""The networks that are not shown, because their costs are those of "preact-resnet18" without its last norm."""
+
 
 def networks(setup: Setup) -> list[str]:
-    """Return all networks in full width, and those with the width divisor of the profile's student."""
+    """Return all networks but `OF_OTHERS_COST` in full width, and with the width divisor of the profile's student."""
     divisor = models.parse(setup.profile.student)[1]
-    narrow = [f"{name}/{divisor}" for name in models.ARCHITECTURES] if divisor > 1 else []
-    return [*models.ARCHITECTURES, *narrow]
+    shown = [name for name in models.ARCHITECTURES if name not in OF_OTHERS_COST]
+    return [*shown, *(f"{name}/{divisor}" for name in shown if divisor > 1)]
 
 
 def shape_of(network: str) -> tuple[int, int, int]:

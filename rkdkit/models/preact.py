@@ -13,7 +13,7 @@ from rkdkit.models.shortcut import ShortcutConv2d
 class PreActBlock(nn.Module):
     """Two 3x3 convolutions, each after batch norm and activation, beside a shortcut.
 
-    If the shape changes, the shortcut is a 1x1 convolution of the activated input.
+    If the shape changes, the shortcut is a 1x1 convolution.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ class PreActBlock(nn.Module):
     stride : the stride of the first convolution and of the shortcut.
     activation : may work in place, because nothing else uses the norm's output.
     conv1 : makes the first convolution, called with the arguments of `nn.Conv2d`.
+    activated_shortcut : whether the shortcut's convolution takes the normalised and activated input, as in the paper,
+        or the input itself.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class PreActBlock(nn.Module):
         stride: int,
         activation: Callable[[Tensor], Tensor],
         conv1: Callable[..., nn.Module],
+        activated_shortcut: bool = True,
     ) -> None:
         super().__init__()
         self.activation = activation
+        self.activated_shortcut = activated_shortcut
         self.bn1 = nn.BatchNorm2d(in_width)
         self.conv1 = conv1(in_width, width, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
@@ -43,7 +47,7 @@ class PreActBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_width, H, W) -> (N, width, H / stride, W / stride)."""
         active = self.activation(self.bn1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(active)
+        shortcut = x if self.shortcut is None else self.shortcut(active if self.activated_shortcut else x)
         out: Tensor = self.conv2(self.activation(self.bn2(self.conv1(active))))
         return out + shortcut
 
@@ -51,8 +55,9 @@ class PreActBlock(nn.Module):
 class PreActResNet(Classifier):
     """A CIFAR-style pre-activation network; (2, 2, 2, 2) blocks and a stem of 64 channels make a PreAct ResNet-18.
 
-    The last block is followed by a norm and the activation, as in the paper and in Rice et al. 2020; kuangliu's and
-    PeerAiD's variant has no such norm and is another network.
+    In the paper and in Rice et al. 2020, the last block is followed by a norm and the activation. Two variants have no
+    such norm: kuangliu's, which PeerAiD's code uses, and that of Wong et al. 2020 (`bn_before_fc=False` in
+    RobustBench), whose shortcuts take the input itself. The two have weights of the same names and shapes.
 
     Parameters
     ----------
@@ -61,6 +66,8 @@ class PreActResNet(Classifier):
     width : channels of the first stage, doubled in each later one.
     num_classes, mean, std : as :class:`Classifier`.
     activation, conv1 : as :class:`PreActBlock`.
+    last_norm : whether a norm and the activation follow the last block.
+    activated_shortcut : as :class:`PreActBlock`.
     """
 
     def __init__(
@@ -73,15 +80,19 @@ class PreActResNet(Classifier):
         std: Sequence[float],
         activation: Callable[[Tensor], Tensor] = torch.relu_,
         conv1: Callable[..., nn.Module] = nn.Conv2d,
+        last_norm: bool = True,
+        activated_shortcut: bool = True,
     ) -> None:
         rows = doubling(width, blocks)
         last_width = rows[-1][0]
         super().__init__(last_width, num_classes, mean, std)
         self.activation = activation
         self.stem = nn.Conv2d(len(mean), stem_width, 3, 1, 1, bias=False)
-        self.stages = stages(partial(PreActBlock, activation=activation, conv1=conv1), stem_width, rows)
-        self.norm = nn.BatchNorm2d(last_width)
+        block = partial(PreActBlock, activation=activation, conv1=conv1, activated_shortcut=activated_shortcut)
+        self.stages = stages(block, stem_width, rows)
+        self.norm = nn.BatchNorm2d(last_width) if last_norm else None
 
     def trunk(self, x: Tensor) -> Tensor:
         """(N, C, H, W) normalised images -> (N, channels of the last stage)."""
-        return self.activation(self.norm(self.stages(self.stem(x)))).mean((2, 3))
+        maps: Tensor = self.stages(self.stem(x))
+        return (maps if self.norm is None else self.activation(self.norm(maps))).mean((2, 3))
