@@ -249,6 +249,16 @@ class Store:
         stored = read_json(path, f"Delete {path} and repeat the command: it is then measured again.")
         return None if stored is None else stored["answer"]
 
+    def read_environment(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the environment in which a question was answered; None: it was not. Errors as :meth:`read_answer`."""
+        path = self._answer_path(question)
+        stored = read_json(path, f"Delete {path} and repeat the command: it is then measured again.")
+        if stored is not None and not isinstance(stored["measured_with"], dict):
+            raise DamagedFileError(
+                f"{path} does not say where it was measured. Delete it and repeat the command: it is then measured again."
+            )
+        return None if stored is None else stored["measured_with"]
+
     def write_answer(self, question: dict[str, Any], answer: Any, environment: dict[str, Any]) -> None:
         """Store the answer (a JSON value) to a question, and the environment in which it was measured."""
         write_json(self._answer_path(question), {"question": question, "answer": answer, "measured_with": environment})
