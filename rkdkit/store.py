@@ -255,7 +255,8 @@ class Store:
         stored = read_json(path, f"Delete {path} and repeat the command: it is then measured again.")
         if stored is not None and not isinstance(stored["measured_with"], dict):
             raise DamagedFileError(
-                f"{path} does not say where it was measured. Delete it and repeat the command: it is then measured again."
+                f"{path} does not say where it was measured. Delete {path} and repeat the command: it is then measured "
+                "again."
             )
         return None if stored is None else stored["measured_with"]
 
