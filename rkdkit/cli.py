@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rkdkit import checks, paths
+from rkdkit import checks, paths, saved
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -263,15 +263,19 @@ def figures(
                 for each in drawing.draw_all(group, number):
                     drawn.append(each)
                     typer.echo(each.error or f"{each.notebook.name}: done in {each.seconds:.0f} s", err=True)
-    made = []
+    made = dict[str, dict[str, Any]]()
     for each in drawn:
         if not each.error:
             given = each.notebook.parameters
             folder = None if given.get("output_dir") is None else str(given["output_dir"])
-            made.append(paths.output_folder(str(given["profile"]), folder) / f"{each.notebook.name}.json")
+            file = paths.output_folder(str(given["profile"]), folder) / f"{each.notebook.name}.json"
+            try:
+                made[each.notebook.name] = saved.read_exhibit(file)
+            except saved.ExhibitFilesError as error:
+                typer.echo(str(error), err=True)
     if made:
-        typer.echo(_summary(made, began), err=True)
-    failed = [each.name for each in notebooks if each.name not in {file.stem for file in made}]
+        typer.echo(_summary(list(made.values()), began), err=True)
+    failed = [each.name for each in notebooks if each.name not in made]
     if failed:
         why = f"{done.failure}\n" if done is not None and done.failure else ""
         sys.exit(f"\n{why}Not made: {', '.join(failed)}.")
@@ -379,11 +383,10 @@ def _interruptible() -> Iterator[None]:
         sys.exit(130)
 
 
-def _summary(files: Sequence[Path], began: float) -> str:
-    """Say what a run of several exhibits came to; `began` is its `time.time()`."""
+def _summary(exhibits: Sequence[Mapping[str, Any]], began: float) -> str:
+    """Say what a run of several exhibits came to, of which the JSONs are given; `began` is its `time.time()`."""
     from rkdkit import claims
 
-    exhibits = [json.loads(file.read_text()) for file in files]
     asked = [run["id"] for exhibit in exhibits for run in exhibit["provenance"]["runs"]]
     different, trained = set(asked), _trained_since(began)
     found = Counter(claim["verdict"] for exhibit in exhibits for claim in exhibit["claims"])

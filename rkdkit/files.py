@@ -5,6 +5,7 @@ import os
 import stat
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -38,19 +39,41 @@ def write_atomically(path: Path, content: bytes) -> None:
     OSError
         If it cannot be written (a full disk, an unwritable folder); an earlier version of the file is intact.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all are written beside their places, then renamed into them one by one.
+
+    A process that is killed between two renames leaves new and earlier files side by side. So the last file should say
+    what the others hold. One that is killed before leaves temporary files as :func:`write_atomically` does.
+
+    Parameters
+    ----------
+    contents : by file; they are renamed in this order.
+
+    Raises
+    ------
+    OSError
+        If one cannot be written. If the disk is full, earlier versions of all files are intact.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for path in contents}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):  # if the folder itself cannot be reached, the first error says so
-            temporary.unlink(missing_ok=True)
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in contents:
+            temporary[path].replace(path)
+    except BaseException:  # Ctrl-C, too
+        for left in temporary.values():
+            with suppress(OSError):  # if the folder itself cannot be reached, the first error says so
+                left.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    for folder in {path.parent for path in contents}:
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:
@@ -64,10 +87,16 @@ def sync_folder(folder: Path) -> None:
 
 
 @lru_cache(maxsize=64)
-def clear_leftovers(folder: Path) -> None:
-    """Delete the temporary files that killed processes left in a folder, once in this process."""
+def clear_leftovers(folder: Path, names: str = ".*.tmp") -> None:
+    """Delete the temporary files that killed processes left in a folder, once in this process.
+
+    Parameters
+    ----------
+    folder : where they are; it need not exist.
+    names : a pattern of their names.
+    """
     oldest = time.time() - LEFTOVER
     with suppress(OSError):  # a leftover that cannot be deleted does no harm
-        for file in folder.glob(".*.tmp"):
+        for file in folder.glob(names):
             if file.lstat().st_mtime < oldest:
                 file.unlink(missing_ok=True)

@@ -164,6 +164,18 @@ class Measurement(Task):
         answer = self.measured(lambda snapshot: snapshot.read(context), self.images.split(context.load))
         context.store.write_answer(question, answer, environment(context.device))
 
+    def environments(self, context: Context) -> list[dict[str, Any]]:
+        """Return where its answers in the store were measured, as `provenance.environment`; []: none is there.
+
+        Raises
+        ------
+        DamagedFileError
+            As :meth:`find`.
+        """
+        question = self.question_in(context)
+        found = None if question is None else context.store.read_environment(question)
+        return [found] if found else []
+
     def question_in(self, context: Context) -> dict[str, Any] | None:
         """Return its question; None: one of its snapshots is not trained yet."""
         digests = {snapshot: snapshot.digest(context) for snapshot in self.snapshots}
@@ -225,6 +237,12 @@ class CorrectPredictions(Measurement):
             return found
         rows = [part.find(context) for part in self.parts]
         return None if any(row is None for row in rows) else torch.cat([row for row in rows if row is not None])
+
+    def environments(self, context: Context) -> list[dict[str, Any]]:
+        """As :meth:`Measurement.environments`, for each judge."""
+        if len(self.judges) == 1:
+            return super().environments(context)
+        return [each for part in self.parts for each in part.environments(context)]
 
     def do(self, context: Context) -> None:
         """Evaluate the judges whose answers are not in the store."""

@@ -293,7 +293,8 @@ class Store:
         stored = read_json(path, REMEASURE.format(path))
         if stored is None:
             return None
-        if not isinstance(stored, dict) or stored.keys() != {"question", "answer", "measured_with"}:
+        complete = isinstance(stored, dict) and stored.keys() == {"question", "answer", "measured_with"}
+        if not complete or not isinstance(stored["measured_with"], dict):
             raise DamagedFileError(f"{path} holds no answer. {REMEASURE.format(path)}")
         if canonical_json(stored["question"]) != canonical_json(question):
             raise DamagedFileError(f"{path} holds the answer to another question. {REMEASURE.format(path)}")

@@ -8,6 +8,7 @@ from conftest import ROOT
 from rkdkit import figures
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.provenance import code_digest
+from rkdkit.saved import read_exhibit
 from rkdkit.store import Store
 
 QUICK = ROOT / "figures" / "quick"
@@ -15,7 +16,7 @@ MADE = sorted(file.stem for file in QUICK.glob("*.json"))
 
 
 def made(name):
-    return json.loads((QUICK / f"{name}.json").read_text(encoding="utf-8"))
+    return read_exhibit(QUICK / f"{name}.json")
 
 
 def without_choices(spec):

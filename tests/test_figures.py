@@ -26,6 +26,7 @@ from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 from rkdkit.figures import saving
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images
+from rkdkit.saved import write_exhibit
 from rkdkit.statistics import Estimate, Measure
 from rkdkit.tasks import Answer
 from rkdkit.trainings import Train
@@ -242,8 +243,8 @@ def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
         "overrides": {"eps": 0.1},
         "claims": [accuracy.to_json(), rise.to_json()],
     }
-    (tmp_path / "figures" / "quick").mkdir(parents=True)
-    (tmp_path / "figures" / "quick" / "fig1_peer_vs_teacher.json").write_text(json.dumps(made))
+    file = tmp_path / "figures" / "quick" / "fig1_peer_vs_teacher.json"
+    write_exhibit(file, made, picture=b"drawn", numbers=b"")
     assert figures.at_quick("fig1_peer_vs_teacher").splitlines() == [
         "In figures/quick/fig1_peer_vs_teacher.png (digits, seeds 0, 1, eps 0.1):",
         "",
@@ -257,6 +258,11 @@ def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
         "    flat: 1.000 [0.900, 1.000] nats",
         "    sharp: 2.500 [2.400, 2.500] nats",
     ]
+    file.with_suffix(".png").write_bytes(b"drawn another time")
+    assert figures.at_quick("fig1_peer_vs_teacher") == (
+        f"{file.with_suffix('.png')} and fig1_peer_vs_teacher.json do not belong together. Make the three files again: "
+        "rkdkit figures fig1_peer_vs_teacher --profile quick -p eps=0.1 -p n_seeds=2"
+    )
 
 
 def accuracies(networks=("teacher", "peer")):

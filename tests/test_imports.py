@@ -9,15 +9,16 @@ from conftest import ROOT, run_python
 from rkdkit import cli, profiles, runtime
 
 COMMAND = """
-import json, sys
+import sys
 from pathlib import Path
 from typer.testing import CliRunner
-from rkdkit import cli, drawing
+from rkdkit import cli, drawing, saved
 
 def drawn(notebooks, _):
     for each in notebooks:
         empty = {"provenance": {"runs": []}, "claims": []}
-        Path(each.parameters["output_dir"], f"{each.name}.json").write_text(json.dumps(empty))
+        file = Path(each.parameters["output_dir"], f"{each.name}.json")
+        saved.write_exhibit(file, empty, picture=b"", numbers=b"")
         yield drawing.Drawn(each, 0.0)
 
 drawing.draw_all = drawn

@@ -1,16 +1,16 @@
 """Saving an exhibit as picture, numbers and provenance."""
 
 import io
-import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rkdkit import executors, paths
+from rkdkit import executors, paths, saved
 from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import Claim, report
 from rkdkit.measurements import Measurement
@@ -18,9 +18,9 @@ from rkdkit.progress import say
 from rkdkit.provenance import code_digest, environment
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
-from rkdkit.spec import RunSpec
-from rkdkit.store import write_atomically
-from rkdkit.tasks import Context
+from rkdkit.spec import RunSpec, canonical_json
+from rkdkit.store import StoreError
+from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Run, Train
 
 _CHOSEN_ON = {
@@ -31,6 +31,8 @@ _CHOSEN_ON = {
 
 ALONE = "For times to compare, run this notebook alone."
 """What the caption of an exhibit that measures times says; so does its notebook."""
+_VERSIONS = ("rkdkit", "torch")
+"""The packages whose versions a caption names."""
 
 
 def save(
@@ -38,6 +40,7 @@ def save(
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
 
+    If this is interrupted, the earlier three files are there, or three that `saved.read_exhibit` refuses.
     The runs, attacks and images that the exhibit rests on are taken from the tasks requested since `setup` was made.
 
     Parameters
@@ -51,7 +54,7 @@ def save(
     Raises
     ------
     StoreError
-        If a file cannot be written.
+        If a file cannot be written, or an answer's or a run's file is damaged.
     """
     executors.current().before_drawing()
     if setup.exhibit.needs_data and not setup.asked.tasks:
@@ -67,6 +70,7 @@ def save(
     provenance = {
         "wall_time_s": round(time.perf_counter() - setup.started, 1),
         "made_with": environment(context.device),
+        "measured_with": _environments(setup.asked.tasks, context),
         "notebook": code_digest(notebook) if notebook.is_file() else None,
         "training_time_s": round(sum(run.training_seconds for run in runs), 1),
         "runs": [_run(run) for run in runs],
@@ -83,22 +87,23 @@ def save(
         "provenance": provenance,
     }
     lines = [*_caption(setup, measured, note), _made_by(provenance)]
-    return _write(setup.output_dir, figure, "\n".join(lines), numbers, summary)
+    return _write(setup.output_dir / f"{setup.name}.json", figure, "\n".join(lines), numbers, summary)
 
 
 def at_quick(name: str) -> str:
     """Return what the picture in `figures/quick` shows of the paper's claims, as text made from its JSON.
 
-    That is the committed picture until the exhibit is made again at `quick`.
+    That is the committed picture until the exhibit is made again at `quick`. If its files are not there, or do not
+    belong together, the text says so: the notebook that calls this goes on and makes them again.
 
     Parameters
     ----------
     name : the exhibit's name.
     """
-    file = paths.project_root() / "figures" / "quick" / f"{name}.json"
-    if not file.is_file():
-        return f"figures/quick/{file.name} is not there: make it with `rkdkit figures {name}`."
-    made = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        made = saved.read_exhibit(paths.output_folder("quick") / f"{name}.json")
+    except saved.ExhibitFilesError as error:
+        return str(error)
     found = report([Claim.from_json(claim) for claim in made["claims"]])
     scale = ""
     if "dataset" in made:  # an exhibit without data has no scale
@@ -142,12 +147,47 @@ def _most(images: Sequence[Images]) -> Images:
     return max(dict.fromkeys(images), key=lambda each: (each.part == "test", len(each)))
 
 
+def _environments(tasks: Iterable[Task], context: Context) -> list[dict[str, Any]]:
+    """Return each environment once in which an answer in the store was measured; those that chose epochs count, too."""
+    found = [each for task in tasks if isinstance(task, Measurement) for each in task.environments(context)]
+    return list({canonical_json(each): each for each in found}.values())
+
+
 def _made_by(provenance: Mapping[str, Any]) -> str:
-    """Return the caption's last line: the versions, and the devices that the networks were trained on."""
-    made_with = provenance["made_with"]
-    devices = sorted({trained["device"] for run in provenance["runs"] for trained in run["trained_with"]})
-    trained_on = f"; trained on {' and '.join(devices)}" if devices else ""
-    return f"rkdkit {made_with['rkdkit']}, torch {made_with['torch']}{trained_on}."
+    """Return the caption's last line: today's versions, other versions that were used, and the devices.
+
+    Where answers were measured is said only if networks were trained elsewhere.
+    """
+    made_with, measured_with = provenance["made_with"], provenance["measured_with"]
+    trained_with = [environment for run in provenance["runs"] for environment in run["trained_with"]]
+    others = [
+        *_others("answers measured", measured_with, made_with),
+        *_others("networks trained", trained_with, made_with),
+    ]
+    text = ", ".join(f"{name} {made_with[name]}" for name in _VERSIONS)
+    text += f" ({'; '.join(others)})" if others else ""
+    trained_on, measured_on = _devices(trained_with), _devices(measured_with)
+    text += f"; trained on {trained_on}" if trained_on else ""
+    text += f"; measured on {measured_on}" if measured_on not in ("", trained_on) else ""
+    return f"{text}."
+
+
+def _others(what: str, environments: Sequence[Mapping[str, Any]], today: Mapping[str, Any]) -> list[str]:
+    """Return a text with the versions other than today's that something was done with; []: there are none."""
+    named = []
+    for name in _VERSIONS:
+        versions = sorted({str(each[name]) for each in environments if name in each} - {str(today[name])})
+        named += [f"{name} {' and '.join(versions)}"] if versions else []
+    if not named:
+        return []
+    different = {tuple(each.get(name) for name in _VERSIONS) for each in environments}
+    return [f"{'some ' if len(different) > 1 else ''}{what} with {', '.join(named)}"]
+
+
+def _devices(environments: Sequence[Mapping[str, Any]]) -> str:
+    """Return the devices of environments in words; "": there are none."""
+    devices = {str(each["device"]) for each in environments if "device" in each}
+    return " and ".join(sorted(re.sub(r"\b1 threads$", "1 thread", device) for device in devices))
 
 
 def _scale(setup: Setup) -> dict[str, Any]:
@@ -205,18 +245,18 @@ def _networks(snapshots: Sequence[Snapshot], context: Context) -> list[dict[str,
     return list(listed.values())
 
 
-def _write(folder: Path, figure: Figure, caption: str, table: pd.DataFrame, summary: Mapping[str, Any]) -> list[Path]:
-    name = summary["exhibit"]
-    contents = {
-        "png": _captioned_png(figure, caption, name),
-        "csv": table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
-        "json": (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode(),
-    }
-    files = [folder / f"{name}.{suffix}" for suffix in contents]
-    for file, content in zip(files, contents.values(), strict=True):
-        write_atomically(file, content)
-    say("Written:\n  " + "\n  ".join(map(str, files)))
-    return files
+def _write(file: Path, figure: Figure, caption: str, table: pd.DataFrame, summary: Mapping[str, Any]) -> list[Path]:
+    picture = _captioned_png(figure, caption, file.stem)
+    numbers = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    try:
+        written = saved.write_exhibit(file, summary, picture=picture, numbers=numbers)
+    except OSError as error:
+        raise StoreError(
+            f"Could not write picture, numbers and {file}: {error.strerror or error}. What was trained and measured is "
+            "kept. Free some space or make the folder writable, then repeat the command."
+        ) from error
+    say("Written:\n  " + "\n  ".join(map(str, written)))
+    return written
 
 
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
