@@ -22,6 +22,6 @@ def places(text: str) -> set[tuple[str, str, int]]:
         if named is None:
             continue
         paper, kind, numbers = named.groups()
-        for first, last in re.findall(r"(\d+)(?:\s*(?:to|-|–)\s*(\d+))?", numbers):
+        for first, last in re.findall(r"(?<!\d)(\d{1,3})(?!\d)(?:\s*(?:to|-|–)\s*(\d{1,3})(?!\d))?", numbers):
             found |= {(paper, _KINDS[kind], i) for i in range(int(first), int(last or first) + 1)}
     return found
