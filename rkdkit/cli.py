@@ -165,9 +165,15 @@ def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, obj
 
 
 def _asked(
-    names: list[str] | None, profile: str, pairs: list[str] | None
+    names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool = False
 ) -> tuple[dict[str, Path], dict[str, dict[str, object]]]:
-    """Return notebooks and their parameters as a command line names them; leave with a message if there are no such."""
+    """Return notebooks and their parameters as a command line names them; leave with a message if there are no such.
+
+    Parameters
+    ----------
+    names, profile, pairs : what the user gave.
+    draws : whether exhibits are to be drawn, and so must be saved.
+    """
     known = _notebooks()
     given: dict[str, object] = {"profile": profile}
     try:
@@ -181,7 +187,7 @@ def _asked(
                 raise ValueError(f"--parameter takes NAME=VALUE, not {checks.shown(pair)}.")
             given[name] = _value(value)
         profile = checks.one_of("profile", given["profile"], PROFILES)
-        checks.folder("output_dir", paths.output_folder(profile, given.get("output_dir")), writable=True)
+        checks.folder("output_dir", paths.output_folder(profile, given.get("output_dir")), writable=draws)
         for variable, folder in paths.folders_of_environment().items():
             checks.folder(variable, folder)
         if any(name in os.environ for name in SPEED):
@@ -259,7 +265,7 @@ def figures(
     from rkdkit import drawing, outcome
     from rkdkit.workforce import Workforce
 
-    notebooks = _notebooks_of(names, profile, parameter)
+    notebooks = _notebooks_of(names, profile, parameter, draws=True)
     workforce = _workforce(workers, scheduler, scheduler_file)
     began, before, drawn = time.time(), outcome.saved(notebooks), list[drawing.Drawn]()
     done: making.Done | None = None
@@ -315,7 +321,7 @@ def train(
     scheduler_file: _SchedulerFile = "",
 ) -> None:
     """Train and measure all that exhibits need, without drawing them."""
-    notebooks = _notebooks_of(names, profile, parameter)
+    notebooks = _notebooks_of(names, profile, parameter, draws=False)
     done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
     if done.failure:
         sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
@@ -323,11 +329,13 @@ def train(
     typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
 
 
-def _notebooks_of(names: list[str] | None, profile: str, pairs: list[str] | None) -> "list[drawing.Notebook]":
-    """Return the exhibits that a command line names, with their parameters."""
+def _notebooks_of(
+    names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool
+) -> "list[drawing.Notebook]":
+    """Return the exhibits that a command line names, with their parameters, all as :func:`_asked`."""
     from rkdkit import drawing, progress
 
-    wanted, parameters = _asked(names, profile, pairs)
+    wanted, parameters = _asked(names, profile, pairs, draws=draws)
     os.environ[progress.TEXT_ONLY] = "1"
     return [drawing.Notebook(path, parameters[name]) for name, path in wanted.items()]
 

@@ -182,7 +182,7 @@ def prepare(
     name, exhibit : the exhibit's name, and the `EXHIBIT` of its module.
     profile : the name of a profile.
     seed, n_seeds : the first seed, and the number of trainings of each method.
-    output_dir : as `paths.output_folder`; it must be writable.
+    output_dir : as `paths.output_folder`; it must be writable, unless the exhibit is only planned.
     parameters : fields of :class:`Profile`. With None, a field keeps the profile's value. The text "none" sets a number
         to None where None has a meaning ("all images", "no averaging").
 
@@ -205,7 +205,7 @@ def prepare(
     seed = checks.whole("seed", seed, 0, LARGEST_FIRST_SEED)
     n_seeds = checks.whole("n_seeds", n_seeds, 1, checks.MOST_TRAININGS)
     folder = paths.output_folder(scale.name, output_dir)
-    checks.folder("output_dir", folder, writable=True)
+    checks.folder("output_dir", folder, writable=executors.current().draws)
     _check(exhibit, scale)
     if exhibit.needs_data:
         _check_images(exhibit, scale)

@@ -16,7 +16,7 @@ import torch
 from conftest import ROOT, tiny_spec
 from typer.testing import CliRunner
 
-from rkdkit import checks, claims, cli, data, drawing, endings, exhibits, making, plan, runs, statistics
+from rkdkit import checks, claims, cli, data, drawing, endings, executors, exhibits, making, plan, runs, statistics
 from rkdkit.papers.places import places
 from rkdkit.references import Images
 from rkdkit.spec import RunSpec, Teacher
@@ -250,6 +250,18 @@ def test_permission_is_asked_of_the_system(tmp_path, monkeypatch):
     checks.folder("here", tmp_path / "new")
     with pytest.raises(ValueError, match=f"^here leads to {tmp_path}, which cannot be written to: name another"):
         checks.folder("here", tmp_path / "new", writable=True)
+
+
+def test_only_who_draws_must_be_able_to_save(checkout, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="^output_dir leads to .* cannot be written to: name another folder"):
+        exhibits.setup("fig1_peer_vs_teacher", "smoke")
+    with executors.using(plan.Planner()):
+        exhibits.setup("fig1_peer_vs_teacher", "smoke")
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(drawing, "draw_all", lambda *_: pytest.fail("a notebook was run"))
+    assert "cannot be written to" in one_line(CliRunner().invoke(cli.app, ["figures", *FIG1]).output)
+    assert CliRunner().invoke(cli.app, ["plan", *FIG1, "--no-calibration"]).exit_code == 0
 
 
 # what is read from JSON
