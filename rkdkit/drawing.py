@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import psutil
 from traitlets.config import Config
@@ -170,6 +171,7 @@ def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
                 stdout_file=out,
                 stderr_file=err,
                 start_timeout=STARTS_WITHIN,
+                **_ended_quietly(),
                 config=place,
             )
     except PapermillExecutionError as error:
@@ -179,6 +181,34 @@ def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
     except (Exception, CancelledError) as error:  # a kernel that died, a full disk: the other notebooks are run
         said = f"{notebook.name}: {_why(error)}"
     return Drawn(notebook, time.perf_counter() - started, said)
+
+
+def _ended_quietly() -> dict[str, Any]:
+    """Return options for papermill with which a kernel is interrupted, before it is ended, only if it computes.
+
+    Jupyter interrupts every kernel first. One that does nothing may say so in its log, and one that is only starting
+    prints a traceback.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    computing = threading.Event()
+
+    class Manager(AsyncKernelManager):
+        async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
+            if now or restart or computing.is_set():
+                await super().shutdown_kernel(now, restart)
+                return
+            self.shutting_down = True
+            self.stop_restarter()
+            await self.request_shutdown()
+            await self.finish_shutdown()
+            await self.cleanup_resources()
+
+    return {
+        "kernel_manager_class": Manager,
+        "on_cell_execute": lambda **_: computing.set(),
+        "on_cell_executed": lambda **_: computing.clear(),
+    }
 
 
 def _why(error: BaseException) -> str:
