@@ -2,9 +2,13 @@
 
 import difflib
 import math
+import os
+import stat
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line, which checks names alone, need not wait for torch
@@ -13,6 +17,34 @@ if TYPE_CHECKING:  # the command line, which checks names alone, need not wait f
 
 class UnknownNameError(ValueError):
     """A name that is not among the known ones."""
+
+
+LONGEST = 60
+"""How many characters of a value a message shows."""
+
+LONGEST_NAME = 255
+"""How many bytes a name of a file or folder may have: what most file systems allow."""
+
+MOST_TRAININGS = 1_000
+"""How many trainings of one kind an exhibit may ask for: seeds, rankers, teachers of an ensemble."""
+
+MOST_STEPS = 10_000
+"""How many steps an attack may have, and how often a batch may be replayed; the papers have 1,000 at most."""
+
+MOST_EPOCHS = 100_000
+"""How many epochs a training may have."""
+
+LARGEST = 3.4e38
+"""The largest number in float32, in which networks are trained."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: as Python writes it, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write whole numbers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
 
 
 def one_of(kind: str, name: object, known: Iterable[str]) -> str:
@@ -40,7 +72,7 @@ def one_of(kind: str, name: object, known: Iterable[str]) -> str:
     close = [lower[n] for n in near[:3]]
     ordered = close + [n for n in names if n not in close]
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(ordered)}.")
+    raise UnknownNameError(f"Unknown {kind} {shown(name)}.{hint} Known: {', '.join(ordered)}.")
 
 
 def number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
@@ -52,23 +84,24 @@ def number(name: str, value: float, low: float = -math.inf, high: float = math.i
         If `value` is not a number, is NaN or infinite, or is below `low` or above `high`.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number, not {value!r}.")
-    if not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number, not {shown(value)}.")
+    # a whole number may be too large for a float
+    if not low <= value <= high or (isinstance(value, float) and not math.isfinite(value)):
         bounds = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
-        raise ValueError(f"{name} must be {bounds}, not {value!r}.")
+        raise ValueError(f"{name} must be {bounds}, not {shown(value)}.")
 
 
-def whole(name: str, value: float, low: float = -math.inf) -> int:
-    """Return a number that must be whole and at least `low`, as an int.
+def whole(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> int:
+    """Return a number that must be whole and in [low, high], as an int.
 
     Raises
     ------
     ValueError
         If it is not.
     """
-    number(name, value, low)
+    number(name, value, low, high)
     if value != int(value):
-        raise ValueError(f"{name} must be a whole number, not {value!r}.")
+        raise ValueError(f"{name} must be a whole number, not {shown(value)}.")
     return int(value)
 
 
@@ -81,15 +114,15 @@ def radius(eps: float) -> None:
         If it is not a number, or is outside [0, 1].
     """
     if isinstance(eps, int | float) and eps > 1:
-        raise ValueError(f"eps must be between 0 and 1, as pixels are, not {eps:g}: write 8/255 for 8 of 255.")
+        raise ValueError(f"eps must be between 0 and 1, as pixels are, not {shown(eps)}: write 8/255 for 8 of 255.")
     number("eps", eps, 0, 1)
 
 
 def coerce_fields(instance: object) -> None:
     """Convert every number and text field of a dataclass to the field's type, so that equal values give equal JSON.
 
-    A whole float becomes an int in an int field, and a list becomes a tuple. "none" means None in a field for a number
-    or None, because a command line cannot pass None.
+    A whole float becomes an int in an int field, and a list of whole numbers a tuple. "none" means None in a field for
+    a number or None, because a command line cannot pass None.
 
     Raises
     ------
@@ -107,17 +140,156 @@ def _coerced(name: str, value: Any, kind: Any) -> Any:
             return None
     plain = not isinstance(value, bool)
     if kind == tuple[int, ...]:
-        return tuple(_coerced(name, v, int) for v in value)
-    if kind not in (int, float, str):
+        return tuple(_coerced(name, v, int) for v in listed(name, value, "[1, 2]"))
+    if kind not in (int, float, str, bool) or (kind is bool and not plain):
         return value
     if kind is float and plain and isinstance(value, int | float):
-        return float(value)
+        with suppress(OverflowError):  # a whole number that no float can hold
+            return float(value)
     if kind is int and plain and (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
         return int(value)
     if kind is str and isinstance(value, str):
         return value
-    wanted = {int: "a whole number", float: "a number", str: "a text"}[kind]
-    raise ValueError(f"{name} must be {wanted}, not {value!r}.")
+    wanted = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}[kind]
+    raise ValueError(f"{name} must be {wanted}, not {shown(value)}.")
+
+
+def text(name: str, value: object) -> str:
+    """Return a value that must be a text.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"{name} must be a text, not {shown(value)}.")
+
+
+def listed(name: str, value: object, example: str) -> list[Any]:
+    """Return a list or tuple as a list; refuse anything else, a text too.
+
+    Parameters
+    ----------
+    name, value : what is checked.
+    example : a list as it may be, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it is no list.
+    """
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise ValueError(f"{name} must be a list, as in {example}, not {shown(value)}.")
+
+
+def by_name(name: str, value: object, example: str) -> dict[str, Any]:
+    """Return a mapping whose keys are texts as a dict; refuse anything else.
+
+    Parameters
+    ----------
+    name, value : what is checked.
+    example : a mapping as it may be, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it is no mapping, or a key is no text.
+    """
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return dict(value)
+    raise ValueError(f"{name} must be values by name, as in {example}, not {shown(value)}.")
+
+
+def fields(kind: str, values: object, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the fields of what was read from JSON; refuse unknown ones, and where one is missing.
+
+    Parameters
+    ----------
+    kind : what they are fields of, for the message: "run", "claim", ...
+    values : what was read.
+    required, optional : the names of the fields.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is another field.
+    ValueError
+        If they are no fields by name, or one is missing.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"A {kind} must be a JSON object, not {shown(values)}.")
+    needed = list(required)
+    known = [*needed, *optional]
+    for name in values:
+        one_of(f"field of a {kind}", name, known)
+    for name in needed:
+        if name not in values:
+            raise ValueError(f"The field {name!r} of a {kind} is missing.")
+    return dict(values)
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a file or folder can have this name, on most systems; a path is none."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0") and len(os.fsencode(name)) <= LONGEST_NAME
+
+
+def inner_path(name: str, path: str, folder: str) -> None:
+    """Refuse a path that is not one of a file within a folder.
+
+    Parameters
+    ----------
+    name : what names it, for the message.
+    path : relative to the folder.
+    folder : what the folder is called, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it is absolute, leaves the folder, or a name in it is empty or too long.
+    """
+    parts = path.replace("\\", "/").split("/")
+    if not all(map(is_file_name, parts)) or PureWindowsPath(path).drive:
+        raise ValueError(
+            f"{name} must be a file in {folder}, named from there, with names of {LONGEST_NAME} bytes at most, as in "
+            f"'more.npz', not {shown(path)}."
+        )
+
+
+def folder(name: str, path: Path, *, writable: bool = False) -> None:
+    """Refuse a path that is no folder and cannot become one; nothing is made.
+
+    Parameters
+    ----------
+    name : what names it, for the message.
+    path : of the folder, which need not exist.
+    writable : whether files are to be written there.
+
+    Raises
+    ------
+    ValueError
+        If a name in the path is too long or is that of a file, or if the folder must be writable and is not.
+    """
+    whole_path = path.absolute()
+    for part in whole_path.parts[1:]:
+        if len(os.fsencode(part)) > LONGEST_NAME or "\0" in part:
+            raise ValueError(f"{name} must be a folder with names of {LONGEST_NAME} bytes at most, not {shown(part)}.")
+    for there in (whole_path, *whole_path.parents):
+        try:
+            mode = there.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if not there.is_symlink():
+                continue
+            raise ValueError(f"{name} leads to {there}, a link to nothing: name another folder.") from None
+        except OSError as error:
+            raise ValueError(f"{name} cannot be {shown(str(path))}: {error.strerror}. Name another.") from error
+        if not stat.S_ISDIR(mode):
+            raise ValueError(f"{name} leads to {there}, which is a file: name a folder.")
+        if writable and not os.access(there, os.W_OK | os.X_OK):
+            raise ValueError(f"{name} leads to {there}, which cannot be written to: name another folder.")
+        return
 
 
 def images(x: object, name: str = "images") -> None:

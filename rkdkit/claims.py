@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rkdkit import checks
 from rkdkit.statistics import CONFIDENCE, Estimate, Measure
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
@@ -58,14 +59,40 @@ class Claim:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Claim":
-        """Return the claim that :meth:`to_json` wrote."""
+        """Return the claim that :meth:`to_json` wrote.
 
-        def estimate(fields: Mapping[str, Any]) -> Estimate:
-            return Measure(**fields) if "unit" in fields else Estimate(**fields)
+        Raises
+        ------
+        UnknownNameError
+            If there is an unknown field.
+        ValueError
+            If a field is missing, or a value does not fit.
+        """
+        known = ("text", "source", "higher", "lower", "difference", "confidence")
+        named = checks.fields("claim", values, known, ["verdict"])
+        higher, lower = (_quantity(name, named[name]) for name in ("higher", "lower"))
+        text, source = (checks.text(f"{name} of a claim", named[name]) for name in ("text", "source"))
+        checks.number("confidence of a claim", named["confidence"], 0, 1)
+        return cls(text, source, higher, lower, _estimate("difference", named["difference"]), named["confidence"])
 
-        higher, lower = (Quantity(q["name"], estimate(q["estimate"])) for q in (values["higher"], values["lower"]))
-        difference = estimate(values["difference"])
-        return cls(values["text"], values["source"], higher, lower, difference, values["confidence"])
+
+def _quantity(name: str, values: object) -> Quantity:
+    """Return a quantity from its JSON; `name` is its name in the claim."""
+    named = checks.fields(f"claim's {name} quantity", values, ("name", "estimate"))
+    return Quantity(checks.text(f"name of the {name} quantity", named["name"]), _estimate(name, named["estimate"]))
+
+
+def _estimate(name: str, values: object) -> Estimate:
+    """Return an estimate from its JSON; `name` is its name in the claim."""
+    named = checks.fields(f"claim's estimate ({name})", values, ("value", "low", "high", "n", "seeds"), ["unit"])
+    for field in ("value", "low", "high"):
+        checks.number(f"{field} of a claim's estimate ({name})", named[field])
+    for field in ("n", "seeds"):
+        named[field] = checks.whole(f"{field} of a claim's estimate ({name})", named[field], 0)
+    if "unit" not in named:
+        return Estimate(**named)
+    checks.text(f"unit of a claim's estimate ({name})", named["unit"])
+    return Measure(**named)
 
 
 SURPRISES = 3

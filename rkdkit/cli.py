@@ -10,15 +10,14 @@ import os
 import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, paths, saved
+from rkdkit import checks, endings, paths
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -45,6 +44,21 @@ def _notebooks() -> dict[str, Path]:
     found = {path.stem: path for path in (paths.project_root() / "notebooks").glob("*.ipynb")}
     # figures before tables, and 2 before 11
     return dict(sorted(found.items(), key=lambda item: [int(p) if p.isdigit() else p for p in _PARTS.split(item[0])]))
+
+
+@contextmanager
+def _one_line_at_the_end(kept: str) -> Iterator[None]:
+    """Say in one line that the user, or too little memory, ended a command; `kept` is what is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\nStopped. {kept}", err=True)
+        sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        kind, message = type(error).__name__, str(error)
+        if not endings.for_memory(kind, message):
+            raise
+        sys.exit(f"\n{endings.in_words(kind, message)} {kept}")
 
 
 @app.command("list")
@@ -113,7 +127,7 @@ def _words(text: str) -> str:
 def _value(text: str) -> object:
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # whatever is no literal is a text
         return text
     return list(value) if isinstance(value, tuple) else value  # papermill writes no tuples
 
@@ -144,16 +158,22 @@ def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, obj
     more = {name: value for name, value in given.items() if name in fields}
     said = parameters.get("more", {})
     if not isinstance(said, dict):
-        raise ValueError(f"more takes fields of a profile, as in more={{'lr': 0.05}}, not {said!r}.")
+        raise ValueError(f"more takes fields of a profile, as in more={{'lr': 0.05}}, not {checks.shown(said)}.")
     if more:
         parameters["more"] = {**said, **more}
     return parameters
 
 
 def _asked(
-    names: list[str] | None, profile: str, pairs: list[str] | None
+    names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool = False
 ) -> tuple[dict[str, Path], dict[str, dict[str, object]]]:
-    """Return notebooks and their parameters as a command line names them; leave with a message if there are no such."""
+    """Return notebooks and their parameters as a command line names them; leave with a message if there are no such.
+
+    Parameters
+    ----------
+    names, profile, pairs : what the user gave.
+    draws : whether exhibits are to be drawn, and so must be saved.
+    """
     known = _notebooks()
     given: dict[str, object] = {"profile": profile}
     try:
@@ -164,9 +184,12 @@ def _asked(
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
             if not equals or not name.isidentifier():
-                raise ValueError(f"--parameter takes NAME=VALUE, not {pair!r}.")
+                raise ValueError(f"--parameter takes NAME=VALUE, not {checks.shown(pair)}.")
             given[name] = _value(value)
-        checks.one_of("profile", given["profile"], PROFILES)
+        profile = checks.one_of("profile", given["profile"], PROFILES)
+        checks.folder("output_dir", paths.output_folder(profile, given.get("output_dir")), writable=draws)
+        for variable, folder in paths.folders_of_environment().items():
+            checks.folder(variable, folder)
         if any(name in os.environ for name in SPEED):
             from rkdkit import runtime
 
@@ -183,6 +206,7 @@ def _asked(
 
 
 @app.command()
+@_one_line_at_the_end("Nothing was written.")
 def plan(
     names: _Names = None,
     profile: _Profile = "quick",
@@ -210,7 +234,7 @@ def plan(
         try:
             notes += plan.ask(planner, notebook, parameters[name])
         except Exception as error:  # whatever the notebook raises, as when it is made
-            sys.exit(f"\n{name}: {type(error).__name__}: {error}")
+            sys.exit(f"\n{name}: {endings.in_words(type(error).__name__, str(error))}")
     try:
         counted = plan.count(planner, notes, calibrated=calibration)
     except ValueError as error:  # an attack of which nobody said what it costs
@@ -228,6 +252,7 @@ _SchedulerFile = Annotated[str, typer.Option(metavar="FILE", help="In which a Da
 
 
 @app.command()
+@_one_line_at_the_end(endings.KEPT)
 def figures(
     names: _Names = None,
     profile: _Profile = "quick",
@@ -237,45 +262,38 @@ def figures(
     scheduler_file: _SchedulerFile = "",
 ) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
-    from rkdkit import drawing
+    from rkdkit import drawing, outcome
     from rkdkit.workforce import Workforce
 
-    notebooks = _notebooks_of(names, profile, parameter)
+    notebooks = _notebooks_of(names, profile, parameter, draws=True)
     workforce = _workforce(workers, scheduler, scheduler_file)
-    began, drawn = time.time(), list[drawing.Drawn]()
+    began, before, drawn = time.time(), outcome.saved(notebooks), list[drawing.Drawn]()
     done: making.Done | None = None
-    with _interruptible():
-        if len(notebooks) > 1:
-            typer.echo(f"{len(notebooks)} exhibits. Ctrl-C stops, nothing is lost.", err=True)
-        if len(notebooks) > 1 and not workforce.alone:
-            done = _do(notebooks, workforce, alone=False)
-        # those that miss nothing are only drawn; the others do what they need, one after the other
-        ready, rest = list[drawing.Notebook](), notebooks
-        if done is not None:
-            ready = [each for each in notebooks if each.name not in (*done.unfinished, *done.impossible)]
-            rest = [each for each in notebooks if each.name in done.unfinished]
-        together, apart = _apart(ready)
-        only_draw = {**Workforce().variables, "OMP_NUM_THREADS": "1"}
-        at_once = min(drawing.most_side_by_side(), len(together)) if len(together) > 1 else 1
-        groups = ((together, at_once, only_draw), (apart, 1, only_draw), (rest, 1, workforce.variables))
-        for group, number, variables in groups:
-            with _environment(variables):
-                for each in drawing.draw_all(group, number):
-                    drawn.append(each)
+    if len(notebooks) > 1:
+        typer.echo(f"{len(notebooks)} exhibits. Ctrl-C stops, nothing is lost.", err=True)
+    if len(notebooks) > 1 and not workforce.alone:
+        done = _do(notebooks, workforce, alone=False)
+    # those that miss nothing are only drawn; the others do what they need, one after the other
+    ready, rest = list[drawing.Notebook](), notebooks
+    if done is not None:
+        ready = [each for each in notebooks if each.name not in (*done.unfinished, *done.impossible)]
+        rest = [each for each in notebooks if each.name in done.unfinished]
+    together, apart = _apart(ready)
+    only_draw = {**Workforce().variables, "OMP_NUM_THREADS": "1"}
+    at_once = min(drawing.most_side_by_side(), len(together)) if len(together) > 1 else 1
+    groups = ((together, at_once, only_draw), (apart, 1, only_draw), (rest, 1, workforce.variables))
+    for group, number, variables in groups:
+        with _environment(variables):
+            for each in drawing.draw_all(group, number):
+                drawn.append(each)
+                if not (each.error and len(notebooks) == 1):
                     typer.echo(each.error or f"{each.notebook.name}: done in {each.seconds:.0f} s", err=True)
-    made = dict[str, dict[str, Any]]()
-    for each in drawn:
-        if not each.error:
-            given = each.notebook.parameters
-            folder = None if given.get("output_dir") is None else str(given["output_dir"])
-            file = paths.output_folder(str(given["profile"]), folder) / f"{each.notebook.name}.json"
-            try:
-                made[each.notebook.name] = saved.read_exhibit(file)
-            except saved.ExhibitFilesError as error:
-                typer.echo(str(error), err=True)
-    if made:
-        typer.echo(_summary(list(made.values()), began), err=True)
-    failed = [each.name for each in notebooks if each.name not in made]
+    made = [each.notebook for each in drawn if not each.error]
+    for line in outcome.told(made, before, began):
+        typer.echo(line, err=True)
+    failed = [each.name for each in notebooks if each not in made or outcome.is_broken(each)]
+    if failed and len(notebooks) == 1:
+        sys.exit(f"\n{drawn[0].error}")
     if failed:
         why = f"{done.failure}\n" if done is not None and done.failure else ""
         sys.exit(f"\n{why}Not made: {', '.join(failed)}.")
@@ -293,6 +311,7 @@ def _apart(notebooks: "list[drawing.Notebook]") -> "tuple[list[drawing.Notebook]
 
 
 @app.command()
+@_one_line_at_the_end(endings.KEPT)
 def train(
     names: _Names = None,
     profile: _Profile = "quick",
@@ -302,20 +321,21 @@ def train(
     scheduler_file: _SchedulerFile = "",
 ) -> None:
     """Train and measure all that exhibits need, without drawing them."""
-    notebooks = _notebooks_of(names, profile, parameter)
-    with _interruptible():
-        done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
+    notebooks = _notebooks_of(names, profile, parameter, draws=False)
+    done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
     if done.failure:
         sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
     left = f" Left for the notebooks to do: {', '.join(done.unfinished)}." if done.unfinished else ""
     typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
 
 
-def _notebooks_of(names: list[str] | None, profile: str, pairs: list[str] | None) -> "list[drawing.Notebook]":
-    """Return the exhibits that a command line names, with their parameters."""
+def _notebooks_of(
+    names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool
+) -> "list[drawing.Notebook]":
+    """Return the exhibits that a command line names, with their parameters, all as :func:`_asked`."""
     from rkdkit import drawing, progress
 
-    wanted, parameters = _asked(names, profile, pairs)
+    wanted, parameters = _asked(names, profile, pairs, draws=draws)
     os.environ[progress.TEXT_ONLY] = "1"
     return [drawing.Notebook(path, parameters[name]) for name, path in wanted.items()]
 
@@ -369,36 +389,3 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Say on Ctrl-C that nothing is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(
-            "\nStopped. What is trained is kept: the same command goes on after the last finished epoch.", err=True
-        )
-        sys.exit(130)
-
-
-def _summary(exhibits: Sequence[Mapping[str, Any]], began: float) -> str:
-    """Say what a run of several exhibits came to, of which the JSONs are given; `began` is its `time.time()`."""
-    from rkdkit import claims
-
-    asked = [run["id"] for exhibit in exhibits for run in exhibit["provenance"]["runs"]]
-    different, trained = set(asked), _trained_since(began)
-    found = Counter(claim["verdict"] for exhibit in exhibits for claim in exhibit["claims"])
-    return (
-        f"Exhibits: {len(exhibits)}, in {(time.time() - began) / 60:.1f} minutes. Trained networks asked for: "
-        f"{len(asked)}; different ones: {len(different)}; trained now: {len(different & trained)}. Claims: "
-        + "; ".join(f"{verdict}: {found[verdict]}" for verdict in (claims.HOLDS, claims.FAILS, claims.OPEN))
-        + "."
-    )
-
-
-def _trained_since(moment: float) -> set[str]:
-    """Return the ids of the runs that were trained at or after a moment, given as by `time.time()`."""
-    records = (paths.store_folder() / "runs").glob("*/run.json")
-    return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment}

@@ -30,7 +30,7 @@ from rkdkit.splits import (
 )
 
 __all__ = ["BLANK", "CIFAR10_CLASSES", "CIFAR100_CLASSES", "SOURCES", "Source", "load_or_blank"]
-__all__ += ["load", "load_extra", "source_of"]
+__all__ += ["check_extra", "load", "load_extra", "source_of"]
 __all__ += [
     "AUGMENTATIONS",
     "PARTS",
@@ -144,9 +144,9 @@ def load_extra(
 
     Parameters
     ----------
-    name : an ``.npz`` archive in the data folder that holds `image`, (N, H, W, C) uint8 (C is 1 for grey images), and
-        `label`, (N,) of any integer type, by the labels of `dataset`; or "gaussian-mixture:N" for N images of the
-        generator that ships with the kit, :func:`generated.gaussian_mixture`.
+    name : an ``.npz`` archive in the data folder, or in a folder of it ("edm/1m.npz"), that holds `image`, (N, H, W, C)
+        uint8 (C is 1 for grey images), and `label`, (N,) of any integer type, by the labels of `dataset`; or
+        "gaussian-mixture:N" for N images of the generator that ships with the kit, :func:`generated.gaussian_mixture`.
     dataset : the images must have its image shape and classes.
     root : the folder to look in; None: :func:`rkdkit.paths.data_folder`.
     n_train, n_val : how the training images are divided, as in `RunSpec`: the generator is fitted to those that are
@@ -157,15 +157,28 @@ def load_extra(
     DataNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or its arrays do not fit; the message names the file and what is wrong. Also if the generator
-        is given too few images to fit or to draw.
+        As :func:`check_extra`; or if the file is damaged, or its arrays do not fit: the message names the file and what
+        is wrong. Also if the generator is given too few images to fit or to draw.
     """
+    check_extra(name)
     number = generated.number_of(name)
     if number is not None:
         train = dataset.images("train", n_train=n_train, n_val=n_val)
         return generated.gaussian_mixture(train, len(dataset.classes), number)
     channels, height, width = dataset.train.images.shape[1:]
     return _archive(_data_folder(root) / name, (channels, height, width), len(dataset.classes))
+
+
+def check_extra(name: str) -> None:
+    """Refuse a name that :func:`load_extra` cannot take; no file is read. "" is none, and not refused.
+
+    Raises
+    ------
+    ValueError
+        If it leads out of the data folder, or names the generator without a number of images.
+    """
+    if name and generated.number_of(name) is None:
+        checks.inner_path("extra", name, "the data folder")
 
 
 @lru_cache(maxsize=1)
@@ -182,9 +195,10 @@ def _parse(name: str) -> tuple[str, Source, tuple[str, ...]]:
     whole, colon, listed = str(name).partition(":")
     if whole == "folder":
         folder, colon, listed = listed.partition(":")
-        if folder in ("", ".", "..") or set(folder) & set("/\\"):
+        if not checks.is_file_name(folder):
             raise checks.UnknownNameError(
-                f"{name!r} must name one folder in the data folder, without a path, as in 'folder:flowers'."
+                f"{checks.shown(name)} must name one folder in the data folder, without a path and by "
+                f"{checks.LONGEST_NAME} bytes at most, as in 'folder:flowers'."
             )
         whole, source = f"folder:{folder}", Source(partial(_own_folder, folder), eps=8 / 255, augmentation="crop-flip")
     else:
@@ -194,7 +208,7 @@ def _parse(name: str) -> tuple[str, Source, tuple[str, ...]]:
     classes = tuple(listed.split(","))
     if "" in classes or len(set(classes)) < max(len(classes), 2):
         raise checks.UnknownNameError(
-            f"{name!r} must list two or more different classes, as in 'cifar10:airplane,automobile'."
+            f"{checks.shown(name)} must list two or more different classes, as in 'cifar10:airplane,automobile'."
         )
     for each in classes:
         if source.classes:

@@ -10,18 +10,23 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import psutil
 from traitlets.config import Config
 
-from rkdkit import paths, progress
+from rkdkit import endings, paths, progress
 from rkdkit.workforce import cores, most_workers, workforce_of_environment
+
+STARTS_WITHIN = 60
+"""Seconds after which a kernel that does not answer is given up."""
 
 LAST_WORDS = 10.0
 """Seconds that an interrupted kernel has to end its workers."""
@@ -152,9 +157,10 @@ def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    notebook.output.parent.mkdir(parents=True, exist_ok=True)
     started, said = time.perf_counter(), ""
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is said below
     try:
+        notebook.output.parent.mkdir(parents=True, exist_ok=True)
         with _kernel_place() as place:
             papermill.execute_notebook(
                 notebook.path,
@@ -164,13 +170,57 @@ def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
                 progress_bar=False,
                 stdout_file=out,
                 stderr_file=err,
+                start_timeout=STARTS_WITHIN,
+                **_ended_quietly(),
                 config=place,
             )
     except PapermillExecutionError as error:
-        said = f"{notebook.name}: {error.ename}: {error.evalue}\n(the notebook as far as it ran: {notebook.output})"
-    except Exception as error:  # a kernel that died, a full disk: the other notebooks are run all the same
-        said = f"{notebook.name}: {type(error).__name__}: {error}"
+        kept = f" {endings.KEPT}" if endings.for_memory(error.ename, error.evalue) else ""
+        so_far = f"(the notebook as far as it ran: {notebook.output})"
+        said = f"{notebook.name}: {endings.in_words(error.ename, error.evalue)}{kept} {so_far}"
+    except (Exception, CancelledError) as error:  # a kernel that died, a full disk: the other notebooks are run
+        said = f"{notebook.name}: {_why(error)}"
     return Drawn(notebook, time.perf_counter() - started, said)
+
+
+def _ended_quietly() -> dict[str, Any]:
+    """Return options for papermill with which a kernel is interrupted, before it is ended, only if it computes.
+
+    Jupyter interrupts every kernel first. One that does nothing may say so in its log, and one that is only starting
+    prints a traceback.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    computing = threading.Event()
+
+    class Manager(AsyncKernelManager):
+        async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
+            if now or restart or computing.is_set():
+                await super().shutdown_kernel(now, restart)
+                return
+            self.shutting_down = True
+            self.stop_restarter()
+            await self.request_shutdown()
+            await self.finish_shutdown()
+            await self.cleanup_resources()
+
+    return {
+        "kernel_manager_class": Manager,
+        "on_cell_execute": lambda **_: computing.set(),
+        "on_cell_executed": lambda **_: computing.clear(),
+    }
+
+
+def _why(error: BaseException) -> str:
+    """Return why a notebook could not be run, for the user."""
+    words = str(error)
+    if "Kernel didn't respond" in words:
+        late = f"its kernel did not start within {STARTS_WITHIN} s, as where a machine is busy"
+        return f"{late}: repeat the command. {endings.KEPT}"
+    if "Kernel died" in words:
+        died = "its kernel died, as where the system ends it because there is too little memory"
+        return f"{died}: fewer images, a smaller network or batch_size need less. {endings.KEPT}"
+    return endings.in_words(type(error).__name__, words)
 
 
 @contextlib.contextmanager

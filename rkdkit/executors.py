@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import torch
@@ -52,7 +52,10 @@ class Executor(ABC):
     Attributes
     ----------
     modules : as `tasks.Context`.
+    draws : whether exhibits can be drawn and saved with its answers.
     """
+
+    draws: ClassVar[bool] = True
 
     def __init__(self, store: Store | None = None, device: torch.device | str | None = None) -> None:
         self._given: dict[str, Any] = {} if store is None else {"store": store}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from rkdkit import checks
 from rkdkit.splits import Split
 
 GAUSSIAN_MIXTURE = "gaussian-mixture"
@@ -23,19 +24,26 @@ VARIANCE = 0.95
 """The share of a class's variance that its principal components keep."""
 
 
+MOST = 10_000_000
+"""How many images may be drawn: they are in memory at once. RKD uses a million."""
+
+
 def number_of(name: str) -> int | None:
     """Return how many images a name asks for: 10,000 for "gaussian-mixture:10000"; None: it names a file.
 
     Raises
     ------
     ValueError
-        If it names the generator, but no number of images.
+        If it names the generator, but no number of images, or one above `MOST`.
     """
     generator, _, number = name.partition(":")
     if generator != GAUSSIAN_MIXTURE:
         return None
-    if not re.fullmatch(r"[1-9]\d*", number):
-        raise ValueError(f"{name!r} must say how many images are generated, as in '{GAUSSIAN_MIXTURE}:10000'.")
+    if not re.fullmatch(r"[1-9]\d{0,15}", number) or int(number) > MOST:
+        raise ValueError(
+            f"{checks.shown(name)} must say how many images are generated, as in '{GAUSSIAN_MIXTURE}:10000', and "
+            f"{MOST:,} at most."
+        )
     return int(number)
 
 

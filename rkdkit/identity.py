@@ -31,6 +31,12 @@ def identifying_fields(
     }
 
 
+def later_fields(cls: "type[DataclassInstance]", always: Collection[str]) -> list[str]:
+    """Return the fields that :func:`identifying_fields` includes only if they do not have their default."""
+    fields = [field for field in dataclasses.fields(cls) if field.init and field.compare]
+    return [field.name for field in fields if field.name not in always]
+
+
 def _default(field: "dataclasses.Field[Any]") -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()

@@ -7,6 +7,7 @@ the notebooks are asked again, since more is certain then; until nothing is miss
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from rkdkit import endings
 from rkdkit.cluster.failures import TasksFailedError, closure
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import shown
@@ -64,7 +65,8 @@ def needs_of(notebooks: Iterable[Notebook], handed_out: Collection[Task] = ()) -
         try:
             ask(planner, notebook.path, notebook.parameters)
         except Exception as error:
-            raise NotebookError(f"{notebook.name}: {type(error).__name__}: {error}") from error
+            why = endings.in_words(type(error).__name__, str(error))
+            raise NotebookError(f"{notebook.name}: {why}") from error
         missing = planner.missing
         if missing or planner.cut_short:
             needs.of[notebook.name] = missing

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from rkdkit import checks
+
 _MARK = 'name = "rkdkit"'
 
 
@@ -34,12 +36,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("RKDKIT_CACHE") or project_root() / "cache")
 
 
-def output_folder(profile: str, output_dir: str | None = None) -> Path:
+def folders_of_environment() -> dict[str, Path]:
+    """Return the folders of data, runs and cache, by the environment variables that set them."""
+    return {"RKDKIT_DATA": data_folder(), "RKDKIT_STORE": store_folder(), "RKDKIT_CACHE": cache_folder()}
+
+
+def output_folder(profile: str, output_dir: object = None) -> Path:
     """Return the folder of an exhibit's files; a relative `output_dir` is below the project's folder.
 
     Parameters
     ----------
     profile : the profile's name.
-    output_dir : the notebook's parameter; None or "": figures/<profile>.
+    output_dir : the notebook's parameter, a text; None or "": figures/<profile>.
+
+    Raises
+    ------
+    ValueError
+        If `output_dir` is no text.
     """
+    if not isinstance(output_dir, str | None):
+        raise ValueError(f"output_dir must be a text, the path of a folder, not {checks.shown(output_dir)}.")
     return project_root() / (output_dir or f"figures/{profile}")

@@ -174,7 +174,7 @@ class Images:
         data.source_of(self.dataset)
         checks.one_of("part of the data", self.part, data.PARTS)
         if self.n is not None:
-            checks.number("n, how many images,", self.n, 0)
+            object.__setattr__(self, "n", checks.whole("n, how many images,", self.n, 0))
         object.__setattr__(self, "classes", tuple(self.classes))
         if self.part == "test":  # fields without effect must not make the same images unequal
             object.__setattr__(self, "n_train", None)

@@ -261,7 +261,7 @@ class Choice:
     UnknownNameError
         If `on` is none of these.
     ValueError
-        If `on` is "val" and no images were held out.
+        If `on` is "val" and no images were held out, or `n` is below 1 or not whole.
     """
 
     run: Run
@@ -272,6 +272,8 @@ class Choice:
 
     def __post_init__(self) -> None:
         checks.one_of("selection", self.on, SELECTIONS)
+        if self.n is not None:
+            checks.whole("n, how many test images,", self.n, 1)
         if self.on == "val" and self.run.spec.n_val == 0:
             raise ValueError(f"{self.run.spec} held out no images: set n_val, or select on 'last'.")
 

@@ -12,10 +12,13 @@ from rkdkit import attacks, autoattack, checks, data, evaluation, executors, met
 from rkdkit.profiles import PROFILES, Profile
 from rkdkit.references import Images
 from rkdkit.runs import SELECTIONS
-from rkdkit.spec import RunSpec, Teacher
+from rkdkit.spec import SMALLEST_BATCH, RunSpec, Teacher
 
 FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed"))
 """The fields of a profile that a notebook may set."""
+
+LARGEST_FIRST_SEED = 10**9
+"""The largest seed that a notebook may set; those of further teachers lie above it (`comparisons.ANOTHER`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +184,7 @@ def prepare(
     name, exhibit : the exhibit's name, and the `EXHIBIT` of its module.
     profile : the name of a profile.
     seed, n_seeds : the first seed, and the number of trainings of each method.
-    output_dir : as `paths.output_folder`.
+    output_dir : as `paths.output_folder`; it must be writable, unless the exhibit is only planned.
     parameters : fields of :class:`Profile`. With None, a field keeps the profile's value. The text "none" sets a number
         to None where None has a meaning ("all images", "no averaging").
 
@@ -190,7 +193,8 @@ def prepare(
     UnknownNameError
         If a profile, dataset, method, network or parameter is not known; the message lists the known ones.
     ValueError
-        If a value does not fit, or the dataset has fewer images than requested.
+        If a value does not fit, nothing can be written in the output folder, or the dataset has fewer images than
+        requested.
     DataNotFoundError
         If the data are not there.
     """
@@ -200,13 +204,14 @@ def prepare(
     overrides = _overrides(exhibit, base, parameters)
     scale = dataclasses.replace(base, **overrides, fixed=tuple(sorted(overrides)))
     overrides = {name: getattr(scale, name) for name in overrides if getattr(scale, name) != getattr(base, name)}
-    for what, value, low in (("seed", seed, 0), ("n_seeds", n_seeds, 1)):
-        checks.whole(what, value, low)
+    seed = checks.whole("seed", seed, 0, LARGEST_FIRST_SEED)
+    n_seeds = checks.whole("n_seeds", n_seeds, 1, checks.MOST_TRAININGS)
+    folder = paths.output_folder(scale.name, output_dir)
+    checks.folder("output_dir", folder, writable=executors.current().draws)
     _check(exhibit, scale)
     if exhibit.needs_data:
         _check_images(exhibit, scale)
-    seeds = tuple(range(int(seed), int(seed + n_seeds)))
-    folder = paths.output_folder(scale.name, output_dir)
+    seeds = tuple(range(seed, seed + n_seeds))
     return Setup(name, exhibit, scale, overrides, seeds, folder, started, executors.current().listen())
 
 
@@ -235,7 +240,12 @@ def _overrides(exhibit: Exhibit, base: Profile, parameters: Mapping[str, Any]) -
     for name in overrides.keys() & {"eps", "step_size"}:
         overrides[name] = _fraction(name, overrides[name])
     if "settings" in overrides:  # a setting that is not given keeps the profile's value
-        own = overrides["settings"]
+        example = '{"KD": {"tau": 5}}'
+        own = checks.by_name("settings", overrides["settings"], example)
+        own = {
+            checks.one_of("method", method, methods.METHODS): checks.by_name(f"settings of {method}", given, example)
+            for method, given in own.items()
+        }
         overrides["settings"] = {m: {**base.settings.get(m, {}), **own.get(m, {})} for m in {**base.settings, **own}}
     return overrides
 
@@ -243,7 +253,7 @@ def _overrides(exhibit: Exhibit, base: Profile, parameters: Mapping[str, Any]) -
 def _check(exhibit: Exhibit, scale: Profile) -> None:
     data.source_of(scale.dataset)
     checks.one_of("selection", scale.select_on, SELECTIONS)
-    checks.number("test_steps", scale.test_steps, 0)
+    checks.number("test_steps", scale.test_steps, 0, checks.MOST_STEPS)
     checks.one_of("test_iterate", scale.test_iterate, attacks.ITERATES)
     for method in scale.settings:
         methods.get(method).resolve(scale.settings[method])
@@ -254,7 +264,8 @@ def _check(exhibit: Exhibit, scale: Profile) -> None:
 
 def _check_images(exhibit: Exhibit, scale: Profile) -> None:
     dataset = _load(scale.dataset)
-    dataset.split_validation(scale.n_train, scale.n_val)
+    train, _ = dataset.split_validation(scale.n_train, scale.n_val)
+    checks.number("n_train, the number of training images that are not held out,", len(train), SMALLEST_BATCH)
     for what, low in (("n_test", exhibit.needs), ("n_autoattack", 1)):
         asked = getattr(scale, what)
         checks.number(what, len(dataset.test) if asked is None else asked, low, len(dataset.test))
@@ -271,4 +282,4 @@ def _fraction(name: str, value: Any) -> Any:
     try:
         return float(Fraction(value))
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{name} must be a number such as 0.03 or '8/255', not {value!r}.") from None
+        raise ValueError(f"{name} must be a number such as 0.03 or '8/255', not {checks.shown(value)}.") from None

@@ -1,6 +1,5 @@
 """A run is a specification: everything that decides a training's outcome, and nothing else."""
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -8,14 +7,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from rkdkit import checks, data, generated, methods, models
-from rkdkit.identity import identifying_fields
+from rkdkit import checks, data, methods, models
+from rkdkit.identity import identifying_fields, later_fields
 
 ENGINE = 1
 """A version number, part of every id: raised whenever the same specification gives another network, beyond rounding."""
 
 AVERAGED = "student_averaged"
 """The role of the student's averaged weights, in runs that average them."""
+
+SMALLEST_BATCH = 2
+"""The fewest images in a batch, and to train on: batch normalisation cannot be computed from one."""
+
+LARGEST_SEED = 2**53
+"""The largest seed: every whole number up to it is also a float."""
 
 SCHEDULES = ("constant", "multistep", "exponential", "onecycle")
 PRECISIONS = ("float32", "bfloat16")
@@ -79,6 +84,9 @@ class Teacher:
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
         checks.one_of("teacher slot", self.slot, methods.GUIDES)
+        run: object = self.run
+        if not isinstance(run, RunSpec | None):
+            raise ValueError(f"run, the training of a teacher, must be a RunSpec, not {checks.shown(run)}.")
         checks.number(f"weight of teacher {self}", self.weight, 0, 1)
         if (self.run is None) == (not self.module):
             raise ValueError("A teacher is either a run or a foreign module: give exactly one of run and module.")
@@ -111,12 +119,14 @@ class Teacher:
         ------
         UnknownNameError
             If there is no such field.
+        ValueError
+            If a field is missing, or a value does not fit.
         """
-        known = ["letter" if f.name == "slot" else f.name for f in dataclasses.fields(cls) if f.compare]
-        named = {checks.one_of("field of a teacher", name, known): value for name, value in values.items()}
-        run = named.get("run")
-        named |= {"run": None if run is None else RunSpec.from_json(run)}
-        return cls(**{"slot" if name == "letter" else name: value for name, value in named.items()})
+        always = ["letter" if name == "slot" else name for name in _TEACHER_FIELDS]
+        named = checks.fields("teacher", values, always, later_fields(cls, _TEACHER_FIELDS))
+        if named["run"] is not None:
+            named["run"] = RunSpec.from_json(named["run"])
+        return cls(slot=named.pop("letter"), **named)
 
     def __str__(self) -> str:
         return self.module if self.run is None else f"{self.run.method} {self.run.student} at epoch {self.epoch}"
@@ -202,7 +212,7 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
-        object.__setattr__(self, "teachers", tuple(self.teachers))
+        object.__setattr__(self, "teachers", tuple(checks.listed("teachers", self.teachers, "[teacher]")))
         method = methods.get(self.method)
         data.source_of(self.dataset)
         models.parse(self.student)
@@ -217,24 +227,28 @@ class RunSpec:
         checks.one_of("augmentation", self.augmentation, data.AUGMENTATIONS)
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.one_of("precision", self.precision, PRECISIONS)
-        for name in ("epochs", "batch_size", "snapshot_every"):
-            checks.number(name, getattr(self, name), 1)
+        checks.number("epochs", self.epochs, 1, checks.MOST_EPOCHS)
+        checks.number("batch_size", self.batch_size, SMALLEST_BATCH)
+        checks.number("snapshot_every", self.snapshot_every, 1)
         checks.radius(self.eps)
         for name in ("gamma", "extra_fraction"):
             checks.number(name, getattr(self, name), 0, 1)
-        for name in ("n_val", "attack_steps", "step_size", "lr", "weight_decay", "seed"):
-            checks.number(name, getattr(self, name), 0)
+        for name in ("step_size", "lr", "weight_decay"):
+            checks.number(name, getattr(self, name), 0, checks.LARGEST)
+        checks.number("n_val", self.n_val, 0)
+        checks.number("attack_steps", self.attack_steps, 0, checks.MOST_STEPS)
+        checks.number("seed", self.seed, 0, LARGEST_SEED)
         if self.momentum is not None:
             checks.number("momentum", self.momentum, 0, 1)
         if self.n_train is not None:
-            checks.number("n_train", self.n_train, 1)
+            checks.number("n_train", self.n_train, SMALLEST_BATCH)
         if self.swa_start is not None:
             checks.number(f"swa_start of a run of {self.epochs} epochs", self.swa_start, 0, self.epochs - 1)
         if self.ema_decay is not None:
             checks.number("ema_decay", self.ema_decay, 0, 1)
             if self.swa_start is not None:
                 raise ValueError("A run keeps one average of its weights: set swa_start or ema_decay, not both.")
-        generated.number_of(self.extra)  # refuses a generator without a number of images
+        data.check_extra(self.extra)
         if bool(self.extra) != (round(self.extra_fraction * self.batch_size) > 0):
             raise ValueError(
                 "extra and extra_fraction go together: name the images, and a share of each batch that is at least one "
@@ -248,7 +262,7 @@ class RunSpec:
         ):
             raise ValueError(
                 f"milestones of a multistep schedule must be increasing epochs between 1 and {self.epochs - 1} (the "
-                f"run has {self.epochs}), not {self.milestones}. Change them together with epochs."
+                f"run has {self.epochs}), not {checks.shown(self.milestones)}. Change them together with epochs."
             )
         if self.engine != ENGINE:
             raise ValueError(f"This kit trains with engine {ENGINE}; the specification is of engine {self.engine}.")
@@ -268,7 +282,11 @@ class RunSpec:
             unused |= {"milestones": ()}
         for name, value in unused.items():
             object.__setattr__(self, name, value)
-        resolved = method.resolve(dict(self.settings), self.dataset)
+        try:
+            settings = dict(self.settings)
+        except (TypeError, ValueError):
+            raise ValueError(f"settings must be pairs of name and value, not {checks.shown(self.settings)}.") from None
+        resolved = method.resolve(settings, self.dataset)
         object.__setattr__(self, "settings", tuple(sorted(resolved.items())))
 
     def has_snapshot(self, epoch: int) -> bool:
@@ -317,13 +335,14 @@ class RunSpec:
         Raises
         ------
         UnknownNameError
-            If there is no such field.
+            If there is no such field, or a name in it is not known.
+        ValueError
+            If a field is missing, or a value does not fit.
         """
-        for name in values:
-            checks.one_of("field of a run", name, (f.name for f in dataclasses.fields(cls)))
-        settings = tuple(dict(values.get("settings", {})).items())
-        teachers = tuple(Teacher.from_json(teacher) for teacher in values.get("teachers", ()))
-        return cls(**{**values, "settings": settings, "teachers": teachers})
+        named = checks.fields("run", values, _RUN_FIELDS, later_fields(cls, _RUN_FIELDS))
+        settings = checks.by_name("settings", named["settings"], '{"tau": 5}')
+        teachers = [Teacher.from_json(teacher) for teacher in checks.listed("teachers", named["teachers"], "[]")]
+        return cls(**{**named, "settings": tuple(settings.items()), "teachers": tuple(teachers)})
 
     @property
     def certain(self) -> bool:

@@ -124,9 +124,8 @@ class Dataset:
             If there are fewer images than requested.
         """
         total = len(self.train)
-        checks.number("n_val", n_val, 0)
-        if n_train is None:
-            n_train = total - n_val
+        n_val = checks.whole("n_val", n_val, 0)
+        n_train = total - n_val if n_train is None else checks.whole("n_train", n_train)
         if n_train < 1 or n_train + n_val > total:
             raise ValueError(
                 f"{self.name} has {total:,} training images: n_train {n_train:,} and n_val {n_val:,} "
@@ -148,7 +147,7 @@ class Dataset:
         Parameters
         ----------
         part : "test"; "train", the images to train on; or "val", the held-out images.
-        n : use only the first n images of that part; None: all.
+        n : use only the first n images of that part, a whole number of at least 0; None: all.
         n_train, n_val : as :meth:`split_validation`.
         classes : of those images, use only these classes; (): all classes.
 
@@ -157,9 +156,10 @@ class Dataset:
         UnknownNameError
             If there is no such part or class.
         ValueError
-            As :meth:`split_validation`.
+            As :meth:`split_validation`; or if `n` is negative or not whole.
         """
         checks.one_of("part of the data", part, PARTS)
+        n = None if n is None else checks.whole("n, how many images,", n, 0)
         asked = (part, n, n_train, n_val, tuple(classes))
         if asked not in self._parts:
             train, val = self.split_validation(n_train, n_val) if part != "test" else (self.train, self.train)
@@ -266,8 +266,11 @@ def batches(
     Raises
     ------
     ValueError
-        If `extra_fraction` is outside [0, 1], or is above 0 without extra images.
+        If there are no images, `batch_size` is below 1, or `extra_fraction` is outside [0, 1] or above 0 without extra
+        images.
     """
+    checks.number("The number of images to make batches of", len(split), 1)
+    batch_size = checks.whole("batch_size", batch_size, 1)
     checks.number("extra_fraction", extra_fraction, 0, 1)
     size = min(batch_size, len(split))
     n_extra = round(extra_fraction * size)

@@ -290,7 +290,7 @@ class Store:
 
     def _read(self, question: dict[str, Any]) -> dict[str, Any] | None:
         path = self.answer_path(question)
-        stored = read_json(path, REMEASURE.format(path))
+        stored: dict[str, Any] | None = read_json(path, REMEASURE.format(path))
         if stored is None:
             return None
         complete = isinstance(stored, dict) and stored.keys() == {"question", "answer", "measured_with"}

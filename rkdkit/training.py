@@ -11,9 +11,9 @@ from torch.optim import SGD
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from rkdkit import attacks, data, methods, models, runtime
+from rkdkit import attacks, checks, data, methods, models, runtime
 from rkdkit.determinism import derived_seed, exact_arithmetic, generator
-from rkdkit.spec import AVERAGED, RunSpec
+from rkdkit.spec import AVERAGED, SMALLEST_BATCH, RunSpec
 
 
 class DivergedError(FloatingPointError):
@@ -74,6 +74,7 @@ class Training:
         self.method = methods.get(spec.method)
         self._settings = dict(spec.settings)
         self._train = dataset.split_validation(spec.n_train, spec.n_val)[0].to(device)
+        checks.number("The number of training images that are not held out", len(self._train), SMALLEST_BATCH)
         self._extra = None if extra is None else extra.to(device)
         self.batches_per_epoch = data.batches_per_epoch(len(self._train), spec.batch_size)
         self._teachers = tuple(teachers)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from rkdkit import checks
+
 WORKERS = "RKDKIT_WORKERS"
 SCHEDULER = "RKDKIT_SCHEDULER"
 SCHEDULER_FILE = "RKDKIT_SCHEDULER_FILE"
@@ -59,7 +61,11 @@ class Workforce:
             )
         if not self.scheduler_file:
             return
-        if not Path(self.scheduler_file).is_file():
+        try:
+            there = Path(self.scheduler_file).is_file()
+        except OSError:  # a name that is too long for any file
+            there = False
+        if not there:
             raise ValueError(
                 f"There is no scheduler file {self.scheduler_file}: `dask scheduler --scheduler-file FILE` writes it."
             )
@@ -72,7 +78,8 @@ class Workforce:
             given = int(given)
         whole = isinstance(given, int) and not isinstance(given, bool)
         if given != AUTO and not (whole and int(given) >= 1):
-            raise ValueError(f"workers must be a whole number of at least 1, or auto, not {self.workers!r}.")
+            what = checks.shown(self.workers)
+            raise ValueError(f"workers must be a whole number of at least 1, or auto, not {what}.")
         if isinstance(given, int) and given > 1 and given > (room := most_workers()):
             raise ValueError(f"workers={given} do not fit in this machine's memory: there is room for {room}.")
         object.__setattr__(self, "workers", given)

@@ -471,7 +471,7 @@ def test_robustness_is_decided_by_autoattack_only_where_all_images_are_tried(tmp
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        (TAB14, {"number": 1}, "n_teachers, the number of teachers in an ensemble, must be at least 2"),
+        (TAB14, {"number": 1}, "n_teachers, the number of teachers in an ensemble, must be between 2 and 1000"),
         (TAB14, {"number": 2.5}, "n_teachers.* must be a whole number"),
         (TAB14, {"number": "four"}, "n_teachers.* must be a number"),
         (TAB14, {"stops": [0, 1]}, "stops must list different shares above 0"),

@@ -135,7 +135,7 @@ def test_notebooks_are_run_side_by_side_and_one_that_fails_stops_no_other(tmp_pa
     ]
     drawn = {each.notebook.name: each.error for each in drawing.draw_all(notebooks, 3)}
     assert (drawn["first"], drawn["last"]) == ("", "")
-    assert drawn["broken"].startswith("broken: ZeroDivisionError: division by zero\n(the notebook as far as it ran: ")
+    assert drawn["broken"].startswith("broken: ZeroDivisionError: division by zero (the notebook as far as it ran: ")
     shown = capfd.readouterr().err
     assert "first:\nfrom the first" in shown
     assert "last:\nfrom the last" in shown

@@ -286,7 +286,7 @@ def test_ratios_are_drawn_below_the_differences():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"rounds": 5}, "rounds must be at least 6, not 5"),
+        ({"rounds": 5}, "rounds must be between 6 and 10000, not 5"),
         ({"rounds": 6.5}, "rounds must be a whole number"),
         ({"rounds": "ten"}, "rounds must be a number"),
         ({"teacher_method": "PGD-AT"}, "does not use teacher_method"),

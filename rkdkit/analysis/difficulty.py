@@ -157,7 +157,7 @@ def ranking_specs(setup: Setup, n_rankers: int) -> list[RunSpec]:
     ValueError
         If `n_rankers` is no whole number, or below 2.
     """
-    n_rankers = checks.whole("n_rankers", n_rankers, 2)
+    n_rankers = checks.whole("n_rankers", n_rankers, 2, checks.MOST_TRAININGS)
     scale = setup.profile
     changes = {} if scale.recipes or "lr" in scale.fixed else {"lr": scale.lr / 10}
     return [

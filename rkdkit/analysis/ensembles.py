@@ -409,4 +409,4 @@ def number_of_teachers(setup: Setup, number: int | None) -> int:
     """
     if number is None:
         return TEACHERS.get(setup.profile.name, IN_RKD)
-    return checks.whole("n_teachers, the number of teachers in an ensemble,", number, 2)
+    return checks.whole("n_teachers, the number of teachers in an ensemble,", number, 2, checks.MOST_TRAININGS)

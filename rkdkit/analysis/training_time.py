@@ -100,10 +100,7 @@ def check_rounds(rounds: int) -> int:
     ValueError
         If it is not a whole number, or is below :data:`FEWEST_ROUNDS`.
     """
-    checks.number("rounds", rounds, FEWEST_ROUNDS)
-    if rounds != int(rounds):
-        raise ValueError(f"rounds must be a whole number, not {rounds!r}.")
-    return int(rounds)
+    return checks.whole("rounds", rounds, FEWEST_ROUNDS, checks.MOST_STEPS)
 
 
 def measure_training_times(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from rkdkit import endings
 from rkdkit.cluster import job
 from rkdkit.cluster.connection import NoClusterError
 from rkdkit.tasks import Task
@@ -54,7 +55,7 @@ def explained(error: BaseException) -> str:
             "every worker that did it died, most often for lack of memory. Give fewer workers, or workers with more "
             "memory (`dask worker --memory-limit`)."
         )
-    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+    if endings.for_memory(type(error).__name__, str(error)):
         return f"a worker ran out of memory. Give fewer workers. ({str(error).splitlines()[0] if str(error) else ''})"
     return f"{type(error).__name__}: {error}"
 

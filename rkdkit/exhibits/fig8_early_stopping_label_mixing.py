@@ -105,7 +105,7 @@ def students(
     """
     name = setup.profile.name
     pair = COMPRESSED[name] if compressed is None else compressed
-    if isinstance(pair, str) or len(pair) != 2:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise ValueError(f"compressed must name two networks, the student's and the teacher's, not {pair!r}.")
     student, teacher = pair
     guide = Guide(ROBUST, network=teacher, changes=_larger_teacher(setup, extra))

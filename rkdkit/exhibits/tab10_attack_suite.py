@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from rkdkit import attacks
+from rkdkit import attacks, checks
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity
 from rkdkit.comparisons import Entry, Guide
@@ -76,6 +76,8 @@ def attack_suite(
         raise ValueError(f"long_steps must be above the {usual.steps} steps of the usual attack, not {longest.steps}.")
     if restarted.restarts < 2:
         raise ValueError(f"restarts must be at least 2, not {restarted.restarts}: one start is the usual attack.")
+    for name, number in (("long_steps", longest.steps), ("restarts", restarted.restarts)):
+        checks.number(name, number, 1, checks.MOST_STEPS)
     momentum = attacks.MIFGSM(usual.eps, usual.eps / 20, 20)
     suite = (usual, momentum, attacks.DeepFool(usual.eps), longest, restarted)
     return {"clean": None, **{str(attack).lower(): attack for attack in suite}}

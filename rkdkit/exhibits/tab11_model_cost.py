@@ -92,7 +92,7 @@ def check_timing(*, batches: int, batch_size: int) -> None:
         If a number is too small or not whole.
     """
     for name, number, least in (("batches", batches, 3), ("batch_size", batch_size, 1)):
-        checks.whole(name, number, least)
+        checks.whole(name, number, least, checks.MOST_STEPS)
 
 
 def inference_times(names: Sequence[str], *, batches: int, batch_size: int = 1) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rkdkit import attacks, models
+from rkdkit import attacks, checks, models
 from rkdkit.analysis import candidates, ensembles, mixing
 from rkdkit.analysis.candidates import ONLY_TEACHER, Line, Row
 from rkdkit.analysis.ensembles import Networks
@@ -104,7 +104,7 @@ def parts(
     """
     check_held_out(setup)
     scale = setup.profile
-    widths = WIDTHS[scale.name] if widths is None else widths
+    widths = WIDTHS[scale.name] if widths is None else checks.listed("widths", widths, "[1, 2]")
     if not 1 <= len(widths) <= 3 or list(widths) != sorted(set(widths)):
         raise ValueError(f"widths must list one to three different numbers in ascending order, not {widths!r}.")
     networks = [_narrower(scale.student, width) for width in widths]
@@ -241,7 +241,7 @@ def _part(table: str, setup: Setup, networks: Sequence[str], teachers: Sequence[
     part = Part(table, setup, networks, ())
     rows = []
     for network in networks:
-        guides = [Guide(method, network=network) for method in teachers]
+        guides = [Guide(method, network=network) for method in checks.listed("teachers", teachers, '["PGD-AT"]')]
         methods = _METHODS.get(setup.profile.name, mixing.METHODS)
         students = candidates.students(setup, methods, guides, network, *grid)
         rows.append(Row(part.line(network, ONLY_TEACHER), network, ONLY_TEACHER))

@@ -20,6 +20,11 @@ CHOICES = {"kl_reduction": losses.KL_REDUCTIONS, "teacher_weight": ("a", "1")}
 DIVERGENCES = ("CE", "KL", "MSE")
 """Cross entropy, Kullback-Leibler, and the mean squared difference of logits."""
 
+LARGEST_SETTING = 1e18
+"""The largest value of a setting: losses have squares of some, and float32 holds no number above 3.4e38."""
+
+_RANGES = {"m": (1.0, float(checks.MOST_STEPS)), "warmup": (0.0, 1.0)}
+
 # closed lists: see `identifying_fields`
 _TERM_FIELDS = ("divergence", "target", "output", "weight", "tau", "mixing", "certainty")
 _MAXIMISED_FIELDS = ("divergence", "target", "output", "start", "makes")
@@ -324,10 +329,10 @@ class Method:
             if name in CHOICES:
                 checks.one_of(name.replace("_", " ").replace("kl", "KL"), value, CHOICES[name])
             elif isinstance(value, str):
-                raise ValueError(f"Setting {name} of {self.title} must be a number, not {value!r}.")
+                raise ValueError(f"Setting {name} of {self.title} must be a number, not {checks.shown(value)}.")
             else:
-                low = 1.0 if name == "m" else 1e-6 if name.startswith("tau") else 0.0
-                checks.number(f"Setting {name} of {self.title}", value, low, 1.0 if name == "warmup" else math.inf)
+                low, high = _RANGES.get(name, (1e-6 if name.startswith("tau") else 0.0, LARGEST_SETTING))
+                checks.number(f"Setting {name} of {self.title}", value, low, high)
             resolved[name] = value
         resolved = {name: value if isinstance(value, str) else float(value) for name, value in resolved.items()}
         for shares in self._shares():

@@ -2,6 +2,9 @@
 
 import re
 
+NONE = 1000
+"""A number that no figure or table has; it stands for all larger ones."""
+
 _KINDS = {"fig": "Figure", "tab": "Table"}
 
 
@@ -23,5 +26,10 @@ def places(text: str) -> set[tuple[str, str, int]]:
             continue
         paper, kind, numbers = named.groups()
         for first, last in re.findall(r"(\d+)(?:\s*(?:to|-|–)\s*(\d+))?", numbers):
-            found |= {(paper, _KINDS[kind], i) for i in range(int(first), int(last or first) + 1)}
+            found |= {(paper, _KINDS[kind], i) for i in range(_number(first), _number(last or first) + 1)}
     return found
+
+
+def _number(digits: str) -> int:
+    """Return the number of a figure or table, or `NONE` if no paper has as many."""
+    return int(digits) if len(digits) < len(str(NONE)) else NONE

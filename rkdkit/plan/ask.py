@@ -46,6 +46,8 @@ class Planner(Executor):
     cut_short : whether a trained network itself was wanted, so that what is asked for after that is not known.
     """
 
+    draws = False
+
     def __init__(self, store: Store | None = None, device: torch.device | str | None = None) -> None:
         super().__init__(store, device)
         self.trainings: dict[Train, int] = {}

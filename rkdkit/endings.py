@@ -1,0 +1,36 @@
+"""How work ends before it is done, in one line for the user: refused, out of memory, or an error of something else."""
+
+KEPT = "What is trained is kept: the same command goes on after the last finished epoch."
+
+REFUSALS = ("ValueError", "UnknownNameError", "DataNotFoundError", "StoreError", "DamagedFileError")
+"""The classes of errors whose messages are sentences and need no name before them."""
+
+_OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory")
+
+
+def for_memory(kind: str, message: str) -> bool:
+    """Return whether an error, given by the name of its class and its message, says that there was too little memory.
+
+    Python and numpy have classes for it. Of torch's errors, most are a RuntimeError, which only their messages tell
+    from others.
+    """
+    return kind in _OUT_OF_MEMORY or any(words in message for words in _NO_MEMORY)
+
+
+def in_words(kind: str, message: str) -> str:
+    """Return what an error says, for the user.
+
+    Parameters
+    ----------
+    kind : the name of its class: that is all that is known of an error in another process.
+    message : its message.
+    """
+    message = message.strip()
+    if for_memory(kind, message):
+        first = message.partition("\n")[0].rstrip(".")
+        return (
+            f"There was too little memory{f' ({first})' if first else ''}: fewer images, a smaller network, batch_size "
+            "or RKDKIT_EVALUATION_BATCH, or fewer workers need less."
+        )
+    return message if message and kind in REFUSALS else f"{kind}: {message}"
