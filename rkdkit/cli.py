@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `rkdkit methods`, `rkdkit plan`, `rkdkit train` and `rkdkit figures`.
+"""The command line: `rkdkit list`, `methods`, `plan`, `train` and `figures`; `rkdkit runs` is in `cli_runs`.
 
 Each command imports what it needs. `rkdkit figures` of a single exhibit imports neither torch nor Dask: its notebook
 does, in a process of its own.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, endings, paths
+from rkdkit import checks, cli_runs, endings, paths
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
+app.add_typer(cli_runs.app, name="runs")
 
 
 _PARTS = re.compile(r"(\d+)")
@@ -120,6 +121,26 @@ def in_full(name: str, papers: Mapping[str, str]) -> str:
     return short[0] if len(short) == 1 else name
 
 
+def exhibits_named(names: Iterable[str], others: Iterable[str] = ()) -> list[str]:
+    """Return the exhibits that a command line names, in full.
+
+    Parameters
+    ----------
+    names : as :func:`in_full`.
+    others : exhibits that have no notebook here.
+
+    Raises
+    ------
+    UnknownNameError
+        If a name is none of an exhibit.
+    """
+    notebooks, names = _notebooks(), list(names)
+    papers = dict.fromkeys([*notebooks, *others], "")
+    if any(in_full(name, papers) not in papers for name in names):
+        papers |= _papers(papers)
+    return [checks.one_of("exhibit", in_full(name, papers), papers) for name in names]
+
+
 def _words(text: str) -> str:
     return " ".join(re.findall("[a-z0-9]+", text.lower()))
 
@@ -177,10 +198,7 @@ def _asked(
     known = _notebooks()
     given: dict[str, object] = {"profile": profile}
     try:
-        papers = dict.fromkeys(known, "")
-        if any(in_full(name, papers) not in known for name in names or ()):
-            papers |= _papers(known)
-        asked = [checks.one_of("exhibit", in_full(name, papers), known) for name in names or known]
+        asked = exhibits_named(names) if names else list(known)
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
             if not equals or not name.isidentifier():

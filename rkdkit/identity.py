@@ -1,11 +1,23 @@
-"""Which fields of a dataclass are part of its identity, so that later code finds what is stored today."""
+"""What identifies a value: the digest of its JSON, and which fields of a dataclass count; stores outlive code by it."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+def canonical_json(value: object) -> str:
+    """Return the canonical JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(value: object) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def identifying_fields(

@@ -1,13 +1,13 @@
 """A run is a specification: everything that decides a training's outcome, and nothing else."""
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from rkdkit import checks, data, methods, models
+from rkdkit.identity import canonical_json as canonical_json
+from rkdkit.identity import digest_of as digest_of
 from rkdkit.identity import identifying_fields, later_fields
 
 ENGINE = 1
@@ -33,16 +33,6 @@ _RUN_FIELDS = (
     *("milestones", "gamma", "momentum", "weight_decay", "swa_start", "ema_decay", "precision", "snapshot_every"),
     "engine",
 )
-
-
-def canonical_json(value: object) -> str:
-    """Return the canonical JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest_of(value: object) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rkdkit import data, executors, runtime
 from rkdkit.plan.ask import Planner
 from rkdkit.plan.cost import Costs, Examples, Step, examples_of, passes
+from rkdkit.plan.disk import disk_of
 from rkdkit.plan.names import heading, named
 from rkdkit.plan.report import IN_STORE, Line, Plan
 from rkdkit.progress import track
@@ -32,6 +33,7 @@ def count(
     device, costs = planner.context.device, Costs(planner.context.load, clock)
     with executors.using(planner):
         examples = [each for task in planner.measurements for each in examples_of(task)]
+        disk = disk_of(planner, costs)
     specs = {task.spec: finished for task, finished in planner.trainings.items()}
     kinds = {spec: costs.kind(spec) for spec, finished in specs.items() if finished < spec.epochs}
     asked = list(dict.fromkeys((e.attacked, e.dataset, e.n) for e in examples)) if calibrated else []
@@ -62,6 +64,7 @@ def count(
         str(environment(device)["device"]) if calibrated else "",
         "allocated on the GPU" if on_gpu else "counted from the tensors that are alive at once",
         planner.cut_short,
+        disk,
     )
 
 

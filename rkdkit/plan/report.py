@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rkdkit import checks, runtime
+from rkdkit.plan.disk import Disk
 
 SLOWEST = 1e-6
 """In TFLOP/s; a rate must be above 0."""
@@ -122,6 +123,7 @@ class Plan:
     device : where it was calibrated; "": nowhere.
     memory_is : how the memory was found.
     cut_short : whether something is not counted.
+    disk : what it will take on the disk; None: not counted.
     """
 
     trainings: Sequence[Line]
@@ -130,6 +132,7 @@ class Plan:
     device: str
     memory_is: str
     cut_short: bool = False
+    disk: Disk | None = None
 
     @property
     def totals(self) -> tuple[Line, Line, Line]:
@@ -198,6 +201,8 @@ class Plan:
     def _explained(self) -> Iterator[str]:
         yield "Work: floating-point operations of convolutions and linear layers, two to a multiply-add."
         yield f"Memory: the peak of a training step (networks, gradients, momentum, activations), {self.memory_is}."
+        if self.disk is not None:
+            yield f"Disk: {'at least ' if self.cut_short else ''}{self.disk}."
         if self.device:
             yield f"Time here: on this machine ({self.device}), from steps timed now, without torch.compile."
             yield from _of_compiling()
