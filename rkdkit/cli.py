@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `rkdkit methods`, `rkdkit plan`, `rkdkit train` and `rkdkit figures`.
+"""The command line: `rkdkit list`, `rkdkit methods`, `rkdkit plan`, `rkdkit train`, `rkdkit figures` and `rkdkit push`.
 
 Each command imports what it needs. `rkdkit figures` of a single exhibit imports neither torch nor Dask: its notebook
 does, in a process of its own.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, paths
+from rkdkit import checks, cli_push, paths
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
+app.command()(cli_push.push)
 
 
 _PARTS = re.compile(r"(\d+)")
@@ -39,6 +40,9 @@ PROFILES = ("smoke", "quick", "small", "paper")
 
 SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
 """The variables that `runtime.current` reads and checks, which needs torch."""
+
+FETCHED = "fetched.json"
+"""`mirror.ORIGIN`, which needs torch."""
 
 
 def _notebooks() -> dict[str, Path]:
@@ -240,7 +244,7 @@ def figures(
     from rkdkit import drawing
     from rkdkit.workforce import Workforce
 
-    notebooks = _notebooks_of(names, profile, parameter)
+    notebooks = notebooks_of(names, profile, parameter)
     workforce = _workforce(workers, scheduler, scheduler_file)
     began, drawn = time.time(), list[drawing.Drawn]()
     done: making.Done | None = None
@@ -298,7 +302,7 @@ def train(
     scheduler_file: _SchedulerFile = "",
 ) -> None:
     """Train and measure all that exhibits need, without drawing them."""
-    notebooks = _notebooks_of(names, profile, parameter)
+    notebooks = notebooks_of(names, profile, parameter)
     with _interruptible():
         done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
     if done.failure:
@@ -307,7 +311,7 @@ def train(
     typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
 
 
-def _notebooks_of(names: list[str] | None, profile: str, pairs: list[str] | None) -> "list[drawing.Notebook]":
+def notebooks_of(names: list[str] | None, profile: str, pairs: list[str] | None) -> "list[drawing.Notebook]":
     """Return the exhibits that a command line names, with their parameters."""
     from rkdkit import drawing, progress
 
@@ -396,6 +400,6 @@ def _summary(files: Sequence[Path], began: float) -> str:
 
 
 def _trained_since(moment: float) -> set[str]:
-    """Return the ids of the runs that were trained at or after a moment, given as by `time.time()`."""
+    """Return the ids of the runs that were trained here at or after a moment, given as by `time.time()`."""
     records = (paths.store_folder() / "runs").glob("*/run.json")
-    return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment}
+    return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment and not (record.parent / FETCHED).exists()}

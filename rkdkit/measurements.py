@@ -20,6 +20,7 @@ from rkdkit.references import Images, Snapshot
 from rkdkit.spec import RunSpec, digest_of
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
+from rkdkit.wanted import WantedAnswer
 
 EVALUATION_ENGINE = 1
 """A version number: raised whenever the same question about the same network gets another answer, beyond rounding."""
@@ -153,6 +154,15 @@ class Measurement(Task):
         answer = self.measured(lambda snapshot: snapshot.read(context), self.images.split(context.load))
         context.store.write_answer(question, answer, environment(context.device))
 
+    def wanted(self, context: Context) -> list[WantedAnswer]:
+        """As :meth:`Task.wanted`: its answer."""
+        question = self.question_in(context)
+        if question is None or context.store.read_answer(question) is not None:
+            return []
+        split = self.images.split(context.load)
+        path = context.store.answer_path(question)
+        return [WantedAnswer(path, question, lambda answer: self.value(answer, split), self.placeholder)]
+
     def question_in(self, context: Context) -> dict[str, Any] | None:
         """Return its question; None: one of its snapshots is not trained yet."""
         digests = {snapshot: snapshot.digest(context) for snapshot in self.snapshots}
@@ -214,6 +224,12 @@ class CorrectPredictions(Measurement):
             return found
         rows = [part.find(context) for part in self.parts]
         return None if any(row is None for row in rows) else torch.cat([row for row in rows if row is not None])
+
+    def wanted(self, context: Context) -> list[WantedAnswer]:
+        """As :meth:`Task.wanted`: the answers of the judges."""
+        if len(self.judges) == 1:
+            return super().wanted(context)
+        return [each for part in self.parts for each in part.wanted(context)]
 
     def do(self, context: Context) -> None:
         """Evaluate the judges whose answers are not in the store."""

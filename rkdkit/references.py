@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rkdkit import checks, data, executors, models
+from rkdkit import checks, data, executors, mirror, models
 from rkdkit.data import Dataset, Split
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import StoreError
@@ -119,17 +119,23 @@ class Snapshot:
     def read(self, context: Context) -> models.Classifier:
         """As :meth:`load`, from the store and onto the device of a context.
 
+        A file that is missing is fetched from the mirror, if there is one.
+
         Raises
         ------
         DamagedFileError
             If the file is missing or damaged.
+        MirrorError
+            If the mirror has another file, or cannot give it.
         StoreError
             If the run is not trained up to that epoch.
         """
         digest = self.digest(context)
         if digest is None:
             raise StoreError(f"The {self} is not trained yet: call runs.ensure(spec) first.")
-        weights = context.store.run_folder(self.spec).read_tensors(self.file, digest)
+        folder = context.store.run_folder(self.spec)
+        mirror.restore(folder.path / self.file, digest)
+        weights = folder.read_tensors(self.file, digest)
         network = models.build(
             self.architecture,
             len(weights["head.bias"]),

@@ -59,9 +59,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value with its own digest, atomically; see :func:`read_json`."""
+    write_atomically(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return what :func:`write_json` writes."""
     value = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: JSON has text keys and no tuples
     text = json.dumps({"digest": digest_of(value), "content": value}, indent=1, allow_nan=False)
-    write_atomically(path, text.encode() + b"\n")
+    return text.encode() + b"\n"
 
 
 def read_json(path: Path, remedy: str) -> Any:
@@ -245,17 +250,18 @@ class Store:
         StoreError
             If it cannot be read.
         """
-        path = self._answer_path(question)
+        path = self.answer_path(question)
         stored = read_json(path, f"Delete {path} and repeat the command: it is then measured again.")
         return None if stored is None else stored["answer"]
 
     def write_answer(self, question: dict[str, Any], answer: Any, environment: dict[str, Any]) -> None:
         """Store the answer (a JSON value) to a question, and the environment in which it was measured."""
-        write_json(self._answer_path(question), {"question": question, "answer": answer, "measured_with": environment})
+        write_json(self.answer_path(question), {"question": question, "answer": answer, "measured_with": environment})
 
     def forget_answer(self, question: dict[str, Any]) -> None:
         """Delete the answer to a question, if there is one."""
-        self._answer_path(question).unlink(missing_ok=True)
+        self.answer_path(question).unlink(missing_ok=True)
 
-    def _answer_path(self, question: dict[str, Any]) -> Path:
+    def answer_path(self, question: dict[str, Any]) -> Path:
+        """Return the file of the answer to a question, whether or not it exists."""
         return self.root / "answers" / f"{digest_of(question)}.json"
