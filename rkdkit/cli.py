@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rkdkit import checks, cli_push, paths
+from rkdkit.origin import origin_of
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ PROFILES = ("smoke", "quick", "small", "paper")
 
 SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
 """The variables that `runtime.current` reads and checks, which needs torch."""
-
-FETCHED = "fetched.json"
-"""`mirror.ORIGIN`, which needs torch."""
 
 
 def _notebooks() -> dict[str, Path]:
@@ -402,4 +400,5 @@ def _summary(files: Sequence[Path], began: float) -> str:
 def _trained_since(moment: float) -> set[str]:
     """Return the ids of the runs that were trained here at or after a moment, given as by `time.time()`."""
     records = (paths.store_folder() / "runs").glob("*/run.json")
-    return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment and not (record.parent / FETCHED).exists()}
+    new = [record.parent for record in records if record.stat().st_mtime >= moment]
+    return {folder.name.rpartition("-")[2] for folder in new if origin_of(folder) is None}

@@ -23,11 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from rkdkit import checks, files
+from rkdkit import checks, files, origin
 from rkdkit.progress import say
-from rkdkit.store import StoreError, json_bytes, read_json, write_atomically, write_json
+from rkdkit.store import StoreError, json_bytes, write_atomically, write_json
 
 VARIABLE = "RKDKIT_MIRROR"
 """The environment variable that holds the address of the mirror to look in."""
@@ -35,8 +35,6 @@ VARIABLE = "RKDKIT_MIRROR"
 LIBRARIES = {"file": "", "https": "", "http": "", "s3": "s3fs", "hf": "huggingface_hub"}
 """The kinds of address, and the library that each needs besides those of the kit."""
 
-ORIGIN = "fetched.json"
-"""The file in the folder of a run that was fetched, which says from where."""
 
 AT_ONCE = 16
 """How many files are fetched at once."""
@@ -131,7 +129,9 @@ class Mirror:
             raise ValueError(f"The folder of a mirror must be given from the root on, as in file:///folder, not {url!r}.")
         if self._is_server and (parts.query or parts.fragment):
             raise ValueError(f"The address of a mirror must end with its folder, without ? and #: {self.url!r}.")
-        self._root = (rest if self._is_folder else url).rstrip("/")
+        self._root = url.rstrip("/")
+        if self._is_folder:
+            self._root = (unquote(rest) if separator else rest).rstrip("/")
         try:
             self._files: Any = fsspec.filesystem(kind, **(_patience() if self._is_server else {}))
         except ImportError as error:
@@ -411,16 +411,16 @@ def restore(file: Path, digest: str) -> None:
             raise mirror.refused(path, f"has the SHA-256 {found}, but {file.parent / 'run.json'} names {digest}")
         write_atomically(file, content)
         return
-    origin = origin_of(file.parent)
-    if origin is not None:
+    came_from = origin.origin_of(file.parent)
+    if came_from is not None:
         if mirror is None:
-            what = f"Set {VARIABLE}={origin} to fetch it, too"
+            what = f"Set {VARIABLE}={came_from} to fetch it, too"
         elif mirror.lost:
             what = f"Repeat the command when {mirror.url} can be reached"
         else:
             what = f"{mirror.url} does not have it: whoever serves it can add it with `rkdkit push --all`"
         raise MirrorError(
-            f"{file} is needed and not here, since the record of this run was fetched from {origin} without all of its "
+            f"{file} is needed and not here, since the record of this run was fetched from {came_from} without all of its "
             f"networks. {what}; or delete the folder {file.parent}, and the run is trained here."
         )
 
@@ -433,18 +433,8 @@ def mark_origin(folder: Path, record: bytes, mirror: Mirror) -> None:
     StoreError
         If it cannot be written.
     """
-    write_json(folder / ORIGIN, {"url": mirror.url, "record": hashlib.sha256(record).hexdigest()})
+    write_json(folder / origin.FILE, {"url": mirror.url, "record": hashlib.sha256(record).hexdigest()})
 
-
-def origin_of(folder: Path) -> str | None:
-    """Return the address that a run was fetched from; None: it was trained here."""
-    try:
-        origin = read_json(folder / ORIGIN, "")
-        record = hashlib.sha256((folder / "run.json").read_bytes()).hexdigest()
-        # a run that was trained here since has another record
-        return str(origin["url"]) if origin is not None and origin["record"] == record else None
-    except (OSError, StoreError, KeyError, TypeError):
-        return None
 
 
 _opened = lru_cache(maxsize=8)(Mirror)

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rkdkit.mirror import Mirror, Wanted, mark_origin, origin_of
+from rkdkit.mirror import Mirror, Wanted, mark_origin
+from rkdkit.origin import origin_of
 from rkdkit.progress import say
 from rkdkit.references import epochs_of
 from rkdkit.spec import RunSpec

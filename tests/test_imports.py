@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import ROOT, run_python
 
-from rkdkit import cli, mirror, profiles, runtime
+from rkdkit import cli, profiles, runtime
 
 COMMAND = """
 import json, sys
@@ -59,5 +59,4 @@ def test_notebooks_wait_neither_for_dask_nor_for_what_counts_work(tmp_path):
 
 def test_what_the_command_line_knows_without_importing_it_is_so():
     assert tuple(profiles.PROFILES) == cli.PROFILES
-    assert mirror.ORIGIN == cli.FETCHED
     assert set(re.findall("RKDKIT_[A-Z_]+", Path(runtime.__file__).read_text())) == set(cli.SPEED)

@@ -17,7 +17,7 @@ import safetensors.torch
 from conftest import ROOT, tiny_spec
 from test_making import CHOSEN, MEASURED, STUDENT, notebook
 
-from rkdkit import cli, executors, making, mirror, pushing, runs
+from rkdkit import cli, executors, making, mirror, origin, pushing, runs
 from rkdkit.cluster import Workers
 from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.mirror import Mirror, MirrorError
@@ -251,8 +251,8 @@ def test_records_and_answers_are_fetched_and_networks_when_they_are_read(here, t
     (new,) = set(files_in(here.root)) - before
     assert files_in(here.root)[new] == files_in(there)[new]
     assert new.endswith("student-0001.safetensors")
-    assert mirror.origin_of(here.run_folder(STUDENT_OF).path) == there.as_uri()
-    assert mirror.origin_of(source.run_folder(STUDENT_OF).path) is None
+    assert origin.origin_of(here.run_folder(STUDENT_OF).path) == there.as_uri()
+    assert origin.origin_of(source.run_folder(STUDENT_OF).path) is None
 
 
 def test_what_will_be_trained_is_counted_after_looking_at_the_mirror(here, monkeypatch, capsys):
@@ -305,7 +305,7 @@ def test_a_mirror_without_a_network_says_what_to_do(here, there, monkeypatch):
     monkeypatch.setenv(mirror.VARIABLE, "")
     with pytest.raises(MirrorError, match=f"Set RKDKIT_MIRROR={there.as_uri()} to fetch it"):
         Snapshot(STUDENT_OF, epoch=2).load()
-    (folder / mirror.ORIGIN).unlink()
+    (folder / origin.FILE).unlink()
     with pytest.raises(StoreError, match="is missing"):
         Snapshot(STUDENT_OF, epoch=2).load()
 
@@ -333,7 +333,7 @@ def test_a_student_of_another_teacher_than_the_one_here_is_not_taken(here, there
     assert capsys.readouterr().err.count("its teacher was another network than the one that is here") == 1
     trained = here.run_folder(STUDENT_OF).read_record()
     assert trained["guided_by"] == [record["snapshots"]["student"]["1"]]
-    assert mirror.origin_of(here.run_folder(STUDENT_OF).path) is None
+    assert origin.origin_of(here.run_folder(STUDENT_OF).path) is None
 
 
 # A mirror that lies
