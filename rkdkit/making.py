@@ -111,7 +111,8 @@ def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = Tru
     Raises
     ------
     NoClusterError, StoreError, NotebookError, WrongWorkerError
-        If there is no cluster, the store or a mirror cannot be used, a notebook cannot be asked, or a worker must not do the work.
+        If there is no cluster, the store or a mirror cannot be used, a notebook cannot be asked, or a worker must not
+        do the work.
     """
     asked = list(notebooks)
     needs, context = _still_needed(asked, workers), workers.context

@@ -6,8 +6,8 @@ Its layout is the store's own (`store`), as far as others need it::
     runs/<folder>/student-0001.safetensors ...
     answers/<id>.json
 
-A mirror is not trusted. A file is checked before it is kept, and it is JSON or safetensors, so nothing in it is executed.
-But digests only show that files belong together. Whether the numbers are right depends on who serves the mirror.
+A mirror is not trusted. A file is checked before it is kept, and it is JSON or safetensors, so nothing in it is
+executed. But digests only show that files belong together: whether the numbers are right depends on who serves it.
 """
 
 import hashlib
@@ -124,9 +124,13 @@ class Mirror:
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
         self._is_folder, self._is_server = kind == "file", kind in ("http", "https")
         if not rest.strip("/") or "::" in url:
-            raise ValueError(f"The address of a mirror must name a folder, as in https://host/folder, not {self.url!r}.")
+            raise ValueError(
+                f"The address of a mirror must name a folder, as in https://host/folder, not {self.url!r}."
+            )
         if self._is_folder and not rest.startswith("/"):
-            raise ValueError(f"The folder of a mirror must be given from the root on, as in file:///folder, not {url!r}.")
+            raise ValueError(
+                f"The folder of a mirror must be given from the root on, as in file:///folder, not {url!r}."
+            )
         if self._is_server and (parts.query or parts.fragment):
             raise ValueError(f"The address of a mirror must end with its folder, without ? and #: {self.url!r}.")
         self._root = url.rstrip("/")
@@ -164,8 +168,8 @@ class Mirror:
         why : in words that follow "it".
         """
         return MirrorError(
-            f"{self.address(path)} is refused: it {why}. Nothing of it was kept. Tell whoever serves this mirror. Until "
-            f"it is mended, unset {VARIABLE} or set it to another mirror, and repeat the command."
+            f"{self.address(path)} is refused: it {why}. Nothing of it was kept. Tell whoever serves this mirror. "
+            f"Until it is mended, unset {VARIABLE} or set it to another mirror, and repeat the command."
         )
 
     def fetch(self, path: str) -> bytes | None:
@@ -213,7 +217,7 @@ class Mirror:
                 self._files.pipe_file(self._place(path), content)
         except Exception as error:  # each library has errors of its own
             raise MirrorError(
-                f"{self.address(path)} could not be written ({_in_a_line(error)}). What was written before it is there; "
+                f"{self.address(path)} could not be written ({_in_a_line(error)}). What was written before is there; "
                 "repeat the command, and it goes on."
             ) from error
         self._absent.discard(path)
@@ -269,8 +273,8 @@ class Mirror:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise MirrorError(
-                f"{file} says which networks may be fetched for this exhibit, and cannot be read ({_in_a_line(error)}). "
-                f"Restore or delete it, or unset {VARIABLE}, and repeat the command."
+                f"{file} says which networks may be fetched for this exhibit, and cannot be read "
+                f"({_in_a_line(error)}). Restore or delete it, or unset {VARIABLE}, and repeat the command."
             ) from error
 
     def check_named(self, run: str, snapshots: Mapping[str, Mapping[str, str]]) -> None:
@@ -349,7 +353,10 @@ class Mirror:
                 )
             if self._forbidden and "forbidden" not in self._told:
                 self._told.add("forbidden")
-                say(f"The mirror {self.url} does not give out some files ({self._forbidden}): as if they were not there.")
+                say(
+                    f"The mirror {self.url} does not give out some files ({self._forbidden}): as if they "
+                    "were not there."
+                )
 
 
 def current() -> Mirror | None:
@@ -420,8 +427,8 @@ def restore(file: Path, digest: str) -> None:
         else:
             what = f"{mirror.url} does not have it: whoever serves it can add it with `rkdkit push --all`"
         raise MirrorError(
-            f"{file} is needed and not here, since the record of this run was fetched from {came_from} without all of its "
-            f"networks. {what}; or delete the folder {file.parent}, and the run is trained here."
+            f"{file} is needed and not here, since the record of this run was fetched from {came_from} without all of "
+            f"its networks. {what}; or delete the folder {file.parent}, and the run is trained here."
         )
 
 
@@ -434,7 +441,6 @@ def mark_origin(folder: Path, record: bytes, mirror: Mirror) -> None:
         If it cannot be written.
     """
     write_json(folder / origin.FILE, {"url": mirror.url, "record": hashlib.sha256(record).hexdigest()})
-
 
 
 _opened = lru_cache(maxsize=8)(Mirror)

@@ -102,14 +102,14 @@ def contents_of(notebook: Notebook, file: Path, contents: Contents) -> None:
         say(f"{notebook.name}: {note}")
     if planner.missing:
         raise NotMadeError(
-            f"{notebook.name}: {len(planner.missing)} of the trainings and measurements that it rests on are not in the "
-            f"store: {make}."
+            f"{notebook.name}: {len(planner.missing)} of the trainings and measurements that it rests on are not in "
+            f"the store: {make}."
         )
     specs = {task.spec.id: task.spec for task in planner.trainings}
     if made_from != set(specs):
         raise NotMadeError(
-            f"{notebook.name}: {file} was made from other runs than the notebook asks for with these parameters: give the "
-            f"parameters that it was made with, or {make}."
+            f"{notebook.name}: {file} was made from other runs than the notebook asks for with these parameters: give "
+            f"the parameters that it was made with, or {make}."
         )
     for spec in specs.values():
         contents.networks.setdefault(spec, {})
@@ -158,8 +158,8 @@ def push(contents: Contents, to: Mirror, context: Context, *, everything: bool =
         path = f"runs/{folder.name}/run.json"
         if to.read(path) not in (None, content):
             raise MirrorError(
-                f"{to.address(path)} is of another training of {spec} than the one in the store, or is damaged. Push to "
-                "another address, or delete that run's folder there first."
+                f"{to.address(path)} is of another training of {spec} than the one in the store, or is damaged. Push "
+                "to another address, or delete that run's folder there first."
             )
         records[path] = partial(_checked, folder / "run.json")
         digests = named
@@ -170,8 +170,9 @@ def push(contents: Contents, to: Mirror, context: Context, *, everything: bool =
             networks[f"runs/{folder.name}/{file.name}"] = partial(_network, file, digest)
     answers = {f"answers/{file.name}": partial(_checked, file) for file in contents.answers}
     sent = Sent()
-    for group, what in ((networks, "Networks"), (answers, "Answers"), (records, "Records")):
-        _send(group, what, to, sent)
+    _send(networks, "Networks", to, sent)
+    _send(answers, "Answers", to, sent)
+    _send(records, "Records", to, sent, at_once=1)  # a student's after those of its teachers
     return sent
 
 
@@ -182,14 +183,14 @@ def _files_of(task: Measurement, context: Context) -> Sequence[Path]:
     return [context.store.answer_path(question) for question in questions if question is not None]
 
 
-def _send(files: Mapping[str, _Read], what: str, to: Mirror, sent: Sent) -> None:
+def _send(files: Mapping[str, _Read], what: str, to: Mirror, sent: Sent, at_once: int = AT_ONCE) -> None:
     """Write files, and count them; each is read when it is its turn."""
 
     def send(item: tuple[str, _Read]) -> tuple[bool, int]:
         content = item[1]()
         return to.put(item[0], content), len(content)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         done: Any = pool.map(send, files.items())
         for new, size in track(done, total=len(files), desc=what, unit="file", leave=False):
             if new:

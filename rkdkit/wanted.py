@@ -140,19 +140,19 @@ def check_record(record: Any, spec: RunSpec) -> None:
         raise ValueError(f"is the record of a training that is not finished ({spec.epochs} epochs)")
     if record.get("state") or record.get("states"):
         raise ValueError("names states, which only an unfinished training has")
-    snapshots = record.get("snapshots")
+    snapshots: Any = record.get("snapshots")
     roles = {role: {str(epoch) for epoch in epochs_of(spec, role)} for role in spec.roles_at(spec.epochs)}
     if not _has_keys(snapshots, roles) or not all(_has_keys(snapshots[role], roles[role]) for role in roles):
         raise ValueError("does not name the networks that this run has, with their epochs")
     if not all(_is_digest(digest) for by_epoch in snapshots.values() for digest in by_epoch.values()):
         raise ValueError("names a network without its SHA-256")
-    data = record.get("data")
+    data: Any = record.get("data")
     if not _has_keys(data, ("digest", "source", "extra")) or not all(map(_is_text, (data["digest"], data["source"]))):
         raise ValueError("does not say on which data the run was trained")
-    guides = record.get("guided_by")
+    guides: Any = record.get("guided_by")
     if not _is_list(guides, _is_text) or len(guides) != len(spec.teachers):
         raise ValueError("does not name the digests of the run's teachers")
-    history = record.get("history")
+    history: Any = record.get("history")
     if not _is_list(history, _is_report) or [report["epoch"] for report in history] != [*range(1, spec.epochs + 1)]:
         raise ValueError("does not hold the history of all epochs")
     environments = record.get("environments")
@@ -183,7 +183,8 @@ def _is_digest(value: Any) -> bool:
 def _is_report(value: Any) -> bool:
     """Return whether a value is what is kept of an epoch: its number, mean loss, learning rate and seconds."""
     return isinstance(value, dict) and all(
-        type(value.get(name)) in (int, float) and abs(value[name]) < 1e300 for name in ("epoch", "loss", "lr", "seconds")
+        type(value.get(name)) in (int, float) and abs(value[name]) < 1e300
+        for name in ("epoch", "loss", "lr", "seconds")
     )
 
 

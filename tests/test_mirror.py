@@ -1,4 +1,4 @@
-"""A mirror: what others trained and measured is fetched, checked and used; whatever is not what it must be is refused."""
+"""A mirror: what others trained and measured is fetched, checked and used; what is not what it must be is refused."""
 
 import functools
 import json
@@ -57,7 +57,7 @@ def served(folder, status=0):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", asked
@@ -255,7 +255,8 @@ def test_records_and_answers_are_fetched_and_networks_when_they_are_read(here, t
     assert origin.origin_of(source.run_folder(STUDENT_OF).path) is None
 
 
-def test_what_will_be_trained_is_counted_after_looking_at_the_mirror(here, monkeypatch, capsys):
+@pytest.mark.usefixtures("here")
+def test_what_will_be_trained_is_counted_after_looking_at_the_mirror(monkeypatch, capsys):
     nothing_is_trained(monkeypatch)
     runs.ensure_all([STUDENT_OF])
     assert "needed: 2, in the store: 2, to train: 0" in capsys.readouterr().err
@@ -455,7 +456,8 @@ def test_setting_an_exhibit_up_holds_the_mirror_to_its_json(here, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["../x", "/etc/passwd", "answers/../../x.json", "runs/a/run.json", "runs/../run.json", "locks/x", "answers/"]
+    "path",
+    ["../x", "/etc/passwd", "answers/../../x.json", "runs/a/run.json", "runs/../run.json", "locks/x", "answers/"],
 )
 def test_no_path_outside_is_asked_for_or_written(there, path):
     for ask_for in (Mirror(str(there)).fetch, lambda path: Mirror(str(there)).put(path, b"")):
@@ -508,7 +510,9 @@ def test_a_server_that_stumbles_is_asked_again(there, monkeypatch):
     name = next(str(path.relative_to(there)) for path in there.glob("answers/*"))
     whole, failures = source.fetch(name), [OSError("busy"), OSError("busy")]
     read = source._read
-    monkeypatch.setattr(source, "_read", lambda *given: (_ for _ in ()).throw(failures.pop()) if failures else read(*given))
+    monkeypatch.setattr(
+        source, "_read", lambda *given: (_ for _ in ()).throw(failures.pop()) if failures else read(*given)
+    )
     assert source.fetch(name) == whole
     failures += [OSError("gone")] * 3
     assert source.fetch(name) is None
