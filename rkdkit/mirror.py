@@ -428,7 +428,8 @@ def restore(file: Path, digest: str) -> None:
             what = f"{mirror.url} does not have it: whoever serves it can add it with `rkdkit push --all`"
         raise MirrorError(
             f"{file} is needed and not here, since the record of this run was fetched from {came_from} without all of "
-            f"its networks. {what}; or delete the folder {file.parent}, and the run is trained here."
+            f"its networks. {what}. To train the run here instead, unset {VARIABLE} and delete the folder "
+            f"{file.parent}."
         )
 
 

@@ -309,7 +309,9 @@ def test_a_mirror_without_a_network_says_what_to_do(here, there, monkeypatch):
     for file in there.rglob("student-0001.safetensors"):
         file.unlink()
     folder = here.run_folder(STUDENT_OF).path
-    with pytest.raises(MirrorError, match=r"rkdkit push --all`; or delete the folder .*, and the run is trained here"):
+    with pytest.raises(
+        MirrorError, match=r"rkdkit push --all`\. To train .* unset RKDKIT_MIRROR and delete the folder"
+    ):
         Snapshot(STUDENT_OF, epoch=1).load()
     monkeypatch.setenv(mirror.VARIABLE, "")
     with pytest.raises(MirrorError, match=f"Set RKDKIT_MIRROR={there.as_uri()} to fetch it"):
