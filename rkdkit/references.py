@@ -9,7 +9,7 @@ import torch
 from rkdkit import checks, data, executors, mirror, models
 from rkdkit.data import Dataset, Split
 from rkdkit.spec import RunSpec, Teacher
-from rkdkit.store import StoreError
+from rkdkit.store import DamagedFileError, StoreError
 from rkdkit.tasks import Context
 
 
@@ -124,7 +124,7 @@ class Snapshot:
         Raises
         ------
         DamagedFileError
-            If the file is missing or damaged.
+            If the file is missing or damaged, or holds other weights than the network has.
         MirrorError
             If the mirror has another file, or cannot give it.
         StoreError
@@ -136,13 +136,19 @@ class Snapshot:
         folder = context.store.run_folder(self.spec)
         mirror.restore(folder.path / self.file, digest)
         weights = folder.read_tensors(self.file, digest)
-        network = models.build(
-            self.architecture,
-            len(weights["head.bias"]),
-            weights["mean"].flatten().tolist(),
-            weights["std"].flatten().tolist(),
-        )
-        network.load_state_dict(weights)
+        try:
+            network = models.build(
+                self.architecture,
+                len(weights["head.bias"]),
+                weights["mean"].flatten().tolist(),
+                weights["std"].flatten().tolist(),
+            )
+            network.load_state_dict(weights)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # a record may name whatever it likes
+            raise DamagedFileError(
+                f"{folder.path / self.file} does not hold the weights of {self.architecture}, though its digest is "
+                f"that of the run's record. Delete the folder {folder.path} and repeat the command."
+            ) from error
         return network.on(context.device).eval()
 
     def __str__(self) -> str:

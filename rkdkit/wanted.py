@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from rkdkit.mirror import Mirror, Wanted, mark_origin
 from rkdkit.origin import origin_of
 from rkdkit.progress import say
@@ -109,7 +107,7 @@ class WantedAnswer(Wanted):
             value = self.value(content["answer"])
         except Exception as error:  # whatever it holds instead
             raise ValueError(f"holds an answer that cannot be read ({type(error).__name__})") from error
-        if type(value) is not type(form) or (isinstance(form, Tensor) and _form(value) != _form(form)):
+        if _form(value) != _form(form):
             raise ValueError("holds an answer of another form than was asked for")
         return True
 
@@ -160,8 +158,8 @@ def check_record(record: Any, spec: RunSpec) -> None:
         raise ValueError("does not say on which device the run was trained")
 
 
-def _form(value: Tensor) -> tuple[Any, ...]:
-    return value.dtype, value.shape
+def _form(value: Any) -> tuple[Any, ...]:
+    return type(value), getattr(value, "dtype", None), getattr(value, "shape", None)
 
 
 def _has_keys(value: Any, keys: Collection[str]) -> bool:

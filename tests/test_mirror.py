@@ -25,7 +25,7 @@ from rkdkit.mirror import Mirror, MirrorError
 from rkdkit.plan import Planner
 from rkdkit.plan.ask import ask
 from rkdkit.references import Images, Snapshot
-from rkdkit.store import Store, StoreError, json_bytes
+from rkdkit.store import DamagedFileError, Store, StoreError, json_bytes
 from rkdkit.tasks import Context
 from rkdkit.trainings import Train
 from rkdkit.workforce import Workforce
@@ -393,6 +393,23 @@ def test_a_record_of_something_else_is_refused_and_not_kept(here, there, path, v
         executors.Here(device="cpu").gather(TASKS)
     assert not here.run_folder(STUDENT_OF).path.exists()
     assert not (here.root / "answers").exists()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["head.bias", "mean", "stem.0.weight"])
+@pytest.mark.parametrize("change_it", [lambda weights: weights[:0].contiguous(), lambda _: None])
+def test_weights_that_fit_their_record_but_no_network_are_refused(there, name, change_it):
+    folder = Store(there).run_folder(STUDENT_OF)
+    weights = safetensors.torch.load_file(folder.path / "student-0002.safetensors")
+    assert name in weights
+    weights[name] = change_it(weights[name])
+    kept_ones = {name: tensor for name, tensor in weights.items() if tensor is not None}
+    record = folder.read_record()
+    record["snapshots"]["student"]["2"] = folder.write_tensors("student-0002.safetensors", kept_ones)
+    folder.write_record(record)
+    executors.Here(device="cpu").gather(TASKS[:1])
+    with pytest.raises(DamagedFileError, match="does not hold the weights of resnet18/16"):
+        Snapshot(STUDENT_OF).load()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"<html>Not found</html>", b"\xff", b"[" * 10**6, b'{"content": 1}'])
