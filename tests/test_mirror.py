@@ -347,6 +347,15 @@ def test_a_student_of_another_teacher_than_the_one_here_is_not_taken(here, there
     assert origin.origin_of(here.run_folder(STUDENT_OF).path) is None
 
 
+def test_a_student_is_not_asked_for_where_its_teacher_is_not(there, store, monkeypatch):
+    shutil.rmtree(record_of(there, TEACHER).parent)
+    with served(there) as (url, asked):
+        monkeypatch.setenv(mirror.VARIABLE, url)
+        assert executors.Here().look_elsewhere(TASKS) == 0
+    assert [path.split("/")[2].split("-")[0] for path in asked] == ["TRADES"]
+    assert kept(store) == {}
+
+
 # A mirror that lies
 
 
@@ -512,6 +521,7 @@ def test_a_mirror_that_cannot_be_reached_is_said_once_and_not_asked_again(store,
         monkeypatch.setenv(mirror.VARIABLE, url)
         for task in (Train(TEACHER), CorrectPredictions(images=IMAGES, judges=(Snapshot(TEACHER),))):
             executors.Here(device="cpu").gather([task])
+        assert mirror.current().fetch("answers/0123456789abcdef.json") is None
     assert len(asked) == 1
     said = capsys.readouterr().err
     assert said.count("cannot be reached") == 1
