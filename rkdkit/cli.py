@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `methods`, `plan`, `train` and `figures`; `rkdkit runs` is in `cli_runs`.
+"""The command line: `rkdkit list`, `methods`, `plan`, `train`, `figures`; other modules have `push` and `runs`.
 
 Each command imports what it needs. `rkdkit figures` of a single exhibit imports neither torch nor Dask: its notebook
 does, in a process of its own.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, cli_runs, endings, paths
+from rkdkit import checks, cli_push, cli_runs, endings, paths
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
 app.add_typer(cli_runs.app, name="runs")
+app.command()(cli_push.push)
 
 
 _PARTS = re.compile(r"(\d+)")
@@ -283,7 +284,7 @@ def figures(
     from rkdkit import drawing, outcome
     from rkdkit.workforce import Workforce
 
-    notebooks = _notebooks_of(names, profile, parameter, draws=True)
+    notebooks = notebooks_of(names, profile, parameter, draws=True)
     workforce = _workforce(workers, scheduler, scheduler_file)
     began, before, drawn = time.time(), outcome.saved(notebooks), list[drawing.Drawn]()
     done: making.Done | None = None
@@ -339,7 +340,7 @@ def train(
     scheduler_file: _SchedulerFile = "",
 ) -> None:
     """Train and measure all that exhibits need, without drawing them."""
-    notebooks = _notebooks_of(names, profile, parameter, draws=False)
+    notebooks = notebooks_of(names, profile, parameter, draws=False)
     done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
     if done.failure:
         sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
@@ -347,7 +348,7 @@ def train(
     typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
 
 
-def _notebooks_of(
+def notebooks_of(
     names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool
 ) -> "list[drawing.Notebook]":
     """Return the exhibits that a command line names, with their parameters, all as :func:`_asked`."""

@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 import torch
 
+from rkdkit import fetching
 from rkdkit.progress import track
 from rkdkit.store import Store
 from rkdkit.tasks import Answer, Context, Task
@@ -103,6 +104,17 @@ class Executor(ABC):
     def answer_all(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
         """Return the answers to tasks, all of which are different."""
 
+    def look_elsewhere(self, tasks: Iterable[Task]) -> int:
+        """Fetch from a mirror what it has of the answers to tasks; return the number of files. By default none.
+
+        Raises
+        ------
+        StoreError, ValueError
+            As `fetching.fetch`.
+        """
+        del tasks
+        return 0
+
     @abstractmethod
     def networks_for(self, what: str) -> Context:
         """Return the context for reading a network outside of a task; `what` describes the network."""
@@ -113,7 +125,7 @@ class Executor(ABC):
 
 
 class Here(Executor):
-    """Does the tasks that are not in the store in this process, one after the other."""
+    """Does the tasks that are not in the store in this process, one after the other; what a mirror has is fetched."""
 
     def answer_all(self, tasks: Sequence[Task], what: str) -> dict[Task, Answer]:
         """As :meth:`Executor.answer_all`."""
@@ -122,9 +134,15 @@ class Here(Executor):
         missing = [task for task, answer in found.items() if answer is None]
         for task in missing:
             task.check(context)
+        if missing and fetching.fetch(missing, context):
+            missing = [task for task in missing if task.find(context) is None]
         if missing:
             self.do_all(missing, context, what)
         return {task: Answer(task.find(context) if found[task] is None else found[task]) for task in tasks}
+
+    def look_elsewhere(self, tasks: Iterable[Task]) -> int:
+        """As :meth:`Executor.look_elsewhere`."""
+        return fetching.fetch(tasks, self.context)
 
     def do_all(self, tasks: Sequence[Task], context: Context, what: str) -> None:
         """Do tasks that are not in the store, and first the tasks that they need.

@@ -113,10 +113,11 @@ def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = Tru
     Raises
     ------
     NoClusterError, StoreError, NotebookError, WrongWorkerError
-        If there is no cluster, the store cannot be used, a notebook cannot be asked, or a worker must not do the work.
+        If there is no cluster, the store or a mirror cannot be used, a notebook cannot be asked, or a worker must not
+        do the work.
     """
     asked = list(notebooks)
-    needs, context = needs_of(asked), workers.context
+    needs, context = _still_needed(asked, workers), workers.context
     costs, missing = costs_of(needs.all, context), len(needs.all)
     count = how_many(workers.workforce, costs, context)
     if count != 1 and needs.certain:
@@ -135,6 +136,14 @@ def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = Tru
     return Done(missing, failure, tuple(name for name in needs.of if name not in impossible), impossible)
 
 
+def _still_needed(asked: Sequence[Notebook], workers: Workers, handed_out: Collection[Task] = ()) -> Needs:
+    """As :func:`needs_of`, after what is certain was looked for at a mirror: more may be certain then."""
+    needs = needs_of(asked, handed_out)
+    while needs.certain and workers.look_elsewhere(needs.certain):
+        needs = needs_of([each for each in asked if each.name in needs.of], handed_out)
+    return needs
+
+
 def _by_workers(
     asked: Sequence[Notebook], needs: Needs, costs: dict[Task, float], workers: Workers, count: int
 ) -> tuple[Needs, dict[Task, BaseException], list[Task]]:
@@ -151,7 +160,7 @@ def _by_workers(
             # more may be certain: looked up now and then, and at once if a worker would have nothing to do
             for task in cluster.wait(max(cluster.workers - 1, 0), PATIENCE, draw):
                 await_answer(task, workers.context)
-            needs = needs_of([each for each in asked if each.name in needs.of], handed_out)
+            needs = _still_needed([each for each in asked if each.name in needs.of], workers, handed_out)
             costs |= costs_of([task for task in needs.all if task not in costs], workers.context)
             total = cluster.work + sum(costs[task] for task in needs.all)
 
@@ -173,5 +182,5 @@ def _here(
                 raise
             except Exception as error:  # all that does not rest on it is done
                 failed[task] = error
-        needs = needs_of([each for each in asked if each.name in needs.of], tried)
+        needs = _still_needed([each for each in asked if each.name in needs.of], workers, tried)
     return needs, failed, prevented

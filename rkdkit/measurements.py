@@ -7,7 +7,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit import attacks, autoattack, checks, data, evaluation
+from rkdkit.forms import has_form_of
 from rkdkit.progress import track
 from rkdkit.provenance import environment
 from rkdkit.references import Images, Snapshot
@@ -22,6 +23,7 @@ from rkdkit.spec import RunSpec, digest_of
 from rkdkit.store import REMEASURE, DamagedFileError
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
+from rkdkit.wanted import WantedAnswer
 
 EVALUATION_ENGINE = 1
 """A version number: raised whenever the same question about the same network gets another answer, beyond rounding."""
@@ -176,6 +178,15 @@ class Measurement(Task):
         found = None if question is None else context.store.read_environment(question)
         return [found] if found else []
 
+    def wanted(self, context: Context) -> list[WantedAnswer]:
+        """As :meth:`Task.wanted`: its answer."""
+        question = self.question_in(context)
+        if question is None or context.store.read_answer(question) is not None:
+            return []
+        split = self.images.split(context.load)
+        path = context.store.answer_path(question)
+        return [WantedAnswer(path, question, lambda answer: self.value(answer, split), self.placeholder)]
+
     def question_in(self, context: Context) -> dict[str, Any] | None:
         """Return its question; None: one of its snapshots is not trained yet."""
         digests = {snapshot: snapshot.digest(context) for snapshot in self.snapshots}
@@ -243,6 +254,12 @@ class CorrectPredictions(Measurement):
         if len(self.judges) == 1:
             return super().environments(context)
         return [each for part in self.parts for each in part.environments(context)]
+
+    def wanted(self, context: Context) -> list[WantedAnswer]:
+        """As :meth:`Task.wanted`: the answers of the judges."""
+        if len(self.judges) == 1:
+            return super().wanted(context)
+        return [each for part in self.parts for each in part.wanted(context)]
 
     def do(self, context: Context) -> None:
         """Evaluate the judges whose answers are not in the store."""
@@ -403,31 +420,6 @@ def question_of(
         "data": split.digest,
         "n": len(split),
     }
-
-
-def has_form_of(value: object, placeholder: object) -> bool:
-    """Return whether a value has the types, shapes and lengths of a placeholder, in all its parts."""
-    if isinstance(placeholder, bool) or isinstance(value, bool):
-        return type(value) is type(placeholder)
-    if isinstance(placeholder, int | float):
-        return isinstance(value, int | float)
-    if type(value) is not type(placeholder):
-        return False
-    if isinstance(placeholder, Tensor | np.ndarray):
-        assert isinstance(value, Tensor | np.ndarray)
-        return value.shape == placeholder.shape and value.dtype == placeholder.dtype
-    return _parts(value).keys() == _parts(placeholder).keys() and all(
-        has_form_of(part, _parts(placeholder)[name]) for name, part in _parts(value).items()
-    )
-
-
-def _parts(value: object) -> dict[Any, Any]:
-    """Return the parts of a mapping, a sequence or a dataclass by their names or places; a plain value has none."""
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, list | tuple):
-        return dict(enumerate(value))
-    return {each.name: getattr(value, each.name) for each in fields(value)} if is_dataclass(value) else {}
 
 
 def floats_to_text(values: Tensor, dtype: str = "<f4") -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rkdkit import claims, paths
 from rkdkit.drawing import Notebook
+from rkdkit.origin import origin_of
 from rkdkit.saved import ExhibitFilesError, read_exhibit
 
 Stamps = Mapping[Path, tuple[int, int]]
@@ -99,6 +100,7 @@ def _summary(exhibits: Sequence[Mapping[str, Any]], began: float) -> str:
 
 
 def _trained_since(moment: float) -> set[str]:
-    """Return the ids of the runs that were trained at or after a moment, given as by `time.time()`."""
+    """Return the ids of the runs that were trained here at or after a moment, given as by `time.time()`."""
     records = (paths.store_folder() / "runs").glob("*/run.json")
-    return {record.parent.name.rpartition("-")[2] for record in records if record.stat().st_mtime >= moment}
+    new = [record.parent for record in records if record.stat().st_mtime >= moment]
+    return {folder.name.rpartition("-")[2] for folder in new if origin_of(folder) is None}

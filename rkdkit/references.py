@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from rkdkit import checks, data, executors, models
+from rkdkit import checks, data, executors, mirror, models
 from rkdkit.data import Dataset, Split
 from rkdkit.spec import RunSpec, Teacher
-from rkdkit.store import StoreError
+from rkdkit.store import DamagedFileError, StoreError
 from rkdkit.tasks import Context
 
 
@@ -119,24 +119,36 @@ class Snapshot:
     def read(self, context: Context) -> models.Classifier:
         """As :meth:`load`, from the store and onto the device of a context.
 
+        A file that is missing is fetched from the mirror, if there is one.
+
         Raises
         ------
         DamagedFileError
-            If the file is missing or damaged.
+            If the file is missing or damaged, or holds other weights than the network has.
+        MirrorError
+            If the mirror has another file, or cannot give it.
         StoreError
             If the run is not trained up to that epoch.
         """
         digest = self.digest(context)
         if digest is None:
             raise StoreError(f"The {self} is not trained yet: call runs.ensure(spec) first.")
-        weights = context.store.run_folder(self.spec).read_tensors(self.file, digest)
-        network = models.build(
-            self.architecture,
-            len(weights["head.bias"]),
-            weights["mean"].flatten().tolist(),
-            weights["std"].flatten().tolist(),
-        )
-        network.load_state_dict(weights)
+        folder = context.store.run_folder(self.spec)
+        mirror.restore(folder.path / self.file, digest)
+        weights = folder.read_tensors(self.file, digest)
+        try:
+            network = models.build(
+                self.architecture,
+                len(weights["head.bias"]),
+                weights["mean"].flatten().tolist(),
+                weights["std"].flatten().tolist(),
+            )
+            network.load_state_dict(weights)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # a record may name whatever it likes
+            raise DamagedFileError(
+                f"{folder.path / self.file} does not hold the weights of {self.architecture}, though its digest is "
+                f"that of the run's record. Delete the folder {folder.path} and repeat the command."
+            ) from error
         return network.on(context.device).eval()
 
     def __str__(self) -> str:

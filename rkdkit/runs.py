@@ -120,6 +120,7 @@ def ensure_all(*groups: Sequence[RunSpec]) -> list[list[Run]]:
     One list of runs per group, in the order of the groups.
     """
     wanted = list(dict.fromkeys(task for group in groups for spec in group for task in Train(spec).with_teachers()))
+    executor().look_elsewhere(wanted)
     context = executors.current().context
     finished = {task: task.finished_epochs(context) for task in wanted}
     missing = [task for task in wanted if finished[task] < task.spec.epochs]

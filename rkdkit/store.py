@@ -62,10 +62,16 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> Any:
     """Write a JSON value with its own digest, atomically; return it as :func:`read_json` will."""
+    content = json_bytes(value)
+    write_atomically(path, content)
+    return json.loads(content)["content"]
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return what :func:`write_json` writes."""
     value = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: JSON has text keys and no tuples
     text = json.dumps({"digest": digest_of(value), "content": value}, indent=1, allow_nan=False)
-    write_atomically(path, text.encode() + b"\n")
-    return value
+    return text.encode() + b"\n"
 
 
 def read_json(path: Path, remedy: str) -> Any:

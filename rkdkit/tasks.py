@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from rkdkit import data, methods
+from rkdkit.mirror import Wanted
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
 
@@ -107,6 +108,14 @@ class Task(ABC):
         StoreError
             If what is there cannot be read, is damaged, or belongs to other data.
         """
+
+    def wanted(self, context: Context) -> Sequence[Wanted]:
+        """Return the files that would answer it and are not in the store, for looking at a mirror.
+
+        What it needs must be in the store.
+        """
+        del context
+        return []
 
     @abstractmethod
     def do(self, context: Context) -> None:

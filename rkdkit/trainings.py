@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from rkdkit.references import Snapshot, epochs_of
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import DamagedFileError, RunFolder, StoreError
 from rkdkit.tasks import Context, Task
+from rkdkit.wanted import WantedRecord
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,16 @@ class Train(Task):
         record = self._record(context)
         return Run(self.spec, record) if record is not None and record["finished"] == self.spec.epochs else None
 
+    def wanted(self, context: Context) -> list[WantedRecord]:
+        """As :meth:`Task.wanted`: the record; none, if the training was begun here."""
+        spec, folder = self.spec, context.store.run_folder(self.spec)
+        if folder.read_record() is not None:
+            return []
+        teachers = tuple(_digest_and_folder(teacher, context) for teacher in spec.teachers)
+        extra = self._extra(context)
+        digests = context.load(spec.dataset).digest, extra.digest if extra else None
+        return [WantedRecord(spec, folder, *digests, teachers)]
+
     def placeholder(self) -> Run:
         """Return the run without a record."""
         return Run(self.spec, None)
@@ -245,6 +257,14 @@ def _digest(teacher: Teacher, context: Context) -> str | None:
     if teacher.run is None:
         return teacher.digest
     return Snapshot(teacher.run, teacher.role, teacher.epoch or 0).digest(context)
+
+
+def _digest_and_folder(teacher: Teacher, context: Context) -> tuple[str | None, Path | None]:
+    """Return the digest of a teacher, and the folder of its run; None: it is a module."""
+    if teacher.run is None:
+        return teacher.digest, None
+    folder = context.store.run_folder(teacher.run).path
+    return Snapshot(teacher.run, teacher.role, teacher.epoch or 0).digest(context), folder
 
 
 def _teacher(teacher: Teacher, context: Context) -> tuple[str, nn.Module]:

@@ -42,7 +42,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, cores // int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-TOGETHER = ("tests/test_cluster.py", "tests/test_cluster_faults.py", "tests/test_cluster_exhibits.py")
+TOGETHER = tuple(f"tests/test_{name}.py" for name in ("cluster", "cluster_faults", "cluster_exhibits", "mirror"))
 """The files whose tests share a scheduler, workers and trained networks: one process of `-n auto` runs a whole file."""
 
 
@@ -99,9 +99,10 @@ def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what the tests cache out of the checkout."""
+    """Keep what the tests cache out of the checkout, and let no mirror of the user's answer for them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("RKDKIT_MIRROR", raising=False)
         yield
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rkdkit import attacks, executors, files, runs
-from rkdkit.measurements import has_form_of
+from rkdkit.forms import has_form_of
 from rkdkit.references import Images
 from rkdkit.spec import Teacher
 from rkdkit.store import DamagedFileError, Store, StoreError, read_json, write_json

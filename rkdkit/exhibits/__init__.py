@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from rkdkit import checks
+from rkdkit import checks, mirror
 from rkdkit.setup import Exhibit, Setup, prepare
 
 __all__ = ["NAMES", "Exhibit", "Setup", "get", "setup"]
@@ -41,5 +41,10 @@ def setup(name: str, profile: str, **parameters: Any) -> Setup:
     ------
     UnknownNameError, ValueError, DataNotFoundError
         As `setup.prepare`.
+    MirrorError
+        If there is a mirror, and the exhibit's JSON, which says which networks may be fetched, cannot be read.
     """
-    return prepare(name, get(name), profile, **parameters)
+    made = prepare(name, get(name), profile, **parameters)
+    if (source := mirror.current()) is not None:
+        source.hold_to(made.output_dir / f"{name}.json")
+    return made

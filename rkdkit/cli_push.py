@@ -1,0 +1,57 @@
+"""The command `rkdkit push`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def push(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Exhibits, as for `rkdkit figures`; none: all that are made at this profile."),
+    ] = None,
+    to: Annotated[str, typer.Option(metavar="URL", help="The mirror: file:///folder, s3://bucket/..., hf://...")] = "",
+    profile: Annotated[str, typer.Option(help="The profile that they were made at.")] = "quick",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="NAME=VALUE: as they were made; repeatable."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All networks of their runs, not only those that the exhibits name.")
+    ] = False,
+) -> None:
+    """Put what exhibits rest on into a mirror, from which RKDKIT_MIRROR=URL fetches it: runs, networks and answers."""
+    from rkdkit import cli, paths, pushing
+    from rkdkit.mirror import Mirror
+    from rkdkit.store import StoreError
+    from rkdkit.tasks import Context
+
+    if not to:
+        sys.exit("Say where to: rkdkit push NAMES --to file:///folder (or s3://bucket/..., hf://...).")
+    contents, chosen = pushing.Contents(), 0
+    try:
+        mirror = Mirror(to)
+        mirror.check_writable()
+    except (ValueError, StoreError) as error:
+        sys.exit(str(error))
+    for notebook in cli.notebooks_of(names, profile, parameter, draws=False):
+        given = notebook.parameters
+        folder = None if given.get("output_dir") is None else str(given["output_dir"])
+        file = paths.output_folder(str(given["profile"]), folder) / f"{notebook.name}.json"
+        if names or file.is_file():
+            typer.echo(f"{notebook.name} ({given['profile']})", err=True)
+            chosen += 1
+            try:
+                pushing.contents_of(notebook, file, contents)
+            except (pushing.NotMadeError, StoreError) as error:
+                sys.exit(str(error))
+            except Exception as error:  # whatever the notebook raises, as when it is made
+                sys.exit(f"{notebook.name}: {type(error).__name__}: {error}")
+    if not chosen:
+        sys.exit(f"No exhibit is made at {profile}: `rkdkit figures NAMES --profile {profile}` makes them.")
+    try:
+        sent = pushing.push(contents, mirror, Context(), everything=everything)
+    except StoreError as error:
+        sys.exit(str(error))
+    typer.echo(f"{mirror.url}: {sent}. Exhibits: {chosen}; runs: {len(contents.networks)}.", err=True)
