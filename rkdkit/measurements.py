@@ -167,13 +167,7 @@ class Measurement(Task):
         context.store.write_answer(question, answer, environment(context.device))
 
     def environments(self, context: Context) -> list[dict[str, Any]]:
-        """Return where its answers in the store were measured, as `provenance.environment`; []: none is there.
-
-        Raises
-        ------
-        DamagedFileError
-            As :meth:`find`.
-        """
+        """Return where its answers in the store were measured, as `provenance.environment`; errors as :meth:`find`."""
         question = self.question_in(context)
         found = None if question is None else context.store.read_environment(question)
         return [found] if found else []

@@ -23,7 +23,7 @@ KINDS = (SNAPSHOT, STATE, RECORD, ANSWER, LOCK, MARK, TEMPORARY, FOREIGN)
 _NAMES = {
     "run": {
         SNAPSHOT: re.compile(r"(?!state-)[a-z_]+-\d{4,}\.safetensors"),  # first, since there are most of them
-        RECORD: re.compile(r"run\.json"),
+        RECORD: re.compile(r"(run|fetched)\.json"),  # the second says which mirror the first is from
         STATE: re.compile(r"state-\d{4,}\.safetensors"),
         LOCK: re.compile("lock"),  # where earlier versions had it
     },
