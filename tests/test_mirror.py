@@ -554,6 +554,14 @@ def test_a_server_that_stumbles_is_asked_again(there, monkeypatch):
     assert source.lost
 
 
+def test_a_plus_in_a_name_is_no_blank(tmp_path):
+    name = "runs/ARD+-digits-resnet18_16-seed0-0123456789abcdef/run.json"
+    Mirror(str(tmp_path)).put(name, b"{}")
+    with served(tmp_path) as (url, asked):
+        assert Mirror(url).fetch(name) == b"{}"
+    assert asked == [f"/{name}".replace("+", "%2B")]
+
+
 def test_what_is_not_given_out_is_not_there(tmp_path, capsys):
     with served(tmp_path, status=403) as (url, asked):
         source = Mirror(url)
