@@ -1,10 +1,14 @@
-"""Looking for tasks' answers at a mirror before anything is trained or measured."""
+"""Fetching from a mirror: tasks' answers before anything is trained or measured, and networks when they are read."""
 
+import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 from rkdkit import mirror
-from rkdkit.mirror import Mirror, Wanted
+from rkdkit.mirror import Mirror, MirrorError, Wanted
+from rkdkit.origin import origin_of
 from rkdkit.progress import say, track
+from rkdkit.store import write_atomically
 from rkdkit.tasks import Context, Task
 
 FEW = 50
@@ -52,6 +56,46 @@ def fetch(tasks: Iterable[Task], context: Context) -> int:
     if number:
         say(f"Fetched from the mirror {source.url}: {number:,} files, {size / 2**20:.1f} MiB.")
     return number
+
+
+def restore(file: Path, digest: str) -> None:
+    """Fetch a snapshot that is not in the store, if there is a mirror.
+
+    Parameters
+    ----------
+    file : where it belongs: in its run's folder.
+    digest : its SHA-256 in the run's record.
+
+    Raises
+    ------
+    MirrorError
+        If the mirror's file has another digest; if the run was fetched, also if its snapshot cannot be.
+    StoreError
+        If it cannot be written.
+    """
+    if file.exists():
+        return
+    source, path = mirror.current(), f"runs/{file.parent.name}/{file.name}"
+    content = None if source is None else source.fetch(path)
+    if source is not None and content is not None:
+        found = hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise source.refused(path, f"has the SHA-256 {found}, but {file.parent / 'run.json'} names {digest}")
+        write_atomically(file, content)
+        return
+    came_from = origin_of(file.parent)
+    if came_from is not None:
+        if source is None:
+            what = f"Set {mirror.VARIABLE}={came_from} to fetch it, too"
+        elif source.lost:
+            what = f"Repeat the command when {source.url} can be reached"
+        else:
+            what = f"{source.url} does not have it: whoever serves it can add it with `rkdkit push --all`"
+        raise MirrorError(
+            f"{file} is needed and not here, since the record of this run was fetched from {came_from} without all of "
+            f"its networks. {what}. To train the run here instead, unset {mirror.VARIABLE} and delete the folder "
+            f"{file.parent}."
+        )
 
 
 def _accept(wanted: Wanted, path: str, content: bytes, source: Mirror) -> bool:

@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from rkdkit import checks, files, origin
 from rkdkit.progress import say
-from rkdkit.store import StoreError, json_bytes, write_atomically, write_json
+from rkdkit.store import StoreError, json_bytes, write_json
 
 VARIABLE = "RKDKIT_MIRROR"
 """The environment variable that holds the address of the mirror to look in."""
@@ -391,46 +391,6 @@ def content_of(text: bytes) -> Any:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise ValueError("is damaged, or not a file of a store: it does not match its own digest")
-
-
-def restore(file: Path, digest: str) -> None:
-    """Fetch a snapshot that is not in the store, if there is a mirror.
-
-    Parameters
-    ----------
-    file : where it belongs: in its run's folder.
-    digest : its SHA-256 in the run's record.
-
-    Raises
-    ------
-    MirrorError
-        If the mirror's file has another digest; if the run was fetched, also if its snapshot cannot be.
-    StoreError
-        If it cannot be written.
-    """
-    if file.exists():
-        return
-    mirror, path = current(), f"runs/{file.parent.name}/{file.name}"
-    content = None if mirror is None else mirror.fetch(path)
-    if mirror is not None and content is not None:
-        found = hashlib.sha256(content).hexdigest()
-        if found != digest:
-            raise mirror.refused(path, f"has the SHA-256 {found}, but {file.parent / 'run.json'} names {digest}")
-        write_atomically(file, content)
-        return
-    came_from = origin.origin_of(file.parent)
-    if came_from is not None:
-        if mirror is None:
-            what = f"Set {VARIABLE}={came_from} to fetch it, too"
-        elif mirror.lost:
-            what = f"Repeat the command when {mirror.url} can be reached"
-        else:
-            what = f"{mirror.url} does not have it: whoever serves it can add it with `rkdkit push --all`"
-        raise MirrorError(
-            f"{file} is needed and not here, since the record of this run was fetched from {came_from} without all of "
-            f"its networks. {what}. To train the run here instead, unset {VARIABLE} and delete the folder "
-            f"{file.parent}."
-        )
 
 
 def mark_origin(folder: Path, record: bytes, mirror: Mirror) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rkdkit import mirror
+from rkdkit import fetching, mirror
 from rkdkit.drawing import Notebook
 from rkdkit.measurements import Measurement
 from rkdkit.mirror import Mirror, MirrorError
@@ -211,7 +211,7 @@ def _checked(file: Path) -> bytes:
 
 def _network(file: Path, digest: str) -> bytes:
     """Return the content of a snapshot; a run that was fetched may not have it here yet."""
-    mirror.restore(file, digest)
+    fetching.restore(file, digest)
     try:
         content = file.read_bytes()
     except OSError as error:

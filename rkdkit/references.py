@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rkdkit import checks, data, executors, mirror, models
+from rkdkit import checks, data, executors, fetching, models
 from rkdkit.data import Dataset, Split
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import DamagedFileError, StoreError
@@ -134,7 +134,7 @@ class Snapshot:
         if digest is None:
             raise StoreError(f"The {self} is not trained yet: call runs.ensure(spec) first.")
         folder = context.store.run_folder(self.spec)
-        mirror.restore(folder.path / self.file, digest)
+        fetching.restore(folder.path / self.file, digest)
         weights = folder.read_tensors(self.file, digest)
         try:
             network = models.build(
