@@ -461,7 +461,7 @@ def test_what_is_not_a_file_is_refused_and_not_waited_for(tmp_path, digits):
         for name in ("fifo.npz", "folder.npz"):
             with pytest.raises(ValueError, match=rf"{name} is not a file, but a folder, a FIFO or a device"):
                 data.load_extra(name, digits, tmp_path)
-    with pytest.raises(data.DataNotFoundError, match="is not there"):
+    with pytest.raises(ValueError, match="extra must be a file in the data folder"):
         data.load_extra("x" * 5000 + ".npz", digits, tmp_path)
 
 

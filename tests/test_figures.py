@@ -1,5 +1,6 @@
 """What exhibits look like and what is saved with them, on made-up numbers."""
 
+import hashlib
 import itertools
 import json
 from dataclasses import replace
@@ -25,7 +26,7 @@ from rkdkit.exhibits.fig5_tsne import Embedding
 from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 from rkdkit.figures import saving
 from rkdkit.measurements import CorrectPredictions
-from rkdkit.references import Images
+from rkdkit.references import Images, Snapshot, epochs_of
 from rkdkit.saved import write_exhibit
 from rkdkit.statistics import Estimate, Measure
 from rkdkit.tasks import Answer
@@ -36,17 +37,27 @@ pytestmark = pytest.mark.usefixtures("closed")
 SOME, PGD = Images("digits", n=128), attacks.PGD(0.25, 0.0625, 20)
 
 
+def digest_in_full(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def trained(store, spec, device="cpu, 2 threads"):
     """Put a run into the store of which nothing was trained: its record alone."""
-    digests = {role: {str(e): f"{role} {e}" for e in (1, 2)} for role in spec.roles_at(2)}
+    kept = {
+        role: {str(e): digest_in_full(f"{role} {e}") for e in epochs_of(spec, role)}
+        for role in spec.roles_at(spec.epochs)
+    }
+    teachers = [Snapshot(each.run, each.role, each.epoch or 0) for each in spec.teachers if each.run is not None]
     record = {
         "spec": spec.to_json(),
+        "id": spec.id,
         "finished": spec.epochs,
-        "history": [{"seconds": 2.0}],
+        "history": [{"loss": 1.0, "seconds": 2.0 / spec.epochs}] * spec.epochs,
         "environments": [{"device": device}],
-        "data": {"digest": data.load(spec.dataset).digest, "extra": None},
-        "guided_by": [],
-        "snapshots": digests,
+        "data": {"digest": data.load(spec.dataset).digest, "source": "made up", "extra": None},
+        "guided_by": [each.digest() or digest_in_full("not there") for each in teachers],
+        "states": {},
+        "snapshots": kept,
     }
     store.run_folder(spec).path.mkdir(parents=True)
     store.run_folder(spec).write_record(record)
@@ -183,12 +194,14 @@ def test_networks_and_teachers_are_those_of_the_runs_and_measurements_each_once(
     _, summary = saved(tmp_path, lambda executor: executor.gather(asked))
     listed = [(s["method"], s["role"], s["sha256_by_epoch"]) for s in summary["networks"]]
     assert listed == [
-        ("ARD", "student", {"2": "student 2"}),
-        ("PeerAiD", "peer", {"2": "peer 2"}),
-        ("PeerAiD", "student", {"1": "student 1", "2": "student 2"}),
-        ("AKD2", "student", {"2": "student 2"}),
+        ("ARD", "student", {"2": digest_in_full("student 2")}),
+        ("PeerAiD", "peer", {"2": digest_in_full("peer 2")}),
+        ("PeerAiD", "student", {"1": digest_in_full("student 1"), "2": digest_in_full("student 2")}),
+        ("AKD2", "student", {"2": digest_in_full("student 2")}),
     ]
-    assert [(s["method"], s["sha256_by_epoch"]) for s in summary["teachers"]] == [("TRADES", {"1": "student 1"})]
+    assert [(s["method"], s["sha256_by_epoch"]) for s in summary["teachers"]] == [
+        ("TRADES", {"1": digest_in_full("student 1")})
+    ]
     runs_of = (teacher, student, peers, two)
     assert [run["id"] for run in summary["provenance"]["runs"]] == [r.spec.id for r in runs_of]
 

@@ -271,7 +271,8 @@ def test_what_will_be_trained_is_counted_after_looking_at_the_mirror(monkeypatch
 
 
 def test_what_is_in_the_store_or_was_begun_is_not_asked_for(here, there, source, monkeypatch):
-    begun = json.loads(record_of(source.root, STUDENT_OF).read_bytes())["content"] | {"finished": 0, "history": []}
+    begun = json.loads(record_of(source.root, STUDENT_OF).read_bytes())["content"]
+    begun |= {"finished": 0, "history": [], "snapshots": {role: {} for role in begun["snapshots"]}}
     here.run_folder(STUDENT_OF).write_record(begun)
     with served(there) as (url, asked):
         monkeypatch.setenv(mirror.VARIABLE, url)

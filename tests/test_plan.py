@@ -340,8 +340,9 @@ def test_without_data_a_run_in_the_store_counts_as_done_and_a_measurement_does_n
     monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
     spec = tiny_spec(dataset="cifar10")
     of_other_data = {"digest": "of the data", "source": "their files", "extra": None}
-    record = {"spec": spec.to_json(), "finished": 2, "data": of_other_data, "snapshots": {"student": {2: "digest"}}}
-    store.run_folder(spec).write_record({**record, "history": []})
+    kept = {"snapshots": {"student": {"1": "0" * 64, "2": "1" * 64}}, "states": {}, "guided_by": [], "environments": []}
+    record = {"spec": spec.to_json(), "id": spec.id, "finished": 2, "data": of_other_data, **kept}
+    store.run_folder(spec).write_record({**record, "history": [{"loss": 1.0, "seconds": 1.0}] * 2})
     asked = asked_of(CorrectPredictions(images=Images("cifar10"), judges=(Snapshot(spec),)))
     assert specs_of(asked) == {spec: 2}
     assert [m.n for m in examples(asked)] == [10_000]
@@ -359,12 +360,21 @@ def test_absent_data_have_their_published_sizes(tmp_path, monkeypatch, name):
         data.load_or_blank("folder:mine")
 
 
+def after(record, epochs):
+    """A finished run's record as it was after so many epochs."""
+    kept = {
+        role: {epoch: digest for epoch, digest in by_epoch.items() if int(epoch) <= epochs}
+        for role, by_epoch in record["snapshots"].items()
+    }
+    return {**record, "finished": epochs, "snapshots": kept, "history": record["history"][:epochs]}
+
+
 def test_a_half_trained_run_counts_what_is_left(store):
     spec = tiny_spec("PGD-AT", epochs=4)
     run = runs.ensure(spec)
     folder, digest = store.run_folder(spec), run.snapshot(epoch=1).digest()
     asked = asked_of(Train(spec))
-    folder.write_record({**folder.read_record(), "finished": 1})
+    folder.write_record(after(folder.read_record(), 1))
     half = plan.Planner()
     with executors.using(half):
         again = runs.ensure(spec)
@@ -386,7 +396,7 @@ def test_of_a_half_trained_run_only_the_averages_to_come_are_counted(store):
     forward = cost.Costs().forward(spec.student, spec.dataset)
     of = {}
     for finished in (0, 2):
-        store.run_folder(spec).write_record({**record, "finished": finished})
+        store.run_folder(spec).write_record(after(record, finished))
         of[finished] = planned(asked_of(Train(spec))).trainings[0].work
     of_a_step = (of[0] - 3 * 128 * forward) / 8  # an average at the end of the last three epochs
     assert of[2] == pytest.approx(2 * 2 * of_a_step + 2 * 128 * forward)

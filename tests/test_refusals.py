@@ -557,10 +557,10 @@ def test_where_no_executed_notebook_can_be_written_it_is_said(own):
 SAVING = """
 import json
 from pathlib import Path
+from rkdkit.saved import write_exhibit
 folder = Path(output_dir or "figures/smoke")
-folder.mkdir(parents=True, exist_ok=True)
 def save(name, **content):
-    (folder / f"{name}.json").write_text(json.dumps(content))
+    write_exhibit(folder / f"{name}.json", content, picture=b"", numbers=b"")
 """
 
 
@@ -588,8 +588,10 @@ def test_that_nothing_was_written_is_said_even_if_an_older_file_is_there(own):
 
 
 def test_a_file_of_another_kind_is_not_counted(own):
-    notebook(own, "my_table", f"{SAVING}save('my_table', mine=5)")
+    saves = "save('my_table', provenance={'runs': []}, claims=[])\n(folder / 'notes.json').write_text('[5]')"
+    notebook(own, "my_table", f"{SAVING}{saves}")
     done = figures("my_table", *SMOKE)
     assert done.exit_code == 0, done.output
-    (line,) = done.output.strip().splitlines()
-    assert line.startswith("my_table: done in ")
+    first, last = done.output.strip().splitlines()
+    assert first.startswith("my_table: done in ")
+    assert last.startswith("Exhibits: 1, in ")
