@@ -310,7 +310,7 @@ def figures(
     made = [each.notebook for each in drawn if not each.error]
     for line in outcome.told(made, before, began):
         typer.echo(line, err=True)
-    failed = [each.name for each in notebooks if each not in made or outcome.is_broken(each)]
+    failed = [each.name for each in notebooks if each not in made or outcome.is_broken(each, before)]
     if failed and len(notebooks) == 1:
         sys.exit(f"\n{drawn[0].error}")
     if failed:

@@ -49,10 +49,11 @@ def told(made: Sequence[Notebook], before: Stamps, began: float) -> Iterator[str
         yield _summary(exhibits, began)
 
 
-def is_broken(notebook: Notebook) -> bool:
-    """Return whether what a notebook saved under its own name does not belong together."""
+def is_broken(notebook: Notebook, before: Stamps) -> bool:
+    """Return whether a notebook saved files under its own name that do not belong together; `before` as :func:`told`."""
+    file = _file(notebook)
     try:
-        return _file(notebook).exists() and not read_exhibit(_file(notebook))
+        return saved([notebook]).get(file) != before.get(file) and not read_exhibit(file)
     except ExhibitFilesError:
         return True
 
