@@ -50,7 +50,7 @@ def told(made: Sequence[Notebook], before: Stamps, began: float) -> Iterator[str
 
 
 def is_broken(notebook: Notebook, before: Stamps) -> bool:
-    """Return whether a notebook saved files under its own name that do not belong together; `before` as :func:`told`."""
+    """Return whether a notebook saved files that do not belong together; `before` as :func:`told`."""
     file = _file(notebook)
     try:
         return saved([notebook]).get(file) != before.get(file) and not read_exhibit(file)
