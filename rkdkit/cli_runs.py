@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rkdkit.origin import origin_of
+
 if TYPE_CHECKING:
     from rkdkit.inventory.made import Made
     from rkdkit.inventory.prune import Prunable
@@ -109,16 +111,18 @@ def verify_runs(run_ids: _Ids = None) -> None:
     for damage in found.damage:
         typer.echo(f"{damage.path} {damage.what}. {damage.remedy}")
     for run, number in found.absent:
-        typer.echo(f"{run.folder}: {number} snapshots that no exhibit shows are not here. {_COME_BACK}")
+        origin = origin_of(run.folder)
+        if origin:
+            how = f"The run was fetched from {origin}, and these are fetched when they are needed (RKDKIT_MIRROR)."
+        else:
+            how = "If they are needed, delete the folder: the run is then trained again."
+        typer.echo(f"{run.folder}: {number} snapshots are not here. {how}")
     for file in found.foreign:
         typer.echo(f"{file.path} is not the store's, or is no regular file; it was not looked at.")
     _say_unreadable(unreadable)
     typer.echo(f"{found.files} files verified in {inventory.root}: {len(found.damage)} damaged or in a wrong place.")
     if found.damage:
         raise typer.Exit(1)
-
-
-_COME_BACK = "If they are needed, delete the folder: the run is then trained again."
 
 
 @app.command("prune")
@@ -133,13 +137,16 @@ def prune_runs(
         list[Path] | None,
         typer.Option(metavar="FOLDER", help="Exhibits in this folder count, too, besides figures/ and results/."),
     ] = None,
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="Runs that were trained within so many days stay.")
+    ] = 7.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only said what would be freed.")] = False,
 ) -> None:
     """Free what no exhibit in figures/ and results/ rests on: runs, their answers, and what killed processes left.
 
-    A run stays if an exhibit's JSON names it, if it taught such a run, or if it is being trained now. A run whose
-    exhibit is not made yet, or was saved elsewhere, does not stay. Whatever stays in figures/ and results/ can be made
-    again without training; choosing epochs by another attack or on other images needs all snapshots.
+    A run stays if an exhibit's JSON names it, if it taught such a run, if it is being trained now, or if it was
+    trained within the last days. An older run whose exhibit is not made yet, or was saved elsewhere, does not stay.
+    Whatever stays in figures/ and results/ can be made again without training; choosing epochs by another attack or on other images needs all snapshots.
     """
     from rkdkit.inventory import made, prune, stored
 
@@ -161,7 +168,8 @@ def prune_runs(
         if not exhibits:
             raise ValueError(f"Nothing was freed: there is no exhibit in {where}, so every run would go.")
         inventory = stored.take()
-        found = prune.prunable(inventory, exhibits, snapshots=snapshots, keep_epochs=epochs)
+        kept = {"snapshots": snapshots, "keep_epochs": epochs, "older_than": older_than * 86400}
+        found = prune.prunable(inventory, exhibits, **kept)
         for line in _would_free(found, len(exhibits)):
             typer.echo(line)
         if not found.size and not found.runs and not found.all_leftovers:

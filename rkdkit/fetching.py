@@ -79,6 +79,8 @@ def restore(file: Path, digest: str) -> None:
     content = None if source is None else source.fetch(path)
     if source is not None and content is not None:
         found = hashlib.sha256(content).hexdigest()
+        if found != digest and origin_of(file.parent) is None:  # another training of a run that was trained here
+            return
         if found != digest:
             raise source.refused(path, f"has the SHA-256 {found}, but {file.parent / 'run.json'} names {digest}")
         write_atomically(file, content)

@@ -8,6 +8,7 @@ import torch
 
 from rkdkit import checks, data, executors, fetching, models
 from rkdkit.data import Dataset, Split
+from rkdkit.origin import origin_of
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import DamagedFileError, StoreError
 from rkdkit.tasks import Context
@@ -145,9 +146,11 @@ class Snapshot:
             )
             network.load_state_dict(weights)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:  # a record may name whatever it likes
+            origin = origin_of(folder.path)
+            source = f"It was fetched from {origin}: use that mirror no more. " if origin else ""
             raise DamagedFileError(
                 f"{folder.path / self.file} does not hold the weights of {self.architecture}, though its digest is "
-                f"that of the run's record. Delete the folder {folder.path} and repeat the command."
+                f"that of the run's record. {source}Delete the folder {folder.path} and repeat the command."
             ) from error
         return network.on(context.device).eval()
 

@@ -13,6 +13,7 @@ Layout below the root (`paths.store_folder`)::
 All files are safetensors or JSON, so reading them cannot run code.
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -34,12 +35,20 @@ REMEASURE = "Delete {} and repeat the command: it is then measured again."
 """What to do about a wrong answer; to be formatted with its file."""
 
 
+PASSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, getattr(errno, "ESTALE", -1))
+"""The errors after which a file may be read again: it is not taken for damaged."""
+
+
 class StoreError(RuntimeError):
     """The store cannot be read or written as needed; the message says why and what to do."""
 
 
 class DamagedFileError(StoreError):
     """A file is missing or does not match its digest; the message names it, and it is not used."""
+
+
+def _for_now(path: Path, error: OSError) -> str:
+    return f"{path} cannot be read now: {error.strerror or error}. Repeat the command when it can."
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -177,6 +186,8 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             raise DamagedFileError(f"{path} is missing. {self._remedy}") from None
         except OSError as error:
+            if error.errno in PASSING:
+                raise StoreError(_for_now(path, error)) from error
             raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}. {self._remedy}") from error
         if hashlib.sha256(content).hexdigest() != digest:
             raise DamagedFileError(f"{path} is damaged: it does not match its digest. {self._remedy}")
@@ -186,10 +197,18 @@ class RunFolder:
             raise DamagedFileError(f"{path} is not a safetensors file ({error}). {self._remedy}") from error
 
     def is_whole(self, name: str, digest: str) -> bool:
-        """Return whether a file is there and has the given SHA-256."""
+        """Return whether a file is there and has the given SHA-256.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be read for a reason that may pass.
+        """
         try:
             return hashlib.sha256(files.read(self.path / name)).hexdigest() == digest
-        except OSError:
+        except OSError as error:
+            if error.errno in PASSING:
+                raise StoreError(_for_now(self.path / name, error)) from error
             return False
 
     def tidy(self, keep: set[str]) -> None:

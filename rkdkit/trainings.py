@@ -341,7 +341,8 @@ def _last_whole(folder: RunFolder, spec: RunSpec, record: dict[str, Any]) -> dic
                 state, reached = folder.read_tensors(**record["states"][str(epoch)]), epoch
                 break
     if reached < record["finished"]:
-        say(f"{folder.path}: files of later epochs are damaged or missing, so {spec} goes on after epoch {reached}.")
+        at = f"goes on after epoch {reached}" if reached else "is trained again from the first epoch"
+        say(f"{folder.path}: files of later epochs are damaged or missing, so {spec} {at}.")
         record["finished"], record["history"] = reached, record["history"][:reached]
         for by_epoch in (*record["snapshots"].values(), record["states"]):
             for epoch in [epoch for epoch in by_epoch if int(epoch) > reached]:

@@ -11,6 +11,7 @@ from rkdkit.forms import has_form_of
 from rkdkit.mirror import Mirror, Wanted, mark_origin
 from rkdkit.origin import origin_of
 from rkdkit.progress import say
+from rkdkit.records import is_record, of_today
 from rkdkit.references import epochs_of
 from rkdkit.spec import RunSpec
 from rkdkit.store import RunFolder, write_atomically
@@ -154,6 +155,8 @@ def check_record(record: Any, spec: RunSpec) -> None:
     history: Any = record.get("history")
     if not _is_list(history, _is_report) or [report["epoch"] for report in history] != [*range(1, spec.epochs + 1)]:
         raise ValueError("does not hold the history of all epochs")
+    if not is_record(of_today(record)):
+        raise ValueError("holds no record of a run")
     environments = record.get("environments")
     if not _is_list(environments, _is_environment) or not environments:
         raise ValueError("does not say on which device the run was trained")

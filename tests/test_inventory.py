@@ -54,6 +54,9 @@ def root(original, tmp_path, monkeypatch):
 
 
 def rkdkit(*arguments):
+    """`rkdkit runs`; unless a test says otherwise, `prune` frees runs of today, too."""
+    if arguments[0] == "prune" and "--older-than" not in arguments:
+        arguments = (*arguments, "--older-than", 0)
     return CliRunner().invoke(cli.app, ["runs", *map(str, arguments)])
 
 
@@ -468,6 +471,45 @@ def test_nothing_goes_before_it_is_said_and_confirmed(root):
     assert len(list((root / "answers").iterdir())) == TEACHER.epochs + STUDENT.epochs
     assert rkdkit("verify").exit_code == 0
     assert "Nothing was deleted yet" not in rkdkit("prune").output, "there is nothing left to free"
+
+
+def test_a_run_of_the_last_days_stays_since_its_exhibit_may_not_be_made_yet(root):
+    exhibit("mine", [STUDENT])
+    before = contents(root)
+    assert rkdkit("prune", "--yes", "--older-than", 7).exit_code == 0
+    assert contents(root) == before
+    old = time.time() - 8 * 86400
+    os.utime(folder_of(OTHER) / "run.json", (old, old))
+    assert rkdkit("prune", "--yes", "--older-than", 7).exit_code == 0
+    assert not folder_of(OTHER).exists()
+    assert folder_of(STUDENT).is_dir()
+
+
+def test_answers_stay_if_a_run_that_was_to_go_changed_meanwhile(root):
+    exhibit("mine", [STUDENT])
+    inventory = stored.take()
+    found = prune.prunable(inventory, made.made_exhibits(made.exhibit_folders())[0])
+    assert found.answers
+    answers = contents(root / "answers")
+    (folder_of(OTHER) / "state-0001.safetensors").write_bytes(b"trained on")
+    _, changed = prune.prune(inventory, found)
+    assert [run.id for run in changed] == [OTHER.id]
+    assert contents(root / "answers") == answers
+
+
+@pytest.mark.usefixtures("root")
+def test_a_fetched_run_without_its_networks_is_not_damaged():
+    exhibit("mine", [STUDENT])
+    folder = folder_of(STUDENT)
+    record = (folder / "run.json").read_bytes()
+    said = {"url": "https://example.org/store", "record": hashlib.sha256(record).hexdigest()}
+    write_json(folder / "fetched.json", said)
+    for path in folder.glob("student-*"):
+        path.unlink()
+    verified = rkdkit("verify")
+    assert verified.exit_code == 0, verified.output
+    assert "fetched from https://example.org/store" in verified.output
+    assert "Delete" not in verified.output
 
 
 def test_an_exhibit_in_results_or_in_a_folder_that_is_named_counts(root):

@@ -1,5 +1,6 @@
 """The store believes nothing that is not what was asked: any file is damaged, swapped, replaced or deleted."""
 
+import errno
 import json
 import os
 import shutil
@@ -316,6 +317,23 @@ def test_a_training_goes_on_after_the_last_epoch_whose_files_are_whole(copied, f
     assert same(found(copied.root), filled.answers)
     assert epochs == trained
     assert not list(folder.glob("state-*"))
+
+
+@pytest.mark.parametrize("name", ["state-0003.safetensors", "student-0001.safetensors"])
+def test_what_cannot_be_read_for_a_moment_costs_no_epoch(copied, filled, monkeypatch, name):
+    read, before = files.read, copied.run_folder(BEGUN).read_record()
+
+    def too_many_open(path):
+        if path.name == name and BEGUN.id in str(path):
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read", too_many_open)
+        with pytest.raises(StoreError, match=rf"{name} cannot be read now: Too many open files.*Repeat"):
+            runs.ensure(BEGUN)
+    assert copied.run_folder(BEGUN).read_record() == before
+    assert same(found(copied.root), filled.answers)
 
 
 def test_leftovers_are_cleared(copied):

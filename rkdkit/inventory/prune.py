@@ -80,12 +80,13 @@ def prunable(
     *,
     snapshots: bool = False,
     keep_epochs: Collection[int] = (),
+    older_than: float = 0.0,
     now: float | None = None,
 ) -> Prunable:
     """Return what can be freed, so that all exhibits can be made again without training.
 
-    A run stays if an exhibit names it, if it is being trained now, or if it taught such a run. Answers about the
-    networks of runs that stay are kept, whatever the epoch: epochs were chosen by them.
+    A run stays if an exhibit names it, if it is being trained now, if it is young, or if it taught such a run. Answers
+    about the networks of runs that stay are kept, whatever the epoch: epochs were chosen by them.
 
     Parameters
     ----------
@@ -95,12 +96,14 @@ def prunable(
         those that taught a run that stays, and each network's last. Of a run that is not finished, or whose weights
         are not those that an exhibit shows, all stay.
     keep_epochs : of these epochs, snapshots stay, too.
+    older_than : runs whose last epoch was finished within so many seconds stay: their exhibit may not be made yet.
     now : the time, as `time.time` has it; None: now.
     """
     now = time.time() if now is None else now
     busy = [run for run in inventory.runs if inventory.is_trained_now(run)]
     named = {run_id for each in made for run_id in each.runs}
-    roots = [run for run in inventory.runs if run.id in named or run in busy]
+    young = [run for run in inventory.runs if run.time > now - older_than]
+    roots = [run for run in inventory.runs if run.id in named or run in busy or run in young]
     taught = _teachers(inventory, [*(run.record["spec"] for run in roots if run.record), *_specs(made)])
     staying = {run.folder for run in roots} | {folder for folder, _ in taught}
     kept = [run for run in inventory.runs if run.folder in staying]
@@ -152,7 +155,8 @@ def prune(inventory: Inventory, found: Prunable) -> tuple[int, list[StoredRun]]:
             continue
         with _holding([file.path]) as mine:
             freed += _delete([file]) if mine else 0
-    freed += _delete(found.answers)
+    if not changed:  # an answer may be about a run that stayed
+        freed += _delete(found.answers)
     return freed, changed
 
 

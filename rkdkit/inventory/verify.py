@@ -21,6 +21,7 @@ from rkdkit.inventory.stored import (
     read_own,
     teacher_title,
 )
+from rkdkit.origin import origin_of
 
 _CHUNK = 2**20
 _MISSING = "is missing"
@@ -118,12 +119,12 @@ def _verify_run(
         what = f"holds another run than its name says: {run.title}, id {record['id']}"
         found.damage.append(Damage(run.folder, what, f"Rename it to {folder_name(record['spec'], record['id'])}."))
     found.damage += [Damage(run.folder, what, remedy) for what in _wrong_guides(run, inventory)]
-    absent = 0
+    absent, fetched = 0, origin_of(run.folder) is not None
     for role, epoch, digest in run.snapshots:
         path = run.folder / run.snapshot_file(role, epoch)
         problem = _problem_of_file(path, digest, on_read)
         found.files += problem != _MISSING
-        if problem == _MISSING and run.finished and not _is_shown(run, role, epoch, digest, made):
+        if problem == _MISSING and run.finished and (fetched or not _is_shown(run, role, epoch, digest, made)):
             absent += 1
         elif problem:
             found.damage.append(Damage(path, problem, remedy))
