@@ -116,7 +116,7 @@ def verify_runs(run_ids: _Ids = None) -> None:
             how = f"The run was fetched from {origin}, and these are fetched when they are needed (RKDKIT_MIRROR)."
         else:
             how = "If they are needed, delete the folder: the run is then trained again."
-        typer.echo(f"{run.folder}: {number} snapshots are not here. {how}")
+        typer.echo(f"{run.folder}: {number} snapshots{'' if origin else ' that no exhibit shows'} are not here. {how}")
     for file in found.foreign:
         typer.echo(f"{file.path} is not the store's, or is no regular file; it was not looked at.")
     _say_unreadable(unreadable)
@@ -146,7 +146,8 @@ def prune_runs(
 
     A run stays if an exhibit's JSON names it, if it taught such a run, if it is being trained now, or if it was
     trained within the last days. An older run whose exhibit is not made yet, or was saved elsewhere, does not stay.
-    Whatever stays in figures/ and results/ can be made again without training; choosing epochs by another attack or on other images needs all snapshots.
+    Whatever stays in figures/ and results/ can be made again without training; choosing epochs by another attack or on
+    other images needs all snapshots.
     """
     from rkdkit.inventory import made, prune, stored
 
@@ -168,8 +169,8 @@ def prune_runs(
         if not exhibits:
             raise ValueError(f"Nothing was freed: there is no exhibit in {where}, so every run would go.")
         inventory = stored.take()
-        kept = {"snapshots": snapshots, "keep_epochs": epochs, "older_than": older_than * 86400}
-        found = prune.prunable(inventory, exhibits, **kept)
+        seconds = older_than * 24 * 3600
+        found = prune.prunable(inventory, exhibits, snapshots=snapshots, keep_epochs=epochs, older_than=seconds)
         for line in _would_free(found, len(exhibits)):
             typer.echo(line)
         if not found.size and not found.runs and not found.all_leftovers:

@@ -274,6 +274,8 @@ class Command(subprocess.Popen):
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # whoever runs the tests in the background of a shell lets all that they start ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     @property
