@@ -155,11 +155,11 @@ def check_record(record: Any, spec: RunSpec) -> None:
     history: Any = record.get("history")
     if not _is_list(history, _is_report) or [report["epoch"] for report in history] != [*range(1, spec.epochs + 1)]:
         raise ValueError("does not hold the history of all epochs")
-    if not is_record(of_today(record)):
-        raise ValueError("holds no record of a run")
     environments = record.get("environments")
     if not _is_list(environments, _is_environment) or not environments:
         raise ValueError("does not say on which device the run was trained")
+    if not is_record(of_today(record)):
+        raise ValueError("holds no record of a run")
 
 
 def _has_keys(value: Any, keys: Collection[str]) -> bool:

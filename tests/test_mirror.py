@@ -380,6 +380,7 @@ def change(record, path, value):
         (["guided_by"], [], "teachers"),
         (["guided_by"], None, "teachers"),
         (["states"], {"7": {"name": "../../x", "digest": "0" * 64}}, "names states"),
+        (["states"], [], "holds no record of a run"),
         (["snapshots", "../../x"], {"1": "0" * 64}, "does not name the networks"),
         (["snapshots", "student", "../x"], "0" * 64, "does not name the networks"),
         (["snapshots", "student", "1"], "../x", "SHA-256"),

@@ -76,7 +76,7 @@ class StoredRun:
 
     @property
     def _has_record(self) -> bool:
-        return any(file.path.name == "run.json" for file in self.files)
+        return any(file.kind == RECORD and file.path.name == "run.json" for file in self.files)
 
     @cached_property
     def _read(self) -> tuple[dict[str, Any] | None, str]:
@@ -126,7 +126,8 @@ class StoredRun:
     @property
     def time(self) -> float:
         """When its last epoch was finished, in seconds as `time.time` has them; 0: there is no record."""
-        return max((file.time for file in self.files if file.path.name == "run.json"), default=0.0)
+        times = (file.time for file in self.files if file.kind == RECORD and file.path.name == "run.json")
+        return max(times, default=0.0)
 
     @property
     def devices(self) -> list[str]:
