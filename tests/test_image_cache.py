@@ -264,7 +264,7 @@ def test_a_damaged_cache_file_is_noticed_and_replaced(folder, cache_folder, deco
     assert (cache_folder / name).read_bytes() == content
 
 
-def test_a_fifo_in_place_of_a_cache_file_is_not_waited_for(folder, cache_folder, decoded):
+def test_a_fifo_in_place_of_a_cache_file_is_not_waited_for(folder, cache_folder, decoded, said):
     expected = through_cache(folder)
     (name,) = cached(cache_folder)
     content = (cache_folder / name).read_bytes()
@@ -273,6 +273,7 @@ def test_a_fifo_in_place_of_a_cache_file_is_not_waited_for(folder, cache_folder,
         assert torch.equal(through_cache(folder), expected)
     assert decoded == [8, 8]
     assert (cache_folder / name).read_bytes() == content
+    assert said == [], "it was not read"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
