@@ -48,21 +48,6 @@ def _notebooks() -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: [int(p) if p.isdigit() else p for p in _PARTS.split(item[0])]))
 
 
-@contextmanager
-def _one_line_at_the_end(kept: str) -> Iterator[None]:
-    """Say in one line that the user, or too little memory, ended a command; `kept` is what is not lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"\nStopped. {kept}", err=True)
-        sys.exit(130)
-    except (MemoryError, RuntimeError) as error:
-        kind, message = type(error).__name__, str(error)
-        if not endings.for_memory(kind, message):
-            raise
-        sys.exit(f"\n{endings.in_words(kind, message)} {kept}")
-
-
 @app.command("list")
 def list_exhibits() -> None:
     """List the exhibits, one notebook each: name, what the paper calls it, and what it asks."""
@@ -225,7 +210,7 @@ def _asked(
 
 
 @app.command()
-@_one_line_at_the_end("Nothing was written.")
+@endings.one_line_at_the_end("Nothing was written.")
 def plan(
     names: _Names = None,
     profile: _Profile = "quick",
@@ -271,7 +256,7 @@ _SchedulerFile = Annotated[str, typer.Option(metavar="FILE", help="In which a Da
 
 
 @app.command()
-@_one_line_at_the_end(endings.KEPT)
+@endings.one_line_at_the_end(endings.KEPT)
 def figures(
     names: _Names = None,
     profile: _Profile = "quick",
@@ -330,7 +315,7 @@ def _apart(notebooks: "list[drawing.Notebook]") -> "tuple[list[drawing.Notebook]
 
 
 @app.command()
-@_one_line_at_the_end(endings.KEPT)
+@endings.one_line_at_the_end(endings.KEPT)
 def train(
     names: _Names = None,
     profile: _Profile = "quick",

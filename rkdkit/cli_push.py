@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
+from rkdkit import endings
 
+
+@endings.one_line_at_the_end("What was sent stays there: the same command sends the rest.")
 def push(
     names: Annotated[
         list[str] | None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rkdkit import endings
 from rkdkit.origin import origin_of
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def show(run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id,
 
 
 @app.command("verify")
+@endings.one_line_at_the_end("Nothing was changed.")
 def verify_runs(run_ids: _Ids = None) -> None:
     """Compare every file of the store with its digest; say what is damaged and what restores it."""
     from rkdkit import progress
@@ -126,6 +128,7 @@ def verify_runs(run_ids: _Ids = None) -> None:
 
 
 @app.command("prune")
+@endings.one_line_at_the_end("What was freed is gone; the same command frees the rest.")
 def prune_runs(
     snapshots: Annotated[
         bool, typer.Option("--snapshots", help="Also snapshots of epochs that no exhibit shows, of runs that stay.")

@@ -1,5 +1,9 @@
 """How work ends before it is done, in one line for the user: refused, out of memory, or an error of something else."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 KEPT = "What is trained is kept: the same command goes on after the last finished epoch."
 
 REFUSALS = ("ValueError", "UnknownNameError", "DataNotFoundError", "StoreError", "DamagedFileError")
@@ -34,3 +38,18 @@ def in_words(kind: str, message: str) -> str:
             "or RKDKIT_EVALUATION_BATCH, or fewer workers need less."
         )
     return message if message and kind in REFUSALS else f"{kind}: {message}"
+
+
+@contextmanager
+def one_line_at_the_end(kept: str) -> Iterator[None]:
+    """Say in one line that the user, or too little memory, ended a command; `kept` is what is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nStopped. {kept}", file=sys.stderr)
+        sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        kind, message = type(error).__name__, str(error)
+        if not for_memory(kind, message):
+            raise
+        sys.exit(f"\n{in_words(kind, message)} {kept}")

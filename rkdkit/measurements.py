@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rkdkit import attacks, autoattack, checks, data, evaluation
 from rkdkit.forms import has_form_of
 from rkdkit.progress import track
-from rkdkit.provenance import environment
+from rkdkit.provenance import environment, same_versions
 from rkdkit.references import Images, Snapshot
 from rkdkit.spec import RunSpec, digest_of
 from rkdkit.store import REMEASURE, DamagedFileError
@@ -283,25 +283,24 @@ class CorrectPredictions(Measurement):
     def _withstanding(
         self, attack: autoattack.Packaged, network: nn.Module, split: data.Split, context: Context
     ) -> Tensor:
-        """Return which images withstand a costly attack; its progress is stored, so that it can be resumed."""
+        """Return which images withstand a costly attack; it goes on where it was stopped in the same environment."""
         question = self.question_in(context)
         assert question is not None
-        unfinished = _unfinished(question)
+        unfinished, here = _unfinished(question), environment(context.device)
         with track(total=len(split), desc=str(attack), unit="image", leave=False) as bar:
 
             def keep(progress: list[int]) -> None:
-                context.store.write_answer(unfinished, progress, {})
+                context.store.write_answer(unfinished, progress, here)
                 withstood = np.asarray(progress)
                 bar.set_description(f"{attack}, part {max(withstood.max(), 1)}", refresh=False)
                 bar.n = int(((withstood == autoattack.FOOLED) | (withstood == withstood.max())).sum())
                 bar.refresh()
 
             images = data.to_float(split.images)
-            before = context.store.read_answer(unfinished)
-            if not has_form_of(before, [0] * len(split)):
-                before = None
+            before, origin = context.store.read_answer(unfinished), context.store.read_environment(unfinished) or {}
+            goes_on = has_form_of(before, [0] * len(split)) and same_versions(origin, here)
             with evaluation.prepared(network, attack, images) as prepared:
-                return attack.correct(prepared, images, split.labels, before, keep)
+                return attack.correct(prepared, images, split.labels, before if goes_on else None, keep)
 
     def measured(self, load: Load, split: data.Split) -> str:
         """As :meth:`Measurement.measured`, for the first judge."""

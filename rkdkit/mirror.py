@@ -268,7 +268,7 @@ class Mirror:
         """
         self._named.pop(file, None)
         try:
-            self._named[file] = _digests_in(json.loads(file.read_bytes()))
+            self._named[file] = _digests_in(json.loads(files.read(file)))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

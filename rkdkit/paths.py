@@ -57,3 +57,9 @@ def output_folder(profile: str, output_dir: object = None) -> Path:
     if not isinstance(output_dir, str | None):
         raise ValueError(f"output_dir must be a text, the path of a folder, not {checks.shown(output_dir)}.")
     return project_root() / (output_dir or f"figures/{profile}")
+
+
+def below_project(path: Path) -> Path:
+    """Return a path as it is named from the project's folder; one that lies elsewhere is not changed."""
+    root = project_root()
+    return path.relative_to(root) if path.is_relative_to(root) else path

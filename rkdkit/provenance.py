@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -28,6 +29,11 @@ def environment(device: torch.device) -> dict[str, str | None]:
         "device": torch.cuda.get_device_name(device) if gpu else f"{device.type}, {torch.get_num_threads()} threads",
         "git_commit": _git_commit(),
     }
+
+
+def same_versions(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Return whether two environments have the same versions, platform and device, whatever their commits."""
+    return {**one, "git_commit": None} == {**other, "git_commit": None}
 
 
 def processor() -> str:

@@ -1,7 +1,6 @@
 """Put what exhibits rest on into a mirror: records, networks and answers."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of
 from rkdkit.progress import say, track
 from rkdkit.references import Snapshot
+from rkdkit.saved import ExhibitFilesError, read_exhibit
 from rkdkit.spec import RunSpec
 from rkdkit.store import StoreError
 from rkdkit.tasks import Context
@@ -88,13 +88,15 @@ def contents_of(notebook: Notebook, file: Path, contents: Contents) -> None:
         Whatever the notebook raises.
     """
     make = f"make it with `rkdkit figures {notebook.name}` and the same parameters"
+    if not file.exists():  # whose parameters only the caller knows
+        raise NotMadeError(f"{notebook.name}: {file} is not there: {make}.")
     try:
-        summary = json.loads(file.read_bytes())
+        summary = read_exhibit(file)
         made_from = {run["id"] for run in summary["provenance"]["runs"]}
         networks = [*summary["networks"], *summary["teachers"]]
-    except FileNotFoundError:
-        raise NotMadeError(f"{notebook.name}: {file} is not there: {make}.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ExhibitFilesError as error:
+        raise NotMadeError(f"{notebook.name}: {error}") from error
+    except (KeyError, TypeError) as error:
         raise NotMadeError(f"{notebook.name}: {file} cannot be read ({error}): {make}.") from error
     planner = Planner()
     asked = planner.listen()

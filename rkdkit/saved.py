@@ -91,7 +91,17 @@ def _read(path: Path, made: Mapping[str, Any]) -> bytes:
 
 
 def _remedy(file: Path, made: Mapping[str, Any]) -> str:
-    """Return the command that makes the files again, with the parameters that the summary names."""
+    return f"Make the three files again: {command_of(file, made)}"
+
+
+def command_of(file: Path, made: Mapping[str, Any]) -> str:
+    """Return the command that makes an exhibit's files again.
+
+    Parameters
+    ----------
+    file : the JSON, which need not be there.
+    made : the summary, as far as it is known; the parameters that it names are in the command.
+    """
     named, overrides, seeds = made.get("profile"), made.get("overrides"), made.get("seeds")
     profile = named if isinstance(named, str) and named.isidentifier() else file.parent.name
     in_its_place = file.parent.resolve() == paths.output_folder(profile).resolve()
@@ -103,8 +113,8 @@ def _remedy(file: Path, made: Mapping[str, Any]) -> str:
         given |= {"seed": seeds[0]} if seeds[0] != 0 else {}
         given |= {"n_seeds": len(seeds)} if len(seeds) > 1 else {}
     if not in_its_place:
-        given["output_dir"] = str(file.parent)
+        given["output_dir"] = str(paths.below_project(file.parent))
     for name, value in given.items():
         written = "none" if value is None else value if isinstance(value, str) else repr(value)
         words += ["-p", f"{name}={written}"]
-    return f"Make the three files again: {shlex.join(words)}"
+    return shlex.join(words)

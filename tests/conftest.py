@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -15,9 +15,10 @@ from hypothesis import settings
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rkdkit import data, executors, methods, models
+from rkdkit import data, executors, methods, models, runs
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import Store
+from rkdkit.training import Training
 
 if TYPE_CHECKING:
     from clusters import Gate, Nursery
@@ -82,6 +83,21 @@ def tiny_spec(method: str = "PGD-AT", **changes: object) -> RunSpec:
         **{"eps": 0.25, "step_size": 0.125, "attack_steps": 2, "lr": 0.05},
     }
     return RunSpec(**{**values, **changes})
+
+
+def interrupted_after(spec: RunSpec, epochs: int) -> None:
+    """Leave a run in the store as Ctrl-C in the epoch after these does."""
+    run_epoch = Training.run_epoch
+
+    def interrupted(self: Training, *a: Any) -> Any:
+        if self.epoch == epochs:
+            raise KeyboardInterrupt
+        return run_epoch(self, *a)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "run_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            runs.ensure(spec)
 
 
 def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:

@@ -25,6 +25,7 @@ from rkdkit.mirror import Mirror, MirrorError
 from rkdkit.plan import Planner
 from rkdkit.plan.ask import ask
 from rkdkit.references import Images, Snapshot
+from rkdkit.saved import write_exhibit
 from rkdkit.store import DamagedFileError, Store, StoreError, json_bytes
 from rkdkit.tasks import Context
 from rkdkit.trainings import Train
@@ -700,6 +701,6 @@ def test_a_figure_of_other_networks_than_the_store_holds_is_not_pushed(at_projec
         (lambda: summary["provenance"]["runs"].pop(), "other runs than the notebook asks for"),
     ):
         change_it()
-        (tmp_path / "x.json").write_text(json.dumps(summary))
+        write_exhibit(tmp_path / "x.json", summary, picture=b"", numbers=b"")
         with pytest.raises(pushing.NotMadeError, match=why):
             pushing.contents_of(made, tmp_path / "x.json", pushing.Contents())

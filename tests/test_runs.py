@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_python, tiny_spec
+from conftest import ROOT, interrupted_after, run_python, tiny_spec
 
 from rkdkit import attacks, autoattack, data, evaluation, executors, models, runs, trainings
 from rkdkit import store as stores
@@ -273,22 +273,6 @@ def test_a_specification_edited_by_hand_is_noticed(finished):
         runs.ensure(finished.spec)
 
 
-def interrupted_after_an_epoch(spec):
-    """Leave a run in the store as Ctrl-C in its second epoch does."""
-    run_epoch = Training.run_epoch
-
-    def interrupted(self, *a):
-        if self.epoch == 1:
-            raise KeyboardInterrupt
-        return run_epoch(self, *a)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "run_epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            runs.ensure(spec)
-    return spec
-
-
 def test_a_run_on_other_data_is_not_taken_for_this_one(finished, digits):
     other = data.Dataset("digits", digits.test, digits.train, digits.classes, "swapped")
     here = executors.Here()
@@ -305,7 +289,8 @@ def test_a_folder_that_holds_another_run_is_not_taken_for_this_one(store, finish
 
 
 def test_a_resume_elsewhere_is_recorded(monkeypatch):
-    spec = interrupted_after_an_epoch(tiny_spec(epochs=2))
+    spec = tiny_spec(epochs=2)
+    interrupted_after(spec, 1)
     elsewhere = {**trainings.environment(torch.device("cpu")), "device": "another"}
     monkeypatch.setattr(trainings, "environment", lambda _: elsewhere)
     environments = runs.ensure(spec).record["environments"]
@@ -542,14 +527,15 @@ def test_one_call_measures_by_every_attack(finished):
         measured["pgd-20"]
 
 
-def test_a_costly_attack_goes_on_where_it_was_stopped(store, finished, monkeypatch):
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "other versions"])
+def test_a_costly_attack_goes_on_where_it_was_stopped_in_the_same_environment(store, finished, monkeypatch, elsewhere):
     some = Images("digits", n=24)
     attack = autoattack.Square(0.05, queries=30, batch_size=8)
     whole = attack.correct(finished.snapshot().load(), data.to_float(some.split().images), some.split().labels)
     write, written = Store.write_answer, []
 
     def stopping(self, question, answer, here):
-        write(self, question, answer, here)
+        write(self, question, answer, {**here, "torch": "2.0.1"} if elsewhere else {**here, "git_commit": "another"})
         written.append(answer)
         if len(written) == 4:  # three batches of natural images, and one attacked
             raise KilledError
@@ -562,7 +548,7 @@ def test_a_costly_attack_goes_on_where_it_was_stopped(store, finished, monkeypat
     correct = autoattack.Square.correct
     monkeypatch.setattr(autoattack.Square, "correct", lambda *a: (begun.append(a[4]), correct(*a))[1])
     (verdict,) = runs.correct_predictions([finished.snapshot()], some, attack)
-    assert begun == [written[-1]]
+    assert begun == [None if elsewhere else written[-1]], "an answer is measured with one version"
     assert torch.equal(verdict, whole)
     assert len(list((store.root / "answers").iterdir())) == 1, "the half-finished answer is gone"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_spec
+from conftest import interrupted_after, tiny_spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,21 +27,6 @@ STUDENT = tiny_spec("ARD", n_train=64, attack_steps=1, teachers=(Teacher(run=TEA
 BEGUN = tiny_spec(epochs=4, n_train=64, attack_steps=1)
 SOME = Images("digits", n=20)
 ATTACK = attacks.FGSM(0.1)
-
-
-def interrupted(spec, after):
-    """Train a run until so many epochs are kept."""
-    run_epoch = Training.run_epoch
-
-    def stopping(self, *a):
-        if self.epoch == after:
-            raise KeyboardInterrupt
-        return run_epoch(self, *a)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "run_epoch", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            runs.ensure(spec)
 
 
 def counted(monkeypatch):
@@ -97,7 +82,7 @@ def filled(tmp_path_factory):
         judges = [runs.ensure(TEACHER).snapshot(), student.snapshot(epoch=1)]
         for attack in (None, ATTACK):
             runs.correct_predictions(judges, SOME, attack)
-        interrupted(BEGUN, 3)
+        interrupted_after(BEGUN, 3)
     shutil.copytree(root / "store", root / "copy")
     answers = found(root / "copy")
     shutil.rmtree(root / "copy")

@@ -1,7 +1,6 @@
 """The exhibits that were made, as their JSONs in `figures/` and `results/` say, and what they rest on."""
 
 import json
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from rkdkit import paths
 from rkdkit.inventory.stored import RECORD, File, StoredRun, is_spec, listed, title
+from rkdkit.saved import command_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Made:
     @property
     def place(self) -> str:
         """The JSON's path below the project's folder."""
-        return str(_below_project(self.path))
+        return str(paths.below_project(self.path))
 
     def differs_from(self, run: StoredRun) -> bool:
         """Return whether a run here has other weights than the exhibit shows."""
@@ -101,26 +101,9 @@ def _made(path: Path, content: Any) -> Made | None:
     return Made(
         path,
         str(content["exhibit"]),
-        _command(path, content),
+        command_of(path, content),
         {str(run["id"]): title(run["spec"]) for run in runs},
         [run["spec"] for run in runs],
         shown,
         lists_snapshots,
     )
-
-
-def _command(path: Path, content: Mapping[str, Any]) -> str:
-    given = dict(content.get("overrides", {}))
-    if (seeds := content.get("seeds", [0])) != [0]:
-        given |= {"seed": seeds[0], "n_seeds": len(seeds)}
-    if path.parent != paths.output_folder(content["profile"]):
-        given["output_dir"] = str(_below_project(path.parent))
-    words = ["rkdkit", "figures", content["exhibit"], "--profile", content["profile"]]
-    for name, value in given.items():
-        words += ["-p", f"{name}={value if isinstance(value, str) else repr(value)}"]
-    return shlex.join(words)
-
-
-def _below_project(path: Path) -> Path:
-    root = paths.project_root()
-    return path.relative_to(root) if path.is_relative_to(root) else path
