@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from rkdkit import checks, files, origin
+from rkdkit import checks, files, origin, web
 from rkdkit.progress import say
 from rkdkit.store import StoreError, json_bytes, write_json
 
@@ -38,9 +38,6 @@ LIBRARIES = {"file": "", "https": "", "http": "", "s3": "s3fs", "hf": "huggingfa
 
 AT_ONCE = 16
 """How many files are fetched at once."""
-
-SECONDS_TO_CONNECT, SECONDS_OF_SILENCE, SECONDS_IN_ALL = 15.0, 30.0, 3600.0
-"""How long a web server may take to be connected, to send the next bytes, and to send a file."""
 
 PAUSES = (1.0, 4.0)
 """Seconds before a file is asked for again, at a mirror that has answered before."""
@@ -137,7 +134,7 @@ class Mirror:
         if self._is_folder:
             self._root = (unquote(rest) if separator else rest).rstrip("/")
         try:
-            self._files: Any = fsspec.filesystem(kind, **(_patience() if self._is_server else {}))
+            self._files: Any = fsspec.filesystem(kind, **(web.options() if self._is_server else {}))
         except ImportError as error:
             name = LIBRARIES[kind]
             raise ValueError(
@@ -190,8 +187,11 @@ class Mirror:
 
     def fetch_all(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """Yield files and their contents as :meth:`fetch`, many of which are fetched at once."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
             yield from zip(paths, pool.map(self._fetch, paths), strict=True)
+        finally:  # after Ctrl-C, what is not begun is not fetched
+            pool.shutdown(cancel_futures=True)
         self._tell()
 
     def put(self, path: str, content: bytes) -> bool:
@@ -340,6 +340,8 @@ class Mirror:
             self._files.get_file(place, content)
         except _TooLargeError:
             raise self.refused(path, f"is larger than {most / 2**20:,.0f} MiB") from None
+        except web.NotEncryptedError as error:
+            raise self.refused(path, f"cannot be fetched safely: {error}") from None
         return content.getvalue()
 
     def _tell(self) -> None:
@@ -422,14 +424,6 @@ class _Bounded(io.BytesIO):
         if self.tell() + len(data) > self.most:
             raise _TooLargeError
         return super().write(data)
-
-
-def _patience() -> dict[str, Any]:
-    """Return the options of a web server: how long to wait, and a proxy as the environment names it."""
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(SECONDS_IN_ALL, sock_connect=SECONDS_TO_CONNECT, sock_read=SECONDS_OF_SILENCE)
-    return {"client_kwargs": {"timeout": timeout, "trust_env": True}}
 
 
 def _digests_in(summary: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:

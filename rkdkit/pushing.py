@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rkdkit import fetching, mirror
+from rkdkit import fetching, files, mirror
 from rkdkit.drawing import Notebook
 from rkdkit.measurements import Measurement
 from rkdkit.mirror import Mirror, MirrorError
@@ -173,7 +173,7 @@ def push(contents: Contents, to: Mirror, context: Context, *, everything: bool =
     answers = {f"answers/{file.name}": partial(_checked, file) for file in contents.answers}
     sent = Sent()
     _send(networks, "Networks", to, sent)
-    _send(answers, "Answers", to, sent)
+    _send(answers, "Answers", to, sent, is_there=_is_same_answer)
     _send(records, "Records", to, sent, at_once=1)  # a student's after those of its teachers
     return sent
 
@@ -185,26 +185,50 @@ def _files_of(task: Measurement, context: Context) -> Sequence[Path]:
     return [context.store.answer_path(question) for question in questions if question is not None]
 
 
-def _send(files: Mapping[str, _Read], what: str, to: Mirror, sent: Sent, at_once: int = AT_ONCE) -> None:
-    """Write files, and count them; each is read when it is its turn."""
+def _send(
+    contents: Mapping[str, _Read],
+    what: str,
+    to: Mirror,
+    sent: Sent,
+    at_once: int = AT_ONCE,
+    is_there: Callable[[str, bytes, Mirror], bool] = lambda *_: False,
+) -> None:
+    """Write files unless they are there, and count them; each is read when it is its turn."""
 
     def send(item: tuple[str, _Read]) -> tuple[bool, int]:
-        content = item[1]()
-        return to.put(item[0], content), len(content)
+        path, content = item[0], item[1]()
+        return not is_there(path, content, to) and to.put(path, content), len(content)
 
     with ThreadPoolExecutor(at_once) as pool:
-        done: Any = pool.map(send, files.items())
-        for new, size in track(done, total=len(files), desc=what, unit="file", leave=False):
+        done: Any = pool.map(send, contents.items())
+        for new, size in track(done, total=len(contents), desc=what, unit="file", leave=False):
             if new:
                 sent.files, sent.bytes = sent.files + 1, sent.bytes + size
             else:
                 sent.files_there, sent.bytes_there = sent.files_there + 1, sent.bytes_there + size
 
 
+def _is_same_answer(path: str, content: bytes, to: Mirror) -> bool:
+    """Return whether a mirror has the same answer, whoever measured it; refuse another answer to the same question."""
+    there = to.read(path)
+    if there is None:
+        return False
+    try:
+        found = mirror.content_of(there)
+    except ValueError:  # damaged: it is replaced
+        return False
+    if found["answer"] == mirror.content_of(content)["answer"]:
+        return True
+    raise MirrorError(
+        f"{to.address(path)} is another answer to the same question than the one in the store: it was measured with "
+        "other versions or on another device. Push to another address, or delete that file there first."
+    )
+
+
 def _checked(file: Path) -> bytes:
     """Return the content of a JSON file of the store, which matches its digest."""
     try:
-        content = file.read_bytes()
+        content = files.read(file)
         mirror.content_of(content)
         return content
     except (OSError, ValueError) as error:
@@ -215,7 +239,12 @@ def _network(file: Path, digest: str) -> bytes:
     """Return the content of a snapshot; a run that was fetched may not have it here yet."""
     fetching.restore(file, digest)
     try:
-        content = file.read_bytes()
+        content = files.read(file)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{file} is not there any more (`rkdkit runs prune --snapshots` frees such files): push without --all, or "
+            f"delete the folder {file.parent} and train that run again."
+        ) from None
     except OSError as error:
         raise StoreError(f"{file} cannot be read: {error.strerror or error}.") from error
     if hashlib.sha256(content).hexdigest() != digest:

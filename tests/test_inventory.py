@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, run_python, tiny_spec
+from conftest import ROOT, interrupted_after, run_python, tiny_spec
 from filelock import FileLock
 from safetensors.torch import save
 from typer.testing import CliRunner
@@ -18,7 +18,7 @@ from rkdkit.inventory import made, prune, stored, verify
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images, Snapshot
 from rkdkit.spec import RunSpec, Teacher
-from rkdkit.store import DamagedFileError, Store, write_json
+from rkdkit.store import DamagedFileError, Store, StoreError, write_json
 from rkdkit.training import Training
 
 TEACHER = tiny_spec("TRADES", epochs=3, n_train=64)
@@ -356,6 +356,10 @@ def an_answer(root):
     return sorted((root / "answers").iterdir())[0]
 
 
+def content_of(path):
+    return json.loads(path.read_bytes())["content"]
+
+
 def other_answer(path):
     return sorted(path.parent.iterdir())[1]
 
@@ -367,9 +371,14 @@ def other_answer(path):
         (lambda path: path.write_bytes(other_answer(path).read_bytes()), "holds the answer to another question"),
         (lambda path: write_json(path, {"answer": "00"}), "holds no answer"),
         (lambda path: write_json(path, 3), "holds no answer"),
+        (lambda path: write_json(path, {**content_of(path), "more": 1}), "holds no answer"),
+        (
+            lambda path: write_json(path, {**content_of(path), "measured_with": "2.0"}),
+            "does not say with which versions",
+        ),
         (lambda path: path.write_text("[" * 100_000), "does not match its own digest"),
     ],
-    ids=["flipped", "swapped", "no question", "no object", "deep"],
+    ids=["flipped", "swapped", "no question", "no object", "more", "no versions", "deep"],
 )
 def test_a_wrong_answer_is_named(root, how, problem):
     path = an_answer(root)
@@ -379,6 +388,47 @@ def test_a_wrong_answer_is_named(root, how, problem):
     assert f"{path} {problem}" in said.output
     assert f"Delete {path}" in said.output
     assert rkdkit("verify", OTHER.id).exit_code == 0
+
+
+@pytest.mark.usefixtures("root")
+def test_a_record_that_lacks_a_snapshot_is_named_as_the_store_refuses_it():
+    record = record_of(STUDENT)
+    del record["snapshots"]["student"]["1"]
+    write_json(folder_of(STUDENT) / "run.json", record)
+    said = rkdkit("verify")
+    assert said.exit_code == 1
+    assert f"{folder_of(STUDENT) / 'run.json'} names other snapshots than the run keeps. Delete" in said.output
+    with pytest.raises(StoreError, match="names other snapshots than"):
+        runs.ensure(STUDENT)
+
+
+@pytest.mark.usefixtures("root")
+def test_all_kinds_of_snapshots_are_known():
+    for spec in (
+        tiny_spec("PeerAiD", peer="resnet18/16", epochs=3, snapshot_every=2, swa_start=1, n_train=64),
+        tiny_spec(epochs=3, ema_decay=0.9, n_train=64),
+    ):
+        interrupted_after(spec, 2)
+        assert rkdkit("verify").exit_code == 0
+        runs.ensure(spec)
+        assert rkdkit("verify").exit_code == 0, rkdkit("verify").output
+
+
+def test_what_a_kill_leaves_before_a_record_is_there_is_no_damage(root):
+    folder = root / "runs" / f"PGD-AT-digits-resnet18_16-seed9-{'0' * 16}"
+    folder.mkdir()
+    write_json(folder / "fetched.json", {"url": "https://example.org/store", "record": "0" * 64})
+    assert rkdkit("verify").exit_code == 0
+    (folder / "student-0001.safetensors").write_bytes(b"")
+    assert "it has no record" in rkdkit("verify").output
+
+
+@pytest.mark.usefixtures("root")
+def test_the_students_of_a_damaged_teacher_are_named():
+    flip(folder_of(TEACHER) / "student-0002.safetensors")
+    lines = [line for line in rkdkit("verify").output.splitlines() if "is damaged" in line]
+    assert len(lines) == 1
+    assert f"the students that it taught have to be trained again, too: {STUDENT.id}." in lines[0]
 
 
 @pytest.mark.usefixtures("root")

@@ -1,5 +1,6 @@
 """A mirror: what others trained and measured is fetched, checked and used; what is not what it must be is refused."""
 
+import asyncio
 import functools
 import json
 import os
@@ -8,17 +9,20 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import fsspec
 import pytest
 import safetensors.torch
+import yarl
 from conftest import ROOT, tiny_spec
 from test_making import CHOSEN, MEASURED, STUDENT, notebook
 from typer.testing import CliRunner
 
-from rkdkit import cli, drawing, executors, exhibits, making, mirror, origin, pushing, runs
+from rkdkit import cli, drawing, executors, exhibits, making, mirror, origin, pushing, runs, web
 from rkdkit.cluster import Workers
 from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.mirror import Mirror, MirrorError
@@ -565,6 +569,46 @@ def test_a_plus_in_a_name_is_no_blank(tmp_path):
     assert asked == [f"/{name}".replace("+", "%2B")]
 
 
+@pytest.mark.parametrize(
+    ("at", "location", "refused"),
+    [
+        ("https://host/a", "http://host/a", True),
+        ("https://host/a", "https://other/a", False),
+        ("https://host/a", "/b", False),
+        ("http://host/a", "http://host/b", False),
+    ],
+)
+def test_an_encrypted_mirror_does_not_lead_to_one_that_is_not(at, location, refused, monkeypatch):
+    (trace,) = web.options()["client_kwargs"]["trace_configs"]
+    (stay,) = trace.on_request_redirect
+    redirected = SimpleNamespace(url=yarl.URL(at), response=SimpleNamespace(headers={"Location": location}))
+    source = Mirror("https://host/a")
+
+    def get_file(*_):
+        asyncio.run(stay(None, None, redirected))
+
+    monkeypatch.setattr(source._files, "get_file", get_file)
+    if refused:
+        with pytest.raises(MirrorError, match="cannot be fetched safely: https://host/a redirects to http://host/a"):
+            source.fetch("answers/0123456789abcdef.json")
+    else:
+        assert source.fetch("answers/0123456789abcdef.json") == b""
+
+
+def test_what_is_not_begun_is_not_fetched_after_an_end(tmp_path, monkeypatch):
+    begun = []
+
+    def fetch(_, path):
+        begun.append(path)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(Mirror, "_fetch", fetch)
+    fetching_all = Mirror(str(tmp_path)).fetch_all([f"answers/{i:016x}.json" for i in range(1000)])
+    next(fetching_all)
+    fetching_all.close()
+    assert len(begun) < 200
+
+
 def test_what_is_not_given_out_is_not_there(tmp_path, capsys):
     with served(tmp_path, status=403) as (url, asked):
         source = Mirror(url)
@@ -649,6 +693,38 @@ def test_another_training_of_a_run_is_not_overwritten(source, there):
     with pytest.raises(MirrorError, match=r"run\.json is of another training of RSLAD"):
         pushing.push(contents(source), Mirror(str(there)), Context(store=source))
     assert files_in(there) == before
+
+
+def first_answer(folder):
+    return sorted((folder / "answers").iterdir())[0]
+
+
+def test_an_answer_that_somebody_else_pushed_is_left_and_another_one_refused(source, there):
+    file = first_answer(there)
+    content = json.loads(file.read_bytes())["content"]
+    content["measured_with"]["torch"] = "2.0.1"
+    file.write_bytes(json_bytes(content))
+    before = files_in(there)
+    sent = pushing.push(contents(source), Mirror(str(there)), Context(store=source))
+    assert (sent.files, sent.files_there) == (0, 8)
+    assert files_in(there) == before, "the same answer, measured with other versions, is left"
+    file.write_bytes(json_bytes({**content, "answer": "another"}))
+    before = files_in(there)
+    with pytest.raises(MirrorError, match=rf"{file.name} is another answer to the same question.*delete that file"):
+        pushing.push(contents(source), Mirror(str(there)), Context(store=source))
+    assert files_in(there) == before
+    file.write_bytes(b"damaged")
+    assert pushing.push(contents(source), Mirror(str(there)), Context(store=source)).files == 1
+    assert file.read_bytes() == first_answer(source.root).read_bytes()
+
+
+def test_networks_that_were_pruned_are_said_to_be(source, tmp_path):
+    shutil.copytree(source.root, tmp_path / "own")
+    own = Store(tmp_path / "own")
+    file = own.run_folder(STUDENT_OF).path / "student-0001.safetensors"
+    file.unlink()
+    with pytest.raises(StoreError, match=r"student-0001\.safetensors is not there any more.*push without --all, or"):
+        pushing.push(contents(own), Mirror(str(tmp_path / "to")), Context(store=own), everything=True)
 
 
 def test_damaged_files_are_not_pushed(source, tmp_path):

@@ -307,9 +307,10 @@ def is_spec(value: Any) -> bool:
     """Return whether a JSON value has what is read here from a specification, in the right form."""
     if not isinstance(value, dict) or not isinstance(value.get("teachers"), list):
         return False
-    texts = all(isinstance(value.get(name), str) for name in ("method", "dataset", "student"))
-    numbers = all(type(value.get(name)) is int for name in ("seed", "epochs"))
-    return texts and numbers and all(map(_is_teacher, value["teachers"]))
+    texts = all(isinstance(value.get(name), str) for name in ("method", "dataset", "student", "peer"))
+    numbers = all(type(value.get(name)) is int for name in ("seed", "epochs", "snapshot_every"))
+    averages = all(isinstance(value.get(name), float | int | None) for name in ("swa_start", "ema_decay"))
+    return texts and averages and numbers and all(map(_is_teacher, value["teachers"]))
 
 
 def _is_teacher(value: Any) -> bool:

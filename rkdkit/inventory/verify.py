@@ -2,9 +2,10 @@
 
 import hashlib
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rkdkit.identity import digest_of
 from rkdkit.inventory.made import Made
@@ -107,18 +108,26 @@ def restored_by(run: StoredRun, made: Sequence[Made]) -> str:
 def _verify_run(
     run: StoredRun, inventory: Inventory, made: Sequence[Made], found: Verified, on_read: Callable[[int], object]
 ) -> None:
-    remedy, busy = restored_by(run, made), inventory.is_trained_now(run)
+    busy = inventory.is_trained_now(run)
+
+    def damaged(path: Path, what: str) -> None:
+        found.damage.append(Damage(path, what, restored_by(run, made) + _students(run, inventory)))
+
     record = run.record
     found.files += sum(file.kind == RECORD for file in run.files)
     on_read(sum(file.size for file in run.files if file.kind == RECORD))
     if record is None:
-        if run.files and not busy:
-            found.damage.append(Damage(run.folder, run.problem, remedy))
+        # before its first epoch is finished, or before its record is fetched, a run has no files that matter
+        if not busy and any(file.kind in (SNAPSHOT, STATE) or file.name == "run.json" for file in run.files):
+            damaged(run.folder, run.problem)
         return
+    if set(_kept(record)) != {(role, epoch) for role, epoch, _ in run.snapshots}:
+        damaged(run.folder / "run.json", "names other snapshots than the run keeps")
     if run.folder.name != folder_name(record["spec"], record["id"]):
         what = f"holds another run than its name says: {run.title}, id {record['id']}"
         found.damage.append(Damage(run.folder, what, f"Rename it to {folder_name(record['spec'], record['id'])}."))
-    found.damage += [Damage(run.folder, what, remedy) for what in _wrong_guides(run, inventory)]
+    for what in _wrong_guides(run, inventory):
+        damaged(run.folder, what)
     absent, fetched = 0, origin_of(run.folder) is not None
     for role, epoch, digest in run.snapshots:
         path = run.folder / run.snapshot_file(role, epoch)
@@ -127,14 +136,41 @@ def _verify_run(
         if problem == _MISSING and run.finished and (fetched or not _is_shown(run, role, epoch, digest, made)):
             absent += 1
         elif problem:
-            found.damage.append(Damage(path, problem, remedy))
+            damaged(path, problem)
     if absent:
         found.absent.append((run, absent))
     for state in {} if busy else record["states"].values():  # whoever trains the run replaces them
         problem = _problem_of_file(run.folder / state["name"], state["digest"], on_read)
         found.files += 1
         if problem:
-            found.damage.append(Damage(run.folder / state["name"], problem, remedy))
+            damaged(run.folder / state["name"], problem)
+
+
+def _kept(record: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield role and epoch of the snapshots that a run keeps up to its last finished epoch."""
+    spec = record["spec"]
+    first = {"student": 1} | ({"peer": 1} if spec["peer"] else {})
+    if spec.get("ema_decay") is not None or spec.get("swa_start") is not None:
+        first["student_averaged"] = (spec.get("swa_start") or 0) + 1
+    for epoch in range(1, record["finished"] + 1):
+        if epoch % spec["snapshot_every"] == 0 or epoch == spec["epochs"]:
+            yield from ((role, epoch) for role, since in first.items() if epoch >= since)
+
+
+def _students(run: StoredRun, inventory: Inventory) -> str:
+    """Say which runs must be trained again, too, if a run that is trained again gets other weights; "": none."""
+    taught = [
+        each.id
+        for each in inventory.runs
+        if each.record is not None
+        if any(run in runs for _, runs in inventory.guides_of(each.record["spec"]))
+    ]
+    return (
+        f" If it then gets other weights, as with another number of threads or on other hardware, the students that it "
+        f"taught have to be trained again, too: {', '.join(taught)}."
+        if taught
+        else ""
+    )
 
 
 def _is_shown(run: StoredRun, role: str, epoch: int, digest: str, made: Sequence[Made]) -> bool:
@@ -180,8 +216,10 @@ def _problem_of_answer(file: File) -> str:
     content, problem = read_own(file.path)
     if problem:
         return problem
-    if not isinstance(content, dict) or not {"question", "answer"} <= content.keys():
+    if not isinstance(content, dict) or content.keys() != {"question", "answer", "measured_with"}:
         return "holds no answer"
+    if not isinstance(content["measured_with"], dict):
+        return "does not say with which versions it was measured"
     if file.name != f"{digest_of(content['question'])}.json":
         return "holds the answer to another question than its name says"
     return ""
