@@ -446,5 +446,5 @@ def _to_nearest_boundary(x: Tensor, logits: Tensor, labels: Tensor, rivals: Tens
     gradients = torch.stack([torch.autograd.grad(gap.sum(), x, retain_graph=True)[0] for gap in gaps.unbind(1)])
     distances, nearest = (gaps.detach().abs() / (gradients.abs().sum((2, 3, 4)).T + 1e-8)).min(1)
     gradient = gradients[nearest, torch.arange(len(x), device=x.device)]
-    # the authors' code also adds 1e-4: on the boundary itself, a step would have length 0
+    # as in Foolbox 3: on the boundary itself, a step would have length 0
     return (distances + 1e-4).view(-1, 1, 1, 1) * gradient.sign()

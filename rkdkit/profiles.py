@@ -185,7 +185,7 @@ _ARD: dict[str, dict[str, Any]] = {
 def ard(profile: str) -> dict[str, Any]:
     """Return the fields in which ARD's exhibits differ from a profile: students smaller than their teachers.
 
-    At the profile "paper", methods without a recipe of their own are trained by the schedule of ARD's section 5. Below
+    At the profile "paper", methods without a recipe of their own are trained by the schedule of ARD's section 8. Below
     it, the student's network was chosen by the clean accuracy of natural training alone.
 
     Parameters
@@ -203,7 +203,7 @@ _TWO_CLASSES: dict[str, dict[str, Any]] = {
 
 
 def rkd(profile: str, *, two_classes: bool = False) -> dict[str, Any]:
-    """Return the fields in which an exhibit of RKD's appendices C to E differs from a profile.
+    """Return the fields in which an exhibit of RKD's differs from a profile.
 
     Fixed teachers are taken at their last epoch, unless an exhibit stops them early, so no images are needed to choose
     it. At the profile "paper" they are trained as in RKD's appendix A; the students have their own recipes.

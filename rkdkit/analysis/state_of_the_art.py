@@ -39,7 +39,8 @@ RECIPE: dict[str, Any] = {
 """RKD section 4 takes the defaults of Rebuffi et al. 2021 for teachers and students, and prints none of them.
 
 Here: 400 epochs whose rate drops to a tenth after two thirds of them, batches of 512, a moving average of the weights.
-These are the numbers that re-implementations of Rebuffi et al. commonly use; they were not compared with that paper.
+Codes of that work that train with generated images let the rate fall along a cosine instead, after a warm-up; the steps
+are its setting without generated images (`docs/design.md` lists what else is not taken over).
 """
 
 SCHEDULE = {"epochs", "schedule", "milestones"}

@@ -48,7 +48,7 @@ def attack_suite(
     """Return natural images, the usual PGD, and the attacks of the paper's Table 11.
 
     What the paper does not state is as follows. MI-FGSM takes steps of eps / 20 with a decay of 1, as its authors do.
-    DeepFool is the l_inf one of its authors, with 50 steps and an overshoot of 0.02; what it finds is clipped to the
+    DeepFool is the l_inf one of Foolbox 3, with 50 steps and an overshoot of 0.02; what it finds is clipped to the
     `eps` ball, so that its accuracy is one at `eps` like all others. PGD takes the profile's steps from a random start.
     An image is robust to PGD with restarts if it is classified correctly after every start's last step.
 

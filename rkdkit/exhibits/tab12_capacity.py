@@ -38,6 +38,8 @@ TEACHERS = ("PGD-AT",)
 """The methods that train the candidates' teachers.
 
 Table 2 does not say it. Teacher and student together cost as much there as the longer training, so both see attacks.
+Its most accurate student of the widest network, ARD+'s with alpha 0.2, may be one of a natural teacher all the same:
+section 3.4 advises such teachers for ARD+. The notebook's `teachers` takes several.
 """
 
 TABLE_9_DATA = "tiny_imagenet"
