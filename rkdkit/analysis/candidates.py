@@ -53,8 +53,8 @@ UNLIMITED = {
 RKD says of Tables 2 and 9 alone that its limit of 2 points holds, but some of its other numbers show it. Of PGD-AT
 teachers, RSLAD+ has two students: Table 3's loses 2.4 points, so it has no limit; that of Tables 4 and 10 is Table 2's,
 which has it. Of FFGSM-AT teachers, Table 10's loses 3.6 points; Table 3's is less robust, so there the limit held.
-AKD+'s students of one teacher lose less than 2 points in all tables, with or without a limit. They have none, because section 3.5 says
-that robust accuracy is maximised, and names no limit.
+AKD+'s students of one teacher lose less than 2 points in all tables, with or without a limit. They have none, because
+section 3.5 says that robust accuracy is maximised, and names no limit.
 """
 
 _SCHEDULES: dict[str, dict[str, Any]] = {
