@@ -4,6 +4,7 @@ Nobody but a notebook knows what its exhibit needs. So all are asked; what is ce
 the notebooks are asked again, since more is certain then; until nothing is missing.
 """
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,10 @@ from rkdkit.store import StoreError
 from rkdkit.tasks import Task
 
 PATIENCE = 15.0
-"""Seconds after which notebooks are asked again what they need, once something is done; asking takes half a second."""
+"""Seconds after which notebooks are asked again what they need, at the earliest, once something is done."""
+
+SHARE_OF_ASKING = 0.03
+"""Asking takes this share of the time at most while workers have enough to do: it takes a core from one of them."""
 
 
 class NotebookError(RuntimeError):
@@ -149,7 +153,7 @@ def _by_workers(
 ) -> tuple[Needs, dict[Task, BaseException], list[Task]]:
     """Hand out tasks until there are no more; return what is still needed, what failed, and what that prevented."""
     cluster = workers.cluster(count, workers.context)
-    total, handed_out = sum(costs.values()), set[Task]()
+    total, handed_out, asking = sum(costs.values()), set[Task](), 0.0
     with shown(cluster, lambda: total) as draw:
         while True:
             new = without_modules(needs.certain)
@@ -158,11 +162,14 @@ def _by_workers(
             cluster.submit(new, {task: costs[task] for task in needs.all}, needs.deciding)
             handed_out.update(part for task in new for part in parts_of(task))
             # more may be certain: looked up now and then, and at once if a worker would have nothing to do
-            for task in cluster.wait(max(cluster.workers - 1, 0), PATIENCE, draw):
+            patience = max(PATIENCE, asking / SHARE_OF_ASKING)
+            for task in cluster.wait(max(cluster.workers - 1, 0), patience, draw):
                 await_answer(task, workers.context)
+            began = time.monotonic()
             needs = _still_needed([each for each in asked if each.name in needs.of], workers, handed_out)
             costs |= costs_of([task for task in needs.all if task not in costs], workers.context)
             total = cluster.work + sum(costs[task] for task in needs.all)
+            asking = time.monotonic() - began
 
 
 def _here(

@@ -1,6 +1,8 @@
 """The folders of the project, its data, its store of runs and its cache."""
 
 import os
+import stat
+from functools import lru_cache
 from pathlib import Path
 
 from rkdkit import checks
@@ -14,11 +16,29 @@ def project_root() -> Path:
     So a notebook finds the same folders from the repository's root, from ``notebooks/`` and from elsewhere.
     """
     here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parent.parent):
-        settings = folder / "pyproject.toml"
-        if settings.is_file() and _MARK in settings.read_text(encoding="utf-8"):
-            return folder
-    return here
+    return next((folder for folder, settings in _candidates(here) if _is_project(settings)), here)
+
+
+@lru_cache(maxsize=8)
+def _candidates(here: Path) -> tuple[tuple[Path, Path], ...]:
+    """Return the folders that may be the project's, and the file of settings that each would have."""
+    folders = (here, *here.parents, Path(__file__).resolve().parent.parent)
+    return tuple((folder, folder / "pyproject.toml") for folder in folders)
+
+
+def _is_project(settings: Path) -> bool:
+    try:
+        found = settings.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and _has_mark(settings, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _has_mark(settings: Path, changed: int) -> bool:
+    """Return whether a file of settings is this project's; it is read again when it was `changed`, in nanoseconds."""
+    del changed
+    return _MARK in settings.read_text(encoding="utf-8")
 
 
 def data_folder() -> Path:

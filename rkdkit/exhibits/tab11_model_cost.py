@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -199,12 +200,13 @@ def _printed(text: str, section: str, count: float, printed: float, unit: float)
     )
 
 
-def _counted(name: str) -> list[tuple[str, int, float]]:
+@cache
+def _counted(name: str) -> tuple[tuple[str, int, float], ...]:
     with torch.device("meta"):
         cost = models.cost(_built(name), shape_of(name))
     printed: Mapping[str, tuple[float, float]] = PRINTED.get(name, {})
     beside = {**printed, "multiplications and additions": printed.get("multiply-adds", (float("nan"), 0))}
-    return [(q, getattr(cost, field), beside.get(q, (float("nan"), 0))[0]) for q, field in QUANTITIES.items()]
+    return tuple((q, getattr(cost, field), beside.get(q, (float("nan"), 0))[0]) for q, field in QUANTITIES.items())
 
 
 def _built(name: str) -> models.Classifier:
