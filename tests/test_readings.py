@@ -29,10 +29,13 @@ from rkdkit import (
 from rkdkit.checks import UnknownNameError
 from rkdkit.comparisons import Entry
 from rkdkit.determinism import generator
+from rkdkit.figures import saving
 from rkdkit.inventory import stored
 from rkdkit.methods import Logits, Maximised, Method, Term
 from rkdkit.plan import cost, estimate
+from rkdkit.references import Snapshot
 from rkdkit.spec import RunSpec, Teacher
+from rkdkit.tasks import Context
 from rkdkit.training import Training, fresh_networks
 from rkdkit.trainings import Train
 
@@ -483,6 +486,8 @@ def test_a_run_in_the_codes_reading_says_so(mine, store):
     for each in (spec, taught, tiny_spec("Mine")):
         assert stored.title(each.to_json()) == str(each)
         assert stored.folder_name(each.to_json(), each.id) == store.run_folder(each).path.name
+    shown = saving._networks([Snapshot(spec), Snapshot(tiny_spec("Mine"))], Context(store, CPU))
+    assert [network.get("reading") for network in shown] == ["code", None]
 
 
 @pytest.mark.parametrize("reading", ["released", "Code", "", 1])
