@@ -1,7 +1,7 @@
 """Training steps in plain torch and float64: as the released codes do them, and as the kit reads the papers.
 
-Written from facts about the codes (which network is asked where, in which mode and order, what is a constant, how a loss
-is reduced), not from their text, and without anything of the kit. Read for it, on 2026-11-22:
+Written from facts about the codes (which network is asked where, in which mode and order, what is a constant, how a
+loss is reduced), not from their text, and without anything of the kit. Read for it, on 2026-11-22:
 
 - PeerAiD: jaewonalive/PeerAiD, `train_kd` of main.py and `LinfPeerAttack` of attack_function.py;
 - RSLAD: zibojia/RSLAD, rslad_loss.py and the two ResNet-18 scripts;
@@ -64,9 +64,9 @@ class Network(nn.Module):
 class Training:
     """A training that goes step by step: `step(x, y, noise)` gives the adversarial examples by their names.
 
-    `networks` are the trained ones, "student" and perhaps "peer"; `teachers` are in eval mode. `code` says whether it is
-    the code's step or the paper's, `many_classes` whether it is CIFAR-100, for which some codes have other numbers, and
-    `late` whether IAD's first 60 epochs are over.
+    `networks` are the trained ones, "student" and perhaps "peer"; `teachers` are in eval mode. `code` says whether it
+    is the code's step or the paper's, `many_classes` whether it is CIFAR-100, for which some codes have other numbers,
+    and `late` whether IAD's first 60 epochs are over.
     """
 
     method: str

@@ -179,7 +179,6 @@ def test_five_steps_are_those_of_the_reference(monkeypatch, case, reading):
     assert largest_difference(kit, reference) < 1e-9
     first, last = reference.states[0], reference.states[-1]
     assert all((last[name] - first[name]).abs().max() > 1e-6 for name in first if name.endswith("weight"))
-    assert all(not torch.equal(*pair) for pair in zip(reference.examples[0], reference.examples[1], strict=True))
 
 
 def noticed(monkeypatch, method: str, reading: str = "code", **wrong: object) -> bool:
