@@ -66,7 +66,7 @@ class Training:
 
     `networks` are the trained ones, "student" and perhaps "peer"; `teachers` are in eval mode. `code` says whether it
     is the code's step or the paper's, `many_classes` whether it is CIFAR-100, for which some codes have other numbers,
-    and `late` whether IAD's first 60 epochs are over.
+    `late` whether IAD's first 60 epochs are over, and `tau` is IAD's temperature.
     """
 
     method: str
@@ -76,6 +76,7 @@ class Training:
     lr: float
     many_classes: bool = False
     late: bool = False
+    tau: float = 1.0
 
     def __post_init__(self) -> None:
         decay = WEIGHT_DECAYS.get(self.method, 2e-4)
@@ -139,17 +140,18 @@ class Training:
         return {"x*": made}
 
     def _iad(self, x: Tensor, y: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
-        S, T = self._student, self.teachers["T"]
+        S, T, tau = self._student, self.teachers["T"], self.tau
         made = self._against_labels(x, y, noise)
         adversarial = S(made)
         trust = answer(T, made).softmax(1)[torch.arange(len(y)), y] ** 0.1
-        taught = divergences(answer(T, x), adversarial).sum(1)
+        taught = tau**2 * divergences(answer(T, x), adversarial, tau).sum(1)
         if self.code:
             loss = taught.mean() + 0.0 * F.cross_entropy(S(x), y)
         else:
             loss = (trust * taught if self.late else taught).mean()
         if self.late:
-            loss = loss + ((1 - trust) * divergences(S(x), adversarial).sum(1)).mean()
+            of_own = 1.0 if self.code else tau
+            loss = loss + ((1 - trust) * of_own**2 * divergences(S(x), adversarial, of_own).sum(1)).mean()
         self._update(loss)
         return {"x*": made}
 
