@@ -64,7 +64,7 @@ ADAAD: dict[str, Any] = {
 }
 """boyellow/AdaAD."""
 
-CAT: dict[str, Any] = {**_FIRST_GRADIENT, "passes_after": ("S(x)",)}
+CAT: dict[str, Any] = {"clamps_start": ("x*_P",), "passes_after": ("S(x)",), "normalises": False}
 """liuxingbin/CAT."""
 
 PEERAID: dict[str, Any] = {**_FIRST_GRADIENT, "passes": ("P(x*)", "S(x*)", "S(x*)", "S(x)")}
