@@ -39,6 +39,30 @@ def radius(method: str) -> tuple[float, float]:
     return RADII.get(method, (8 / 255, 2 / 255))
 
 
+def batch_size(method: str, dataset: str) -> int:
+    """Images per batch in a code."""
+    return 256 if (method, dataset) == ("ARD", "cifar100") else 128
+
+
+def learning_rates(method: str) -> list[float]:
+    """The rate of each epoch of a code, in order, by the code's own way of counting."""
+    if method in ("ARD", "IAD", "AKD2"):
+        rates, rate = [], 0.1
+        for epoch in range(200):
+            if epoch in (100, 150):
+                rate = 0.1 * 0.1  # each time from the initial rate, so the second drop changes nothing
+            rates.append(rate)
+        return rates
+    if method == "AdaAD":
+        return [0.1 if epoch < 100 else 0.1 / 10 if epoch < 150 else 0.1 / 100 for epoch in range(200)]
+    if method == "CAT":
+        return [0.1 if epoch < 100 else 0.1 / 10 if epoch < 150 else 0.1 / 100 for epoch in range(1, 201)]
+    if method == "TRADES":
+        return [0.1 * (0.1 if epoch >= 75 else 1) for epoch in range(1, 77)]
+    first, drops = {"PeerAiD": (0, (214, 259, 284)), "RSLAD": (1, (216, 261, 286))}[method]
+    return [0.1 * 0.1 ** sum(epoch >= drop for drop in drops) for epoch in range(first, first + 300)]
+
+
 class Network(nn.Module):
     """Two convolutions with batch norm: (N, C, H, W) -> (N, classes), in float64.
 

@@ -7,7 +7,7 @@ import released_steps
 import torch
 from torch import Tensor, nn
 
-from rkdkit import data, methods, models, splits
+from rkdkit import data, methods, models, profiles, splits
 from rkdkit.determinism import generator
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.training import Training
@@ -180,6 +180,26 @@ def test_five_steps_are_those_of_the_reference(monkeypatch, case, reading):
     assert largest_difference(kit, reference) < 1e-9
     first, last = reference.states[0], reference.states[-1]
     assert all((last[name] - first[name]).abs().max() > 1e-6 for name in first if name.endswith("weight"))
+
+
+@pytest.mark.parametrize("method", OF_METHOD)
+@pytest.mark.parametrize("dataset", CLASSES)
+def test_the_schedule_at_paper_is_the_codes(method, dataset):
+    teachers = Teacher.placeholders(method)
+    spec = profiles.PROFILES["paper"].spec(method, reading="code", dataset=dataset, teachers=teachers)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], spec.lr)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(spec.milestones), spec.gamma)
+    rates = []
+    for _ in range(spec.epochs):
+        rates += schedule.get_last_lr()
+        optimiser.step()
+        schedule.step()
+    assert rates == pytest.approx(released_steps.learning_rates(method))
+    assert (spec.schedule, spec.momentum, spec.attack_steps) == ("multistep", 0.9, released_steps.STEPS)
+    assert spec.batch_size == released_steps.batch_size(method, dataset)
+    assert spec.weight_decay == released_steps.WEIGHT_DECAYS.get(method, 2e-4)
+    if (method, dataset) != ("TRADES", "cifar100"):  # its code is for CIFAR-10
+        assert (spec.eps, spec.step_size) == pytest.approx(released_steps.radius(method))
 
 
 def noticed(monkeypatch, method: str, reading: str = "code", **wrong: object) -> bool:
