@@ -28,8 +28,8 @@ _RKD_STUDENTS = (
     f"start at 0.21 / 25; the initial 0.1 is not used. {_RKD_TRAINS} There is no released code."
 )
 _ONE_RATE = (
-    "The code computes the rate from the initial one at each milestone, so the second drop, which the paper states, "
-    "never comes: the rate stays at 0.01 to the end."
+    "The code computes the rate from the initial one at each milestone, so the second drop never comes: the rate stays "
+    "at 0.01 to the end."
 )
 
 
@@ -105,7 +105,8 @@ METHODS: dict[str, Method] = {
         settings={"l": 1.0, "tau": 30.0, "kl_reduction": "mean"},
         settings_on={"cifar100": {"tau": 5.0}},
         recipe=recipes.ARD,
-        differences=f"ARD's authors released no code for KD; their code for ARD is taken for it. {_ELEMENT_MEAN}",
+        differences="No code was released. The KL is a mean over batch and classes, as in ARD's released code, and not "
+        "ARD's sum over classes: see there.",
     ),
     "ARD": Method(
         title="ARD",
@@ -133,7 +134,8 @@ METHODS: dict[str, Method] = {
         settings={"alpha": 1.0, "tau": 30.0, "kl_reduction": "mean", "m": 4},
         settings_on={"cifar100": {"tau": 5.0}},
         recipe=recipes.ARD,
-        differences=f"There is no released code. {_ELEMENT_MEAN} The paper's Algorithm 2 perturbs along the gradient "
+        differences="No code was released. The KL is a mean over batch and classes, as in ARD's released code, and not "
+        "ARD's sum over classes: see there. The paper's Algorithm 2 perturbs along the gradient "
         "of the cross entropy; its text says the gradient of the update's loss, in one backward pass. Here it is the "
         "text's. Algorithm 2 has a step r of its own, and the only step that section 8 states is 2/255; here it is "
         "eps, as in free adversarial training. Algorithm 2 prints the loss at the natural images, with alpha^2; here "
@@ -175,7 +177,8 @@ METHODS: dict[str, Method] = {
         ),
         settings={"beta": 0.1, "warmup": 0.3, "tau": 1.0, "teacher_weight": "a", "kl_reduction": "batchmean"},
         recipe=multistep(200, 100, 150),
-        differences="a = T(x*)[y]^beta, but a = 1 in the first share `warmup` of the epochs, 60 of 200. The paper "
+        differences="a = T(x*)[y]^beta, but a = 1 in the first share `warmup` of the epochs, 60 of 200 (in one "
+        "version of the code, none). The paper "
         "weights the teacher's term by a; the released code does not (teacher_weight '1'). The KL is a sum over "
         "classes in the paper and in every version of the code that was read. In the code and here, the gradient "
         "reaches S(x). The code's second term has no temperature, which changes nothing at tau 1. The code asks the "
@@ -199,7 +202,8 @@ METHODS: dict[str, Method] = {
         "its first teacher is the natural one, its second the robust one. The paper's reading has the original's "
         "schedule, which averages weights from epoch 55 on. The code's reading is the version of IAD's authors, which "
         "averages none; the original's code also attacks in train mode, but normalises, clamps the start, and does "
-        f"drop the rate twice. {_ONE_RATE}",
+        "drop the rate twice. The version of IAD's authors names drops at 100 and 150, but computes the rate from the "
+        "initial one at each, so the second never comes.",
         averages_weights=True,
         code=released.AKD2,
     ),
