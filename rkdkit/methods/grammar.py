@@ -35,14 +35,7 @@ _MAXIMISED_FIELDS = ("divergence", "target", "output", "start", "makes")
 _METHOD_FIELDS = ("minimises", "maximises", "free", "eps_factor", "one_step")
 # texts about a row, and defaults that specifications and profiles contain explicitly
 _METHOD_REMARKS = (
-    "title",
-    "source",
-    "settings",
-    "settings_on",
-    "recipe",
-    "recipe_on",
-    "differences",
-    "averages_weights",
+    *("title", "source", "settings", "settings_on", "recipe", "recipe_on", "differences", "averages_weights"),
     "code",
 )
 
@@ -237,10 +230,12 @@ class Method:
         run's step_size and attack_steps.
     attack_mode : the mode of the attacked network while x* is made, one of `modes.MODES`. In "train", its batch-norm
         statistics are the batch's, and its running statistics move with each of the attack's passes.
-    clamps_start : whether an attack's start is clamped to [0, 1] before its first gradient. Later iterates always are.
+    clamps_start : whether an attack's start is clamped to [0, 1] before its first gradient; if only some of the row's
+        attacks do so, the names of their examples. Later iterates always are.
     passes : the forward passes of the trained networks for the update, in train mode, in this order, such as
         ("S(x*)", "S(x*)", "S(x)"); (): those that the terms need, each once, in the terms' order. A pass that is listed
-        again, or that no term of weight above 0 needs, only moves batch-norm statistics.
+        again, or that no term of weight above 0 needs, only moves batch-norm statistics. While a term waits for the
+        end of the warmup, one pass of each point that only it needs is left out.
     passes_after : forward passes in train mode after the update, with the new weights, which only move batch-norm
         statistics.
     normalises : whether the trained networks normalise their input by the mean and std of the data.
@@ -268,7 +263,7 @@ class Method:
     eps_factor: float = 1.0
     one_step: float | None = None
     attack_mode: str = "eval"
-    clamps_start: bool = True
+    clamps_start: bool | tuple[str, ...] = True
     passes: tuple[str, ...] = ()
     passes_after: tuple[str, ...] = ()
     normalises: bool = True
@@ -278,8 +273,7 @@ class Method:
         for name in ("settings", "settings_on", "recipe", "recipe_on", "code"):
             object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
         for name in ("passes", "passes_after"):
-            example = '("S(x*)", "S(x)")'
-            listed = checks.listed(f"{name} of the row {self.title}", getattr(self, name), example)
+            listed = checks.listed(f"{name} of the row {self.title}", getattr(self, name), '("S(x*)", "S(x)")')
             object.__setattr__(self, name, tuple(listed))
         asked = {name for term in self.minimises for name in term.settings} | ({"m"} if self.free else set())
         lacking = sorted(asked - set(self.settings))
@@ -308,8 +302,22 @@ class Method:
             not self.maximises and (self.attack_mode, self.clamps_start) != ("eval", True),
             f"The row {self.title} has no attack of its own, so attack_mode and clamps_start mean nothing.",
         )
+        self._check_starts(names)
         self._check_passes(made)
         self._check_code()
+
+    def _check_starts(self, names: Collection[str]) -> None:
+        if not isinstance(self.clamps_start, bool):
+            listed = checks.listed(f"clamps_start of the row {self.title}", self.clamps_start, '("x*_P",)')
+            some = tuple(checks.one_of(f"examples of the row {self.title}", name, names) for name in listed)
+            object.__setattr__(self, "clamps_start", some)
+            none_or_all = f"The row {self.title} clamps the start of none or all of its attacks: write False or True."
+            _refuse(not 0 < len(set(some)) < len(names), none_or_all)
+
+    def clamps(self, maximised: Maximised) -> bool:
+        """Whether the start of one of its attacks is clamped to [0, 1] before its first gradient."""
+        which = self.clamps_start
+        return which if isinstance(which, bool) else maximised.makes in which
 
     def _check_passes(self, made: Collection[str]) -> None:
         for point in (*self.points_passed, *self.points_passed_after):
