@@ -112,6 +112,8 @@ def test_several_reports_of_a_number_stand_beside_it_wherever_it_is_printed():
     }
     assert said["Table 1"].tolist() == ["47.74 (teacher of 84.06 / 49.35)"]
     assert said["Table 8"].tolist() == [""], "another teacher"
+    of_another = student[student.others != ""].drop(columns=["others", "source"]).assign(guide="TRADES resnet18")
+    assert set(with_replications(of_another).others) == {""}
 
 
 def test_reports_of_others_go_where_the_papers_number_goes():

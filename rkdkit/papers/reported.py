@@ -84,7 +84,7 @@ def with_replications(theirs: pd.DataFrame) -> pd.DataFrame:
     repeated, labels = replications(), ["dataset", "network", "method", "guide", "metric", "value"]
     said = repeated.value.map("{:g}".format) + repeated.setting.map(lambda how: f" ({how})" if how else "")
     by_number = repeated.assign(others=said, value=repeated.paper_value).groupby(labels, sort=False)
-    found = by_number[["others", "source"]].agg(lambda texts: "; ".join(dict.fromkeys(texts)))
+    found = by_number[["others", "source"]].agg(_listed)
     return theirs.join(found, on=labels).fillna({"others": "", "source": ""})
 
 
@@ -119,6 +119,10 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, dataset: str, network: str)
     both = ours.merge(values, on=["method", "metric"], how="left", validate="many_to_one")
     both = both.fillna(dict.fromkeys(repeated, ""))
     return both.assign(paper_dataset=dataset, paper_network=network)
+
+
+def _listed(texts: "pd.Series[str]") -> str:
+    return "; ".join(dict.fromkeys(texts))
 
 
 def _read(name: str) -> pd.DataFrame:
