@@ -39,6 +39,30 @@ def radius(method: str) -> tuple[float, float]:
     return RADII.get(method, (8 / 255, 2 / 255))
 
 
+def batch_size(method: str, dataset: str) -> int:
+    """Images per batch in a code."""
+    return 256 if (method, dataset) == ("ARD", "cifar100") else 128
+
+
+def learning_rates(method: str) -> list[float]:
+    """The rate of each epoch of a code, in order, by the code's own way of counting."""
+    if method in ("ARD", "IAD", "AKD2"):
+        rates, rate = [], 0.1
+        for epoch in range(200):
+            if epoch in (100, 150):
+                rate = 0.1 * 0.1  # each time from the initial rate, so the second drop changes nothing
+            rates.append(rate)
+        return rates
+    if method == "AdaAD":
+        return [0.1 if epoch < 100 else 0.1 / 10 if epoch < 150 else 0.1 / 100 for epoch in range(200)]
+    if method == "CAT":
+        return [0.1 if epoch < 100 else 0.1 / 10 if epoch < 150 else 0.1 / 100 for epoch in range(1, 201)]
+    if method == "TRADES":
+        return [0.1 * (0.1 if epoch >= 75 else 1) for epoch in range(1, 77)]
+    first, drops = {"PeerAiD": (0, (214, 259, 284)), "RSLAD": (1, (216, 261, 286))}[method]
+    return [0.1 * 0.1 ** sum(epoch >= drop for drop in drops) for epoch in range(first, first + 300)]
+
+
 class Network(nn.Module):
     """Two convolutions with batch norm: (N, C, H, W) -> (N, classes), in float64.
 
@@ -66,7 +90,7 @@ class Training:
 
     `networks` are the trained ones, "student" and perhaps "peer"; `teachers` are in eval mode. `code` says whether it
     is the code's step or the paper's, `many_classes` whether it is CIFAR-100, for which some codes have other numbers,
-    and `late` whether IAD's first 60 epochs are over.
+    `late` whether IAD's first 60 epochs are over, and `tau` is IAD's temperature.
     """
 
     method: str
@@ -76,6 +100,7 @@ class Training:
     lr: float
     many_classes: bool = False
     late: bool = False
+    tau: float = 1.0
 
     def __post_init__(self) -> None:
         decay = WEIGHT_DECAYS.get(self.method, 2e-4)
@@ -139,17 +164,18 @@ class Training:
         return {"x*": made}
 
     def _iad(self, x: Tensor, y: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
-        S, T = self._student, self.teachers["T"]
+        S, T, tau = self._student, self.teachers["T"], self.tau
         made = self._against_labels(x, y, noise)
         adversarial = S(made)
         trust = answer(T, made).softmax(1)[torch.arange(len(y)), y] ** 0.1
-        taught = divergences(answer(T, x), adversarial).sum(1)
+        taught = tau**2 * divergences(answer(T, x), adversarial, tau).sum(1)
         if self.code:
             loss = taught.mean() + 0.0 * F.cross_entropy(S(x), y)
         else:
             loss = (trust * taught if self.late else taught).mean()
         if self.late:
-            loss = loss + ((1 - trust) * divergences(S(x), adversarial).sum(1)).mean()
+            of_own = 1.0 if self.code else tau
+            loss = loss + ((1 - trust) * of_own**2 * divergences(S(x), adversarial, of_own).sum(1)).mean()
         self._update(loss)
         return {"x*": made}
 

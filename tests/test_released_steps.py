@@ -7,7 +7,7 @@ import released_steps
 import torch
 from torch import Tensor, nn
 
-from rkdkit import data, methods, models, splits
+from rkdkit import data, methods, models, profiles, splits
 from rkdkit.determinism import generator
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.training import Training
@@ -22,15 +22,16 @@ class Case:
     method: str
     dataset: str = "cifar10"
     late: bool = False
+    tau: float = 1.0
 
     def __str__(self) -> str:
-        return f"{self.method}-{self.dataset}{'-late' * self.late}"
+        return f"{self.method}-{self.dataset}{'-late' * self.late}{f'-tau{self.tau:g}' * (self.tau != 1)}"
 
 
 CASES = [
     *(Case(method) for method in ("PeerAiD", "RSLAD", "ARD", "IAD", "AdaAD", "CAT", "TRADES", "AKD2")),
     *(Case(method, "cifar100") for method in ("PeerAiD", "RSLAD", "ARD", "AdaAD")),
-    Case("IAD", late=True),
+    *(Case("IAD", late=True, tau=tau) for tau in (1.0, 2.0)),
 ]
 OF_METHOD = {case.method: [other for other in CASES if other.method == case.method] for case in CASES}
 
@@ -109,7 +110,7 @@ def trained(monkeypatch, case: Case, reading: str, steps: int = 5) -> tuple[Trai
         student="resnet18/16",
         peer="resnet18/16" if method in released_steps.WITH_PEER else "",
         teachers=tuple(Teacher(module=slot, slot=slot) for slot in guides),
-        settings=(("warmup", 0.0),) if case.late else (),
+        settings=(("tau", case.tau), ("warmup", 0.0)) if case.late else (),
         eps=eps,
         step_size=step_size,
         attack_steps=released_steps.STEPS,
@@ -142,7 +143,7 @@ def trained(monkeypatch, case: Case, reading: str, steps: int = 5) -> tuple[Trai
         training.run_epoch(after_a_step)
 
     step_by_step = released_steps.Training(
-        method, code, plain, guides, LR, many_classes=case.dataset == "cifar100", late=case.late
+        *(method, code, plain, guides, LR), many_classes=case.dataset == "cifar100", late=case.late, tau=case.tau
     )
     images, labels = dataset.split_validation(None, 0)[0].images, dataset.split_validation(None, 0)[0].labels
     noise = generator(spec.seed, 1, "attack start")
@@ -181,12 +182,36 @@ def test_five_steps_are_those_of_the_reference(monkeypatch, case, reading):
     assert all((last[name] - first[name]).abs().max() > 1e-6 for name in first if name.endswith("weight"))
 
 
+@pytest.mark.parametrize("method", OF_METHOD)
+@pytest.mark.parametrize("dataset", CLASSES)
+def test_the_schedule_at_paper_is_the_codes(method, dataset):
+    teachers = Teacher.placeholders(method)
+    spec = profiles.PROFILES["paper"].spec(method, reading="code", dataset=dataset, teachers=teachers)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], spec.lr)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(spec.milestones), spec.gamma)
+    rates = []
+    for _ in range(spec.epochs):
+        rates += schedule.get_last_lr()
+        optimiser.step()
+        schedule.step()
+    assert rates == pytest.approx(released_steps.learning_rates(method))
+    assert (spec.schedule, spec.momentum, spec.attack_steps) == ("multistep", 0.9, released_steps.STEPS)
+    assert spec.batch_size == released_steps.batch_size(method, dataset)
+    assert spec.weight_decay == released_steps.WEIGHT_DECAYS.get(method, 2e-4)
+    if (method, dataset) != ("TRADES", "cifar100"):  # its code is for CIFAR-10
+        assert (spec.eps, spec.step_size) == pytest.approx(released_steps.radius(method))
+
+
 def noticed(monkeypatch, method: str, reading: str = "code", **wrong: object) -> bool:
-    """Whether one of a method's cases differs from the reference if its code's row has these fields instead."""
+    """Whether, if its code's row has these fields instead, it is refused or one of its cases is not the reference's."""
     row = methods.METHODS[method]
     code = {name: value for name, value in {**row.code, **wrong}.items() if value != getattr(row, name)}
+    try:
+        wrong_row = replace(row, code=code)
+    except ValueError:
+        return True
     with monkeypatch.context() as patch:
-        patch.setitem(methods.METHODS, method, replace(row, code=code))
+        patch.setitem(methods.METHODS, method, wrong_row)
         return any(
             largest_difference(*trained(monkeypatch, case, reading, steps=2)) > 1e-6 for case in OF_METHOD[method]
         )
@@ -210,7 +235,9 @@ def test_each_field_of_a_codes_row_matters(monkeypatch, method):
 @pytest.mark.parametrize("method", OF_METHOD)
 def test_a_mistake_in_a_codes_row_is_noticed(monkeypatch, method):
     row = methods.get(method, "code")
-    passes = row.passes or tuple(dict.fromkeys(str(term.output_point) for term in row.minimises))
+    points = [point for term in row.minimises for point in (term.output_point, *term.asked) if not point.fixed]
+    passes = row.passes or tuple(dict.fromkeys(map(str, points)))
+    replace(row, passes=passes)  # it is not refused: what is noticed below is what trains
     mistakes = [
         {"attack_mode": "train" if row.attack_mode == "eval" else "eval"},
         {"clamps_start": not row.clamps_start},

@@ -35,14 +35,7 @@ _MAXIMISED_FIELDS = ("divergence", "target", "output", "start", "makes")
 _METHOD_FIELDS = ("minimises", "maximises", "free", "eps_factor", "one_step")
 # texts about a row, and defaults that specifications and profiles contain explicitly
 _METHOD_REMARKS = (
-    "title",
-    "source",
-    "settings",
-    "settings_on",
-    "recipe",
-    "recipe_on",
-    "differences",
-    "averages_weights",
+    *("title", "source", "settings", "settings_on", "recipe", "recipe_on", "differences", "averages_weights"),
     "code",
 )
 
@@ -280,8 +273,7 @@ class Method:
         for name in ("settings", "settings_on", "recipe", "recipe_on", "code"):
             object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
         for name in ("passes", "passes_after"):
-            example = '("S(x*)", "S(x)")'
-            listed = checks.listed(f"{name} of the row {self.title}", getattr(self, name), example)
+            listed = checks.listed(f"{name} of the row {self.title}", getattr(self, name), '("S(x*)", "S(x)")')
             object.__setattr__(self, name, tuple(listed))
         asked = {name for term in self.minimises for name in term.settings} | ({"m"} if self.free else set())
         lacking = sorted(asked - set(self.settings))
@@ -315,20 +307,17 @@ class Method:
         self._check_code()
 
     def _check_starts(self, names: Collection[str]) -> None:
-        if isinstance(self.clamps_start, bool):
-            return
-        listed = checks.listed(f"clamps_start of the row {self.title}", self.clamps_start, '("x*_P",)')
-        object.__setattr__(self, "clamps_start", tuple(listed))
-        for name in listed:
-            checks.one_of(f"examples of the row {self.title}", name, names)
-        some = 0 < len(set(listed)) < len(names)
-        _refuse(not some, f"The row {self.title} clamps the starts of none or all of its attacks: write False or True.")
+        if not isinstance(self.clamps_start, bool):
+            listed = checks.listed(f"clamps_start of the row {self.title}", self.clamps_start, '("x*_P",)')
+            some = tuple(checks.one_of(f"examples of the row {self.title}", name, names) for name in listed)
+            object.__setattr__(self, "clamps_start", some)
+            none_or_all = f"The row {self.title} clamps the start of none or all of its attacks: write False or True."
+            _refuse(not 0 < len(set(some)) < len(names), none_or_all)
 
     def clamps(self, maximised: Maximised) -> bool:
         """Whether the start of one of its attacks is clamped to [0, 1] before its first gradient."""
-        if isinstance(self.clamps_start, bool):
-            return self.clamps_start
-        return maximised.makes in self.clamps_start
+        which = self.clamps_start
+        return which if isinstance(which, bool) else maximised.makes in which
 
     def _check_passes(self, made: Collection[str]) -> None:
         for point in (*self.points_passed, *self.points_passed_after):
