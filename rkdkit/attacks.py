@@ -5,8 +5,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -14,6 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rkdkit import checks
+from rkdkit.modes import eval_without_gradients as eval_without_gradients
+from rkdkit.modes import folded_for_inference as folded_for_inference
+from rkdkit.modes import without_gradients
 
 STARTS = ("none", "uniform", "gaussian")
 
@@ -22,41 +24,6 @@ ITERATES = ("last", "any")
 
 Objective = Callable[[Tensor], Tensor]
 """Logits (N, C) -> the scalar to maximise, summed over the batch so that images do not influence each other."""
-
-
-@contextmanager
-def eval_without_gradients(network: nn.Module) -> Iterator[nn.Module]:
-    """Keep a network in eval mode, without gradients of its parameters, within a ``with`` block.
-
-    Batch-norm statistics are fixed, and a backward pass computes only the gradient of the input. Afterwards every
-    module's mode and every parameter's `requires_grad` are restored.
-    """
-    modes = [(module, module.training) for module in network.modules()]
-    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    network.eval()
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield network
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def folded_for_inference(network: nn.Module) -> Iterator[nn.Module]:
-    """As :func:`eval_without_gradients`, for many passes: batch norms are folded into convolutions once.
-
-    Every submodule that has a context manager ``folded``, as the kit's networks do, is inside that context.
-    """
-    with eval_without_gradients(network), ExitStack() as held:
-        for module in list(network.modules()):
-            folded: Callable[[], AbstractContextManager[object]] | None = getattr(module, "folded", None)
-            if callable(folded):  # in a foreign network, `folded` may be a plain flag
-                held.enter_context(folded())
-        yield network
 
 
 def cross_entropy_objective(labels: Tensor) -> Objective:
@@ -244,21 +211,36 @@ class PGD(Attack):
         """As :meth:`Attack.parameters`; `iterate` is left out if it is "last"."""
         return {name: value for name, value in super().parameters().items() if (name, value) != ("iterate", "last")}
 
-    def perturb(self, network: nn.Module, images: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
+    def perturb(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        objective: Objective,
+        generator: torch.Generator,
+        mode: str = "eval",
+        *,
+        clamps_start: bool = True,
+    ) -> Tensor:
         """Return the last iterate from one start, for any objective; inputs are not checked.
 
         Parameters
         ----------
         network, images, generator : as :meth:`examples`.
         objective : logits -> the scalar to maximise, summed over the batch.
+        mode : the network's mode during the attack, one of `modes.MODES`. In "train", its batch-norm statistics are the
+            batch's, so images do influence each other, and its running statistics move at each step.
+        clamps_start : whether the start is clamped to ball and box; if not, the first gradient is taken at the
+            unclamped start. Iterates after it are clamped all the same, and so is a start that is returned.
 
         Returns
         -------
         (N, C, H, W), within `eps` of `images` and in [0, 1].
         """
         low, high = self._ball(images)
-        x = self._start(images, generator).clamp_(low, high)
-        return _ascended(network, x, low, high, objective, self.steps, self.step_size)
+        x = self._start(images, generator)
+        if clamps_start or self.steps == 0:
+            x = x.clamp_(low, high)
+        return _ascended(network, x, low, high, objective, self.steps, self.step_size, mode=mode)
 
     def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return, for each image, the example of the first misclassified start, or of the last start if there is none.
@@ -432,8 +414,10 @@ def _ascended(
     steps: int,
     step_size: float,
     direction: Callable[[Tensor], Tensor] = torch.sign,
+    mode: str = "eval",
 ) -> Tensor:
-    with folded_for_inference(network):
+    # batch norms in train mode cannot be folded: their statistics are each batch's
+    with folded_for_inference(network) if mode == "eval" else without_gradients(network, mode):
         for _ in range(steps):
             x.requires_grad_(True)
             (gradient,) = torch.autograd.grad(objective(network(x)), x)

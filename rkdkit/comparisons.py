@@ -78,6 +78,7 @@ class Entry:
     method : the method that trains it.
     guides : its fixed teachers, for each teacher slot of the method at least one; several in one slot are an ensemble.
     changes : fields of `RunSpec`, as `Profile.spec` takes them: ``{"student": "resnet18/8", "settings": {"l": 0.9}}``.
+        ``{"reading": "code"}`` trains as the method's released code does, at a profile with recipes by its recipe, too.
     """
 
     method: str
@@ -229,7 +230,7 @@ def choose(setup: Setup, trained: Sequence[Run], role: str = "") -> list[Snapsho
     """
 
     def choice(run: Run) -> runs.Choice:
-        row, spec = methods.get(run.spec.method), run.spec
+        row, spec = methods.get(run.spec.method, run.spec.reading), run.spec
         attack = setup.profile.selection_attack if row.attacks else None
         averaged = AVERAGED in spec.roles_at(spec.epochs) and (row.averages_weights or spec.ema_decay is not None)
         of = role or (AVERAGED if averaged else "student")

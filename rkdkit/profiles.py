@@ -23,7 +23,8 @@ class Profile:
     select_on : how the epoch of a teacher, or of a network in a comparison, is chosen: "val", "test" or "last".
     n_train, n_val, n_test : images to train on, held out, and tested on; None: all.
     n_autoattack : AutoAttack is run on the first `n_autoattack` test images; None: on all of them.
-    recipes : whether each method is trained as in its own paper, if the paper says how: `methods.Method.recipe`.
+    recipes : whether each method is trained as in its own paper, if the paper says how: `methods.Method.recipe`, in the
+        run's reading.
     fixed : the fields that a recipe does not change, because the notebook set them.
     epochs, batch_size, lr, schedule, milestones, gamma, weight_decay, precision, snapshot_every : as `RunSpec`.
     swa_start : as `RunSpec`; below 1, a share of the epochs; None: no weights are averaged. Unless a notebook sets it,
@@ -74,14 +75,15 @@ class Profile:
     def spec(self, method: str, seed: int = 0, **changes: Any) -> RunSpec:
         """Return the specification of a method's run at this scale; `changes` are fields of `RunSpec`.
 
-        A method that replays each batch m times is trained for 1/m of the epochs, as in its papers.
+        A method that replays each batch m times is trained for 1/m of the epochs, as in its papers. With reading="code"
+        among `changes`, recipe and settings are those of the released code.
 
         Raises
         ------
         UnknownNameError, ValueError
             As `RunSpec`.
         """
-        row = methods.get(method)
+        row = methods.get(method, changes.get("reading", "paper"))
         common = {f.name for f in dataclasses.fields(self)} & {f.name for f in dataclasses.fields(RunSpec)}
         values: dict[str, Any] = {name: getattr(self, name) for name in common}
         values |= {

@@ -92,9 +92,9 @@ class Teacher:
             checks.one_of(f"network of {self.run} at epoch {epoch}", self.role, self.run.roles_at(epoch))
 
     @classmethod
-    def placeholders(cls, method: str) -> tuple["Teacher", ...]:
+    def placeholders(cls, method: str, reading: str = "paper") -> tuple["Teacher", ...]:
         """Return a teacher for each slot of a method, to check a specification before its teachers are known."""
-        return tuple(cls(module="not known yet", slot=slot) for slot in methods.get(method).guides)
+        return tuple(cls(module="not known yet", slot=slot) for slot in methods.get(method, reading).guides)
 
     def to_json(self) -> dict[str, Any]:
         """Return the teacher as plain JSON values; the key of the slot is "letter", as in the first stored runs."""
@@ -119,7 +119,7 @@ class Teacher:
         return cls(slot=named.pop("letter"), **named)
 
     def __str__(self) -> str:
-        return self.module if self.run is None else f"{self.run.method} {self.run.student} at epoch {self.epoch}"
+        return self.module if self.run is None else f"{self.run.label} {self.run.student} at epoch {self.epoch}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +159,8 @@ class RunSpec:
         float32).
     snapshot_every : a snapshot is kept every `snapshot_every` epochs and at the last.
     engine : see `ENGINE`.
+    reading : how the method's row is read, one of `methods.READINGS`: "paper", or "code" for what its authors' released
+        code does otherwise. Where this makes no difference to the training, it is set to "paper".
 
     Fields that have no effect in a run (an attack's fields without an attack, the fields of another schedule) are set
     to fixed values, so that they do not change the run's id.
@@ -199,11 +201,12 @@ class RunSpec:
     precision: str = "float32"
     snapshot_every: int = 1
     engine: int = ENGINE
+    reading: str = "paper"
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
         object.__setattr__(self, "teachers", tuple(checks.listed("teachers", self.teachers, "[teacher]")))
-        method = methods.get(self.method)
+        method = methods.get(self.method, self.reading)
         data.source_of(self.dataset)
         models.parse(self.student)
         if ("peer" in method.roles) != bool(self.peer):
@@ -270,6 +273,10 @@ class RunSpec:
             unused |= {"momentum": 0.0}
         if self.schedule != "multistep":
             unused |= {"milestones": ()}
+        if self.reading != "paper":
+            decisive = [(row.definition(), row.averages_weights) for row in (method, methods.get(self.method))]
+            if decisive[0] == decisive[1]:
+                unused |= {"reading": "paper"}
         for name, value in unused.items():
             object.__setattr__(self, name, value)
         try:
@@ -286,7 +293,7 @@ class RunSpec:
     def roles_at(self, epoch: int) -> tuple[str, ...]:
         """Return the roles of the networks at the end of an epoch, counted from 1; averaging may start later."""
         averaging = self.ema_decay is not None or (self.swa_start is not None and epoch > self.swa_start)
-        return (*methods.get(self.method).roles, *((AVERAGED,) if averaging else ()))
+        return (*methods.get(self.method, self.reading).roles, *((AVERAGED,) if averaging else ()))
 
     def _check_teachers(self, method: methods.Method) -> None:
         for teacher in self.teachers:
@@ -341,10 +348,16 @@ class RunSpec:
 
     @cached_property
     def id(self) -> str:
-        """The first 16 hex digits of the SHA-256 of its canonical JSON, its method's row and its teachers' ids."""
+        """The first 16 hex digits of the SHA-256 of its canonical JSON, its row as read, and its teachers' ids."""
         teachers = [teacher.run.id for teacher in self.teachers if teacher.run is not None]
-        return digest_of([self.to_json(), methods.get(self.method).definition(), teachers])
+        row = methods.get(self.method, self.reading)
+        return digest_of([self.to_json(), row.definition(), teachers])
+
+    @property
+    def label(self) -> str:
+        """Its method, with the reading unless it is the paper's: "RSLAD", "RSLAD (code)"."""
+        return self.method if self.reading == "paper" else f"{self.method} ({self.reading})"
 
     def __str__(self) -> str:
         guides = f" from {' and '.join(map(str, self.teachers))}" if self.teachers else ""
-        return f"{self.method} {self.student} on {self.dataset}{guides}, seed {self.seed}"
+        return f"{self.label} {self.student} on {self.dataset}{guides}, seed {self.seed}"

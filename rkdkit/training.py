@@ -71,7 +71,7 @@ class Training:
         networks: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.spec, self.device, self.epoch = spec, device, 0
-        self.method = methods.get(spec.method)
+        self.method = methods.get(spec.method, spec.reading)
         self._settings = dict(spec.settings)
         self._train = dataset.split_validation(spec.n_train, spec.n_val)[0].to(device)
         checks.number("The number of training images that are not held out", len(self._train), SMALLEST_BATCH)
@@ -178,16 +178,18 @@ class Training:
         self.epoch = epoch
 
     def _step(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
-        logits = methods.Logits(self._by_slot(), {"x": images}, self._weights())
-        if self.method.free:
+        row, logits = self.method, methods.Logits(self._by_slot(), {"x": images}, self._weights())
+        if row.free:
             return self._replay(logits, images, labels)
         with self._autocast():
-            for maximised in self.method.maximises:
+            for maximised in row.maximises:
                 attack = attacks.PGD(self._eps, self._step_size, self.spec.attack_steps, maximised.start)
-                examples = methods.adversarial_examples(maximised, logits, images, labels, attack, start)
+                examples = methods.adversarial_examples(
+                    maximised, logits, images, labels, attack, start, row.attack_mode, clamps_start=row.clamps_start
+                )
                 logits.add(maximised.makes, examples)
-            loss = methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs)
-        return self._update(loss)
+            loss = methods.loss(row, self._settings, logits, labels, self.epoch / self.spec.epochs)
+        return self._update(loss, logits)
 
     def _replay(self, logits: methods.Logits, images: Tensor, labels: Tensor) -> Tensor:
         """Take `m` updates on one batch; each gradient also updates the perturbation (Shafahi et al. 2019)."""
@@ -197,16 +199,19 @@ class Training:
             with self._autocast():
                 logits.add("x*", (images + delta).clamp(0, 1))
                 loss = methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs)
-            report = self._update(loss)
+            report = self._update(loss, logits)
             assert delta.grad is not None
             delta = (delta.detach() + self._step_size * delta.grad.sign()).clamp_(-self._eps, self._eps)
         self._delta = delta
         return report
 
-    def _update(self, loss: Tensor) -> Tensor:
+    def _update(self, loss: Tensor, logits: methods.Logits) -> Tensor:
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
+        with self._autocast():
+            for point in self.method.points_passed_after:
+                logits.move_statistics(point)
         self._lr = float(self._optimiser.param_groups[0]["lr"])
         if self._each_step:
             self._scheduler.step()
@@ -311,9 +316,11 @@ def fresh_networks(spec: RunSpec, dataset: data.Dataset) -> dict[str, models.Cla
     Parameters
     ----------
     spec : the run.
-    dataset : gives the input channels, their normalisation and the number of classes.
+    dataset : gives the input channels, their normalisation (if the method normalises) and the number of classes.
     """
-    mean, std = dataset.channel_statistics
+    row, (mean, std) = methods.get(spec.method, spec.reading), dataset.channel_statistics
+    if not row.normalises:
+        mean, std = (0.0,) * len(mean), (1.0,) * len(std)
     names = {"student": spec.student, "peer": spec.peer}
     return {
         role: models.build(
@@ -323,7 +330,7 @@ def fresh_networks(spec: RunSpec, dataset: data.Dataset) -> dict[str, models.Cla
             std,
             seed=derived_seed(spec.seed, 0, f"weights of {role}"),
         )
-        for role in methods.get(spec.method).roles
+        for role in row.roles
     }
 
 

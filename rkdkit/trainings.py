@@ -301,7 +301,7 @@ def _train(
             "environments": [],
             "finished": 0,
             "states": {},
-            "snapshots": {role: {} for role in methods.get(spec.method).roles},
+            "snapshots": {role: {} for role in methods.get(spec.method, spec.reading).roles},
             "history": [],
         }
     state = _last_whole(folder, spec, record)

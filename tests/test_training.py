@@ -125,9 +125,9 @@ def attacks_made(monkeypatch):
     """Note every attack that training starts: its radius, step, number of steps and start."""
     made, perturb = [], attacks.PGD.perturb
 
-    def noting(self, network, images, objective, generator):
+    def noting(self, network, images, objective, generator, *mode, **how):
         made.append((self.eps, self.step_size, self.steps, self.start))
-        return perturb(self, network, images, objective, generator)
+        return perturb(self, network, images, objective, generator, *mode, **how)
 
     monkeypatch.setattr(attacks.PGD, "perturb", noting)
     return made
@@ -154,7 +154,9 @@ def test_each_network_of_cat_is_attacked_by_itself(digits, monkeypatch):
     training = start(tiny_spec("CAT", n_train=64), digits)
     attacked, perturb = [], attacks.PGD.perturb
     monkeypatch.setattr(
-        attacks.PGD, "perturb", lambda self, network, *a: (attacked.append(network), perturb(self, network, *a))[1]
+        attacks.PGD,
+        "perturb",
+        lambda self, network, *a, **k: (attacked.append(network), perturb(self, network, *a, **k))[1],
     )
     training.run_epoch()
     assert attacked == [training.networks["student"], training.networks["peer"]]

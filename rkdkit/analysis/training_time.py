@@ -150,7 +150,7 @@ class _Loop:
     def __init__(self, spec: RunSpec, costs: Costs, device: torch.device, clock: Callable[[], float]) -> None:
         kind = costs.kind(spec)
         self.kind, self.device, self.clock = kind, device, clock
-        row = methods.get(kind.method)
+        row = methods.get(kind.method, kind.reading)
         self.updates = int(dict(kind.settings)["m"]) if row.free else 1
         dataset = costs.noise(kind.dataset, kind.batch_size * (1 + BATCHES))
         networks = {role: network.on(device) for role, network in fresh_networks(kind, dataset).items()}

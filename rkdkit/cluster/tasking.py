@@ -390,7 +390,7 @@ class Cluster:
             raise SchedulerLostError()
 
     def _short(self, task: Task) -> str:
-        return " and ".join(f"{spec.method} {spec.student}" for spec in task.specs[:1]) or task.name
+        return " and ".join(f"{spec.label} {spec.student}" for spec in task.specs[:1]) or task.name
 
 
 @contextmanager

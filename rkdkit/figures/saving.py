@@ -238,6 +238,8 @@ def _networks(snapshots: Sequence[Snapshot], context: Context) -> list[dict[str,
     for snapshot in dict.fromkeys(snapshots):
         spec = snapshot.spec
         about = {"method": spec.method, "network": snapshot.architecture, "role": snapshot.role}
+        if spec.reading != "paper":
+            about["reading"] = spec.reading
         network = listed.setdefault(
             (spec, snapshot.role), {**about, "seed": spec.seed, "run": spec.id, "sha256_by_epoch": {}}
         )

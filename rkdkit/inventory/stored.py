@@ -323,13 +323,18 @@ def _is_teacher(value: Any) -> bool:
 def title(spec: Mapping[str, Any]) -> str:
     """Return what `str(RunSpec)` says, from the specification's JSON."""
     guides = f" from {' and '.join(map(teacher_title, spec['teachers']))}" if spec["teachers"] else ""
-    return f"{spec['method']} {spec['student']} on {spec['dataset']}{guides}, seed {spec['seed']}"
+    return f"{_label(spec)} {spec['student']} on {spec['dataset']}{guides}, seed {spec['seed']}"
 
 
 def teacher_title(teacher: Mapping[str, Any]) -> str:
     """Return what `str(Teacher)` says, from the teacher's JSON."""
     run = teacher["run"]
-    return str(teacher["module"]) if run is None else f"{run['method']} {run['student']} at epoch {teacher['epoch']}"
+    return str(teacher["module"]) if run is None else f"{_label(run)} {run['student']} at epoch {teacher['epoch']}"
+
+
+def _label(spec: Mapping[str, Any]) -> str:
+    """Return what `RunSpec.label` says."""
+    return f"{spec['method']} ({spec['reading']})" if "reading" in spec else str(spec["method"])
 
 
 def folder_name(spec: Mapping[str, Any], run_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from rkdkit import attacks, losses
 from rkdkit.methods.grammar import Maximised, Method, Term
 from rkdkit.methods.notation import CERTAINTY_POINT, TRAINED, Point, Settings
+from rkdkit.modes import without_gradients
 
 
 class Logits:
@@ -68,6 +70,12 @@ class Logits:
         """Return a = T(x*)[y]^beta of IAD, (N,) in [0, 1]."""
         return self.taught(CERTAINTY_POINT).softmax(1).gather(1, labels[:, None])[:, 0] ** beta
 
+    def move_statistics(self, point: Point) -> None:
+        """Do a forward pass without gradients, which in train mode moves the running statistics of batch norms."""
+        with torch.no_grad():
+            for network in self.networks[point.network]:
+                network(self._images[point.place])
+
     def _at(self, point: Point) -> tuple[Tensor, ...]:
         asked = point.network, point.place
         if asked not in self._done:
@@ -81,6 +89,8 @@ class Logits:
 def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, progress: float = 1.0) -> Tensor:
     """Return the loss that a method's update minimises; terms of weight 0 are not computed.
 
+    If the row lists its forward passes, all of them are done, in the row's order.
+
     Parameters
     ----------
     method : a row of the table.
@@ -93,13 +103,19 @@ def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, pro
     -------
     () float32.
     """
+    terms = [term for term in method.minimises if _has_weight(term, settings, progress)]
+    if method.passes:
+        needed = {point for term in terms for point in term.asked}
+        for point in method.points_passed:
+            if point in needed:
+                _ = logits[point]
+                needed.remove(point)
+            else:
+                logits.move_statistics(point)
     total = torch.zeros((), device=labels.device)
-    for term in method.minimises:
-        weight = term.factors.value(settings) * _temperature(term, settings) ** 2
+    for term in terms:
         certainty = _certainty(term, settings, logits, labels, progress)
-        if weight == 0 or certainty is None:
-            continue
-        total = total + weight * (certainty * _divergence(term, settings, logits, labels)).mean()
+        total = total + _weight(term, settings) * (certainty * _divergence(term, settings, logits, labels)).mean()
     return total
 
 
@@ -110,11 +126,15 @@ def adversarial_examples(
     labels: Tensor,
     attack: attacks.PGD,
     generator: torch.Generator,
+    mode: str = "eval",
+    *,
+    clamps_start: bool = True,
 ) -> Tensor:
     """Perturb images to maximise what a row's attack maximises.
 
-    A target at the natural images is a constant: it is computed once, in eval mode. A target at the current iterate is
-    computed again at each step, and the gradient passes through it.
+    A target at the natural images is a constant: it is computed once. A target at the current iterate is computed again
+    at each step, and the gradient passes through it. Networks that guide the attack are in eval mode; the attacked
+    network is in the same mode throughout.
 
     Parameters
     ----------
@@ -124,33 +144,48 @@ def adversarial_examples(
     labels : (N,) int64.
     attack : the attack, with the start of the row's entry.
     generator : a CPU generator for the attack's start.
+    mode, clamps_start : the row's `attack_mode` and `clamps_start`, as :meth:`attacks.PGD.perturb` takes them.
 
     Returns
     -------
     (N, C, H, W) float32: x* of the papers.
     """
-    (attacked,) = logits.networks[maximised.output_point.network]
+    slot = maximised.output_point.network
+    (attacked,) = logits.networks[slot]
+
+    def perturbed(network: nn.Module, objective: attacks.Objective) -> Tensor:
+        return attack.perturb(network, images, objective, generator, mode, clamps_start=clamps_start)
+
     guide = maximised.target_point
     if guide is None:
-        return attack.perturb(attacked, images, attacks.cross_entropy_objective(labels), generator)
+        return perturbed(attacked, attacks.cross_entropy_objective(labels))
     if guide.place == "x~":
         weights = logits.weights.get(guide.network, (1.0,))
 
         def gap(answers: Tensor) -> Tensor:
             return losses.kl_divergence(losses.mixture(answers[1:].unbind(), weights), answers[0]).sum()
 
-        return attack.perturb(_SideBySide(attacked, *logits.networks[guide.network]), images, gap, generator)
-    with torch.no_grad(), attacks.eval_without_gradients(logits.networks[guide.network][0]) as network:
+        return perturbed(_SideBySide(attacked, *logits.networks[guide.network]), gap)
+    own = guide.network == slot
+    with torch.no_grad(), without_gradients(logits.networks[guide.network][0], mode if own else "eval") as network:
         target = logits.taught(guide) if guide.fixed else network(images)
-    return attack.perturb(attacked, images, lambda z: losses.kl_divergence(target, z).sum(), generator)
+    return perturbed(attacked, lambda z: losses.kl_divergence(target, z).sum())
 
 
 class _SideBySide(nn.Module):
-    """Several networks' logits at the same images: (N, C, H, W) -> (networks, N, classes)."""
+    """Several networks' logits at the same images: (N, C, H, W) -> (networks, N, classes).
+
+    Only the first, which is attacked, can be in train mode; the others guide the attack.
+    """
 
     def __init__(self, *networks: nn.Module) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(False)
+        self.networks[0].train(mode)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([network(x) for network in self.networks])
@@ -168,17 +203,29 @@ def _divergence(term: Term, settings: Settings, logits: Logits, labels: Tensor) 
     return losses.kl_divergence(target, output, _temperature(term, settings), str(settings["kl_reduction"]))
 
 
-def _certainty(
-    term: Term, settings: Settings, logits: Logits, labels: Tensor, progress: float
-) -> Tensor | float | None:
-    """Return the weight of each image in a term; None: it is 0 for all images."""
-    which = str(settings.get(term.certainty, term.certainty))
-    if which in ("", "1"):
+def _weight(term: Term, settings: Settings) -> float:
+    """Return the weight that all images have in a term, tau^2 included."""
+    return term.factors.value(settings) * _temperature(term, settings) ** 2
+
+
+def _has_weight(term: Term, settings: Settings, progress: float) -> bool:
+    """Return whether a term counts: `1-a` is 0 for all images until the warmup is over."""
+    idle = _certainty_of(term, settings) == "1-a" and progress < float(settings["warmup"])
+    return not idle and _weight(term, settings) != 0
+
+
+def _certainty(term: Term, settings: Settings, logits: Logits, labels: Tensor, progress: float) -> Tensor | float:
+    """Return the weight of each image in a term that counts."""
+    which = _certainty_of(term, settings)
+    if which in ("", "1") or progress < float(settings["warmup"]):
         return 1.0
-    if progress < float(settings["warmup"]):
-        return 1.0 if which == "a" else None
     certainty = logits.certainty(labels, float(settings["beta"]))
     return certainty if which == "a" else 1 - certainty
+
+
+def _certainty_of(term: Term, settings: Settings) -> str:
+    """Return "a", "1-a", "1" or ""."""
+    return str(settings.get(term.certainty, term.certainty))
 
 
 def _temperature(term: Term, settings: Settings) -> float:

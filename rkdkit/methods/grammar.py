@@ -4,8 +4,8 @@ The points and weights of a term are written as `notation` says and parsed once,
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,12 +13,16 @@ from rkdkit import attacks, checks, losses
 from rkdkit.frozen import FrozenMapping
 from rkdkit.identity import identifying_fields
 from rkdkit.methods.notation import CERTAINTY_POINT, GUIDES, TRAINED, Point, Product, Setting, Settings, split_factors
+from rkdkit.modes import MODES
 
 CHOICES = {"kl_reduction": losses.KL_REDUCTIONS, "teacher_weight": ("a", "1")}
 """The settings whose values are words, and the allowed values."""
 
 DIVERGENCES = ("CE", "KL", "MSE")
 """Cross entropy, Kullback-Leibler, and the mean squared difference of logits."""
+
+READINGS = ("paper", "code")
+"""How a row can be read: as the paper states the method, or as its authors' released code trains it."""
 
 LARGEST_SETTING = 1e18
 """The largest value of a setting: losses have squares of some, and float32 holds no number above 3.4e38."""
@@ -39,6 +43,7 @@ _METHOD_REMARKS = (
     "recipe_on",
     "differences",
     "averages_weights",
+    "code",
 )
 
 
@@ -230,11 +235,23 @@ class Method:
     eps_factor : the training attack's radius as a multiple of the run's eps; the step size stays the run's.
     one_step : the length of the training attack's single step as a multiple of that radius; None: the attack uses the
         run's step_size and attack_steps.
+    attack_mode : the mode of the attacked network while x* is made, one of `modes.MODES`. In "train", its batch-norm
+        statistics are the batch's, and its running statistics move with each of the attack's passes.
+    clamps_start : whether an attack's start is clamped to [0, 1] before its first gradient. Later iterates always are.
+    passes : the forward passes of the trained networks for the update, in train mode, in this order, such as
+        ("S(x*)", "S(x*)", "S(x)"); (): those that the terms need, each once, in the terms' order. A pass that is listed
+        again, or that no term of weight above 0 needs, only moves batch-norm statistics.
+    passes_after : forward passes in train mode after the update, with the new weights, which only move batch-norm
+        statistics.
+    normalises : whether the trained networks normalise their input by the mean and std of the data.
+    code : the fields of the row that its authors' released code has otherwise, by name; empty: there is no released
+        code, or it does what the paper says. :meth:`read` gives the row with these fields.
 
     Raises
     ------
     ValueError
-        If a term needs a setting that the row does not have, or a point that no attack of the row makes.
+        If a term needs a setting that the row does not have, or a point that no attack of the row makes; if its passes
+        leave out a point that a term needs; if its `code` does not make a row, or repeats a value of the row.
     """
 
     title: str
@@ -250,10 +267,20 @@ class Method:
     free: bool = False
     eps_factor: float = 1.0
     one_step: float | None = None
+    attack_mode: str = "eval"
+    clamps_start: bool = True
+    passes: tuple[str, ...] = ()
+    passes_after: tuple[str, ...] = ()
+    normalises: bool = True
+    code: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("settings", "settings_on", "recipe", "recipe_on"):
+        for name in ("settings", "settings_on", "recipe", "recipe_on", "code"):
             object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
+        for name in ("passes", "passes_after"):
+            example = '("S(x*)", "S(x)")'
+            listed = checks.listed(f"{name} of the row {self.title}", getattr(self, name), example)
+            object.__setattr__(self, name, tuple(listed))
         asked = {name for term in self.minimises for name in term.settings} | ({"m"} if self.free else set())
         lacking = sorted(asked - set(self.settings))
         _refuse(bool(lacking), f"The row {self.title} has no default for its setting {', '.join(lacking)}.")
@@ -276,6 +303,67 @@ class Method:
         )
         moved = any(term.output_point == Point("S", "x*") for term in self.minimises)
         _refuse(self.free and not moved, f"The row {self.title} is free, but its loss does not use S(x*).")
+        checks.one_of("mode of an attack", self.attack_mode, MODES)
+        _refuse(
+            not self.maximises and (self.attack_mode, self.clamps_start) != ("eval", True),
+            f"The row {self.title} has no attack of its own, so attack_mode and clamps_start mean nothing.",
+        )
+        self._check_passes(made)
+        self._check_code()
+
+    def _check_passes(self, made: Collection[str]) -> None:
+        for point in (*self.points_passed, *self.points_passed_after):
+            passing = f"The row {self.title} lists a pass {point}"
+            role = TRAINED.get(point.network)
+            _refuse(role is None or point.constant, f"{passing}: it must be of a trained network, without .detach.")
+            _refuse(role not in self.roles, f"{passing}, but does not train the {role}.")
+            _refuse(point.place not in made, f"{passing}, but none of its attacks makes {point.place}.")
+        needed = {str(point) for term in self.minimises for point in term.asked if not point.fixed}
+        unlisted = sorted(needed - set(self.passes)) if self.passes else []
+        _refuse(bool(unlisted), f"The row {self.title} needs {', '.join(unlisted)}, which its passes do not list.")
+
+    def _check_code(self) -> None:
+        known = [each.name for each in fields(self) if each.name != "code"]
+        for name, value in self.code.items():
+            checks.one_of(f"field of the released code of {self.title}", name, known)
+            same = value == getattr(self, name)
+            _refuse(same, f"The released code of {self.title} has the paper's {name}: leave it out of the row's code.")
+        if self.code:
+            _ = self._as_code  # made now, so that a bad field is refused here
+
+    def read(self, reading: str) -> "Method":
+        """Return the row as a reading has it: the row itself, or with the fields of its authors' released code.
+
+        Parameters
+        ----------
+        reading : one of `READINGS`.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such reading.
+        ValueError
+            If the row has no released code of its own.
+        """
+        if checks.one_of("reading", reading, READINGS) == "paper":
+            return self
+        nothing = "has no released code, or it does what the paper says: leave reading='paper'."
+        _refuse(not self.code, f"{self.title} {nothing}")
+        return self._as_code
+
+    @cached_property
+    def _as_code(self) -> "Method":
+        return replace(self, **{**self.code, "code": {}})
+
+    @cached_property
+    def points_passed(self) -> tuple[Point, ...]:
+        """Its `passes`, parsed."""
+        return tuple(Point.parse(text, f"passes of the row {self.title}") for text in self.passes)
+
+    @cached_property
+    def points_passed_after(self) -> tuple[Point, ...]:
+        """Its `passes_after`, parsed."""
+        return tuple(Point.parse(text, f"passes_after of the row {self.title}") for text in self.passes_after)
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -350,24 +438,3 @@ class Method:
             if term.mixing:
                 yield (term.mixing,)
             yield from term.factors.shares
-
-
-def with_label_mixing(method: Method, source: str, **changes: Any) -> Method:
-    """Return a method's "+" form: the teacher's outputs mixed with the labels (RKD eq. 5 to 7).
-
-    RKD uses the same settings on all datasets, so the new row does, too. A row without a teacher is refused.
-
-    Parameters
-    ----------
-    method : a row with a teacher.
-    source : the new row's source.
-    changes : further fields of the new row; settings are added to those of `method`.
-    """
-    settings = {**method.settings, "mixing": 0.7, **changes.pop("settings", {})}
-    terms = tuple(
-        replace(term, mixing="mixing") if term.target_point is not None and term.target_point.fixed else term
-        for term in method.minimises
-    )
-    return replace(
-        method, title=f"{method.title}+", source=source, minimises=terms, settings=settings, settings_on={}, **changes
-    )

@@ -8,7 +8,8 @@ of a row, `notation` how its points and weights are written.
 from dataclasses import replace
 from typing import Any
 
-from rkdkit.methods.grammar import Maximised, Method, Term, with_label_mixing
+from rkdkit.methods.grammar import Maximised, Method, Term
+from rkdkit.methods.variants import with_label_mixing
 
 RKD_TEACHER = {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9, "attack_steps": 7}
 """How RKD trains every fixed teacher, with any method (RKD appendix A); fields of a profile."""

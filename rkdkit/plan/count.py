@@ -44,7 +44,7 @@ def count(
     # compilation takes minutes, and cannot be counted
     with runtime.using(runtime.Settings("off", runtime.current().evaluation_batch_size)), work as bar:
         for kind in different:
-            bar.set_postfix_str(f"{kind.method} {kind.student}")
+            bar.set_postfix_str(f"{kind.label} {kind.student}")
             steps[kind] = costs.time_step(kind, device) if calibrated else costs.count_step(kind)
             bar.update()
         for architecture, dataset, n in asked:

@@ -45,9 +45,10 @@ def training(spec: RunSpec, costs: Costs) -> float:
     """Estimate the work of a whole training from its method's row, in floating-point operations.
 
     A step of the attack takes a forward and a backward pass of the attacked network. The update takes a forward pass
-    at each point of the loss, and for networks that are trained a backward pass of twice that work.
+    at each point of the loss, and for networks that are trained a backward pass of twice that work. Further passes that
+    the row lists take a forward pass each.
     """
-    row, n_train = methods.get(spec.method), costs.n_train(spec)
+    row, n_train = methods.get(spec.method, spec.reading), costs.n_train(spec)
     batch = min(spec.batch_size, n_train)
 
     def forward(architecture: str) -> float:
@@ -65,6 +66,10 @@ def training(spec: RunSpec, costs: Costs) -> float:
             step += passed * of[attack.target_point.network]
     points = {point for term in row.minimises for point in term.asked}
     step += sum(of[point.network] * (3 if point.network in methods.TRAINED else 1) for point in points)
+    statistics_only = [*row.points_passed, *row.points_passed_after]
+    for point in points.intersection(row.points_passed):
+        statistics_only.remove(point)
+    step += sum(of[point.network] for point in statistics_only)
     if row.free:
         step *= float(dict(spec.settings)["m"])
     return spec.epochs * data.batches_per_epoch(n_train, spec.batch_size) * step

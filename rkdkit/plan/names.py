@@ -19,7 +19,7 @@ def named(specs: Sequence[RunSpec]) -> dict[RunSpec, str]:
     for spec in specs:
         peer = f" with {spec.peer}" if spec.peer not in ("", spec.student) else ""
         guides = f" taught by {' and '.join(_guide(t, numbers) for t in spec.teachers)}" if spec.teachers else ""
-        alike.setdefault((heading(spec), f"{spec.method} {spec.student}{peer}{guides}"), []).append(spec)
+        alike.setdefault((heading(spec), f"{spec.label} {spec.student}{peer}{guides}"), []).append(spec)
     width = len(str(len(specs)))
     return {
         spec: f"{numbers[spec]:>{width}} {', '.join([name, *_told_apart(spec, of_name)])}"
