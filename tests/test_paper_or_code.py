@@ -181,6 +181,7 @@ def test_the_method_that_moves_most_under_attack_is_looked_at(tmp_path, by_line,
     setup, closer, executor = looked_at(tmp_path, by_line, n_seeds=2)
     assert closer.method == expected
     assert closer.parts == tuple(readings.single_differences(setup, expected))
+    assert closer.comparisons == sum(len(readings.single_differences(setup, name)) for name in tab16.METHODS)
     lines = {with_part(expected, part) for part in closer.parts}
     asked = [task.spec for gathered in executor.gathered for task in gathered if isinstance(task, Train)]
     assert {spec.method for spec in asked if " with the code's " in spec.method} == lines
@@ -191,7 +192,9 @@ def test_the_method_that_moves_most_under_attack_is_looked_at(tmp_path, by_line,
 
 
 def test_a_notebook_may_name_the_method(tmp_path):
-    assert looked_at(tmp_path, {code_of("CAT"): 8}, "AdaAD")[1].method == "AdaAD"
+    _, closer, _ = looked_at(tmp_path, {code_of("CAT"): 8}, "AdaAD")
+    assert closer.method == "AdaAD"
+    assert closer.comparisons == len(closer.parts), "it was not chosen from others"
 
 
 def planned(parameters):
@@ -260,13 +263,13 @@ def measured_as(robust, clean=None, n=400, seeds=2):
     )
 
 
-def closer_at(changes, parts=None, clean=None, **size):
+def closer_at(changes, parts=None, clean=None, comparisons=1, **size):
     """Both readings of methods, whose codes change the robust accuracy of 0.5 by so much; single ones of the first."""
     names = tuple(changes)
     robust = {line: 0.5 + more for name in names for line, more in ((name, 0), (code_of(name), changes[name]))}
     robust |= {with_part(names[0], part): 0.5 + more for part, more in (parts or {}).items()}
     clean = {code_of(name): 0.75 + more for name, more in (clean or {}).items()}
-    return Closer(names, names[0], tuple(parts or ()), measured_as(robust, clean, **size))
+    return Closer(names, names[0], tuple(parts or ()), comparisons, measured_as(robust, clean, **size))
 
 
 PARTS = {"attack mode": 0.05, "forward passes": -0.02}
@@ -336,6 +339,23 @@ def test_claims_show_the_pair_and_the_interval_that_decide():
     up, wide = iad.lower.estimate, closer.measured.minus(code_of("IAD"), "IAD", "pgd-20", 1 - 0.05 / 3)
     assert (up.value, up.low, up.high) == pytest.approx((wide.value, wide.low, wide.high))
     assert all(tab16.SOURCE in claim.source for claim in (clean, robust, ard))
+
+
+def test_single_differences_are_judged_together_with_those_of_all_methods_that_might_have_been_chosen():
+    changes, parts = {"ARD": 0.1, "CAT": 0.0}, {"attack mode": 0.0, "forward passes": -0.035}
+    closer = closer_at(changes, parts, comparisons=2, n=1500)
+    single = tab16.check_claims(closer)[-1]
+    assert single.text == "At least one of 2 single differences changes the PGD-20 accuracy of ARD."
+    assert (single.higher.name, single.lower.name) == (
+        "ARD, PGD-20 accuracy",
+        "ARD with the code's forward passes, PGD-20 accuracy",
+    )
+    assert single.confidence == pytest.approx(0.975)
+    more = tab16.check_claims(closer_at(changes, parts, comparisons=40, n=1500))[-1]
+    assert more.confidence == pytest.approx(1 - 0.05 / 40)
+    assert more.difference.low < single.difference.low
+    none = tab16.check_claims(closer_at(changes))
+    assert not any("single" in claim.text for claim in none)
 
 
 def test_a_change_whose_interval_reaches_farther_down_than_up_is_as_large_as_that():
@@ -419,6 +439,6 @@ def test_the_notebook_trains_measures_and_saves(store, tmp_path):
     assert trained == {("TRADES", "paper"), *pairs, *((name, "paper") for name in singles)}
     table = pd.read_csv(tmp_path / "out" / f"{NAME}.csv")
     assert len(table) == 2 * (4 + len(singles))
-    assert len(summary["claims"]) == 2 + 2
+    assert len(summary["claims"]) == 2 + 2 + 1
     assert {each["attack"] and each["attack"]["name"] for each in summary["measured"]} == {None, "PGD-20"}
     assert store.root.exists()

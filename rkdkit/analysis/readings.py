@@ -164,12 +164,15 @@ class Closer:
     names : the methods that are compared.
     method : the one that was looked at more closely.
     parts : its single differences that were trained; their lines are named by :func:`with_part`.
+    comparisons : how many single differences it was chosen from: its own, and those of all methods that might have been
+        chosen in its place.
     measured : the measurements of all lines.
     """
 
     names: tuple[str, ...]
     method: str
     parts: tuple[str, ...]
+    comparisons: int
     measured: WhiteBox
 
     @property
@@ -197,4 +200,6 @@ def look_closer(
     if lines:
         further = comparisons.train_entries(setup, {entry.method: entry for entry in lines.values()})
         evaluations |= measure(setup, further).evaluations
-    return Closer(tuple(names), method, tuple(lines), replace(measured, evaluations=evaluations))
+    eligible = [method] if closer_look else names
+    count = sum(len(single_differences(setup, name)) for name in eligible)
+    return Closer(tuple(names), method, tuple(lines), count, replace(measured, evaluations=evaluations))

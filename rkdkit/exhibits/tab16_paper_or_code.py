@@ -1,6 +1,6 @@
 """Whether it matters if a method is read from its paper or from its released code: a question of the kit's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -84,39 +84,53 @@ def numbers_of(closer: Closer) -> pd.DataFrame:
 def check_claims(closer: Closer) -> list[Claim]:
     """Answer the exhibit's questions. No paper says anything about them, so the sentences are the kit's own.
 
-    There are three families: does the reading change the clean accuracy of any method, does it change the PGD accuracy
-    of any, and by how much does it change each method's. In each, the intervals hold for all methods together, with a
-    confidence of 95 % (Bonferroni).
+    There are four families: does the reading change the clean accuracy of any method; does it change the PGD accuracy
+    of any; by how much does it change that of each; does any single difference change that of the method looked at. In
+    each, the intervals hold for all comparisons together, with a confidence of 95 % (Bonferroni). The last counts the
+    single differences of all methods that might have been chosen, so it holds whichever was.
 
     Parameters
     ----------
     closer : all lines.
     """
-    robust = f"{attack_named(closer.robust)} accuracy"
-    of = f"For at least one of {len(closer.names)} methods" if len(closer.names) > 1 else f"For {closer.names[0]}"
-    return [
-        _any(closer, "clean", f"{of}, the reading changes the clean accuracy."),
-        _any(closer, closer.robust, f"{of}, the reading changes the {robust}."),
+    robust, number = f"{attack_named(closer.robust)} accuracy", len(closer.names)
+    of = f"For at least one of {number} methods" if number > 1 else f"For {closer.names[0]}"
+    whole = {code_of(name): name for name in closer.names}
+    checked = [
+        _any(closer, "clean", whole, number, f"{of}, the reading changes the clean accuracy."),
+        _any(closer, closer.robust, whole, number, f"{of}, the reading changes the {robust}."),
         *(_same(closer, name, robust) for name in closer.names),
     ]
+    if closer.parts:
+        text = f"At least one of {len(closer.parts)} single differences changes the {robust} of {closer.method}."
+        single = {with_part(closer.method, part): closer.method for part in closer.parts}
+        checked.append(_any(closer, closer.robust, single, closer.comparisons, text))
+    return checked
 
 
-def _family(closer: Closer) -> float:
-    """Return the confidence of one method's interval with which those of all methods hold together."""
-    return 1 - (1 - CONFIDENCE) / len(closer.names)
+def _together(number: int) -> float:
+    """Return the confidence of each of so many intervals with which all of them hold together."""
+    return 1 - (1 - CONFIDENCE) / number
 
 
-def _any(closer: Closer, metric: str, text: str) -> Claim:
-    """Return the claim that a method's accuracy depends on the reading, for the method that shows it most clearly.
+def _any(closer: Closer, metric: str, lines: Mapping[str, str], number: int, text: str) -> Claim:
+    """Return the claim that a line's accuracy is another than its method's, for the line that shows it most clearly.
 
-    It holds or is open: that no method depends on it cannot be shown by an interval.
+    It holds or is open: that there is no difference anywhere cannot be shown by an interval.
+
+    Parameters
+    ----------
+    closer, metric : the measurements, and which of them.
+    lines : the lines, and the methods that they are compared with.
+    number : how many comparisons the interval must hold for.
+    text : the claim's sentence.
     """
-    measured, confidence = closer.measured, _family(closer)
+    measured, confidence = closer.measured, _together(number)
 
     def difference(pair: tuple[str, str]) -> Estimate:
         return measured.minus(*pair, metric, confidence)
 
-    pairs = [pair for name in closer.names for pair in ((code_of(name), name), (name, code_of(name)))]
+    pairs = [pair for line, base in lines.items() for pair in ((line, base), (base, line))]
     higher, lower = shown = max(pairs, key=lambda pair: difference(pair).low)
     words = "clean" if metric == "clean" else attack_named(metric)
     sides = [Quantity(f"{line}, {words} accuracy", measured.accuracy(line, metric)) for line in (higher, lower)]
@@ -125,7 +139,7 @@ def _any(closer: Closer, metric: str, text: str) -> Claim:
 
 def _same(closer: Closer, name: str, robust: str) -> Claim:
     """Return the claim that a method's robust accuracies in the two readings differ by less than `LIMIT`."""
-    confidence = _family(closer)
+    confidence = _together(len(closer.names))
     found = closer.measured.minus(code_of(name), name, closer.robust, confidence)
     distance = replace(
         found, value=abs(found.value), low=max(found.low, -found.high, 0.0), high=max(-found.low, found.high)
