@@ -29,8 +29,8 @@ Terms and their settings are one difference, because a row with the one and with
 
 
 def code_of(method: str) -> str:
-    """Return the name of a method's line in its code's reading: "ARD, code"; that of the paper's is the method's."""
-    return f"{method}, {CODE}"
+    """Return the name of a method's line in its code's reading: "ARD (code)"; that of the paper's is the method's."""
+    return f"{method} ({CODE})"
 
 
 def with_part(method: str, part: str) -> str:
