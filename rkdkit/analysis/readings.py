@@ -82,15 +82,16 @@ def single_differences(setup: Setup, method: str, *, certain: bool = True) -> di
             methods.METHODS[name] = replace(row, title=name)
             guides = tuple(replace(guide, certain=certain) for guide in comparisons.usual_guides(setup, row))
             entry = Entry(name, guides, {"settings": dict(own)} if own else {})
-            if _training(setup, entry) != _training(setup, plain):
+            if _shown(setup, entry) != _shown(setup, plain):
                 found[part] = entry
     return found if len(found) > 1 else {}
 
 
-def _training(setup: Setup, entry: Entry) -> tuple[object, object]:
-    """Return what tells a line's training from another's, apart from the name of its row."""
+def _shown(setup: Setup, entry: Entry) -> tuple[object, ...]:
+    """Return what tells a line's network from another's, apart from the name of its row."""
     spec = comparisons.specification(setup, entry)
-    return {**spec.to_json(), "method": ""}, methods.get(entry.method).definition()
+    row = methods.get(entry.method)
+    return {**spec.to_json(), "method": ""}, row.definition(), row.averages_weights
 
 
 def train(setup: Setup, names: Sequence[str], closer_look: str | None = None) -> Students:
