@@ -26,7 +26,7 @@ from rkdkit.trainings import Train
 
 NAME = "tab16_paper_or_code"
 NOTEBOOK = ROOT / "notebooks" / f"{NAME}.ipynb"
-TINY = {"epochs": 2, "swa_start": 1, "n_train": 64, "n_val": 32, "n_test": 40, "attack_steps": 1}
+TINY = {"swa_start": 1, "n_train": 64, "n_val": 32, "n_test": 40, "attack_steps": 1}
 WITHOUT_TEACHERS = ("TRADES", "CAT", "PeerAiD")
 
 
@@ -423,7 +423,7 @@ def test_without_single_differences_the_whole_stands_alone():
 @pytest.mark.usefixtures("one_block", "closed")
 def test_the_notebook_trains_measures_and_saves(store, tmp_path):
     namespace = {"display": print}
-    injected = {"profile": "smoke", "output_dir": str(tmp_path / "out"), "more": TINY}
+    injected = {"profile": "smoke", "epochs": 2, "output_dir": str(tmp_path / "out"), "more": TINY}
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), namespace)
