@@ -225,15 +225,17 @@ def test_a_run_that_differs_in_one_field_is_another_run(name):
     assert one.to_json() != other.to_json()
 
 
-def test_a_run_of_another_name_or_engine_is_another_run(monkeypatch):
-    monkeypatch.setitem(methods.METHODS, "Mine", methods.get("TRADES"))
-    one, renamed = tiny_spec("TRADES"), tiny_spec("Mine")
+def test_a_run_of_another_name_engine_or_reading_is_another_run(monkeypatch):
+    row = dataclasses.replace(methods.get("TRADES"), code={"attack_mode": "train"})
+    monkeypatch.setitem(methods.METHODS, "Mine", row)
+    one, renamed, read = tiny_spec("TRADES"), tiny_spec("Mine"), tiny_spec("Mine", reading="code")
     monkeypatch.setattr(spec, "ENGINE", 2)
     rebuilt = tiny_spec("TRADES", engine=2)
     assert (differing(one, renamed), differing(one, rebuilt)) == ({"method"}, {"engine"})
-    assert len({one.id, renamed.id, rebuilt.id}) == 3
+    assert differing(renamed, read) == {"reading"}
+    assert len({one.id, renamed.id, rebuilt.id, read.id}) == 4
     # so every field is tried; whoever adds one adds a line above
-    assert {*RUN_FIELDS, "method", "engine"} == {field.name for field in dataclasses.fields(RunSpec)}
+    assert {*RUN_FIELDS, "method", "engine", "reading"} == {field.name for field in dataclasses.fields(RunSpec)}
 
 
 AVERAGING = tiny_spec("TRADES", epochs=3, swa_start=1)
@@ -323,6 +325,11 @@ ROW = Method(
         (ROW, "maximises", (dataclasses.replace(ATTACK, start="gaussian"),)),
         (ROW, "eps_factor", 0.5),
         (ROW, "one_step", 1.25),
+        (ROW, "attack_mode", "train"),
+        (ROW, "clamps_start", False),
+        (ROW, "passes", ("S(x)", "S(x*)")),
+        (ROW, "passes_after", ("S(x)",)),
+        (ROW, "normalises", False),
     ],
 )
 def test_a_row_or_a_part_of_it_that_differs_in_one_field_has_another_definition(one, name, value):
@@ -349,6 +356,7 @@ def test_an_attack_on_labels_and_a_free_row_have_definitions_of_their_own():
         ("recipe_on", {"cifar10": {"epochs": 3}}),
         ("differences", "none"),
         ("averages_weights", True),
+        ("code", {"attack_mode": "train"}),
     ],
 )
 def test_what_a_row_says_about_itself_is_no_part_of_its_definition(name, value):
