@@ -26,6 +26,8 @@ class Profile:
     recipes : whether each method is trained as in its own paper, if the paper says how: `methods.Method.recipe`, in the
         run's reading.
     fixed : the fields that a recipe does not change, because the notebook set them.
+    without_recipe : methods that are trained by the profile's fields although they have a recipe, because the paper of
+        the exhibit trains them by a schedule of its own.
     epochs, batch_size, lr, schedule, milestones, gamma, weight_decay, precision, snapshot_every : as `RunSpec`.
     swa_start : as `RunSpec`; below 1, a share of the epochs; None: no weights are averaged. Unless a notebook sets it,
         a "multistep" run averages from its first milestone on (PeerAiD section 4.5).
@@ -51,6 +53,7 @@ class Profile:
     n_autoattack: int | None = None
     recipes: bool = False
     fixed: tuple[str, ...] = ()
+    without_recipe: tuple[str, ...] = ()
     epochs: int
     batch_size: int = 128
     lr: float = 0.1
@@ -94,7 +97,8 @@ class Profile:
             "eps": self.source.eps if self.eps is None else self.eps,
         }
         values["step_size"] = values["eps"] / 4 if self.step_size is None else self.step_size
-        values |= {name: value for name, value in self._recipe(row).items() if name not in self.fixed}
+        recipe = self._recipe(row, values | changes) if method not in self.without_recipe else {}
+        values |= recipe
         values |= changes
         settings = {**self.settings.get(method, {}), **dict(changes.get("settings", ()))}
         values["settings"] = tuple(settings.items())
@@ -105,7 +109,7 @@ class Profile:
             if values["schedule"] == "multistep" and not dropping:  # too few epochs are left for the rate to drop
                 values["schedule"] = "constant"
             values["milestones"] = tuple(dropping)
-        if "swa_start" not in changes:
+        if "swa_start" not in changes and ("swa_start" not in recipe or values.get("ema_decay") is not None):
             values["swa_start"] = None if values.get("ema_decay") is not None else self._swa_start(values)
         return RunSpec(**values)
 
@@ -115,11 +119,14 @@ class Profile:
         is_share = self.swa_start is not None and 0 < self.swa_start < 1
         return int(self.swa_start * values["epochs"]) if is_share else self.swa_start
 
-    def _recipe(self, row: methods.Method) -> dict[str, Any]:
+    def _recipe(self, row: methods.Method, values: Mapping[str, Any]) -> dict[str, Any]:
         if not self.recipes:
             return {}
-        dataset, network = self.dataset.partition(":")[0], self.student.partition("/")[0]
-        return {**row.recipe, **row.recipe_on.get(dataset, {}), **row.recipe_on.get(f"{dataset} {network}", {})}
+        dataset, network = str(values["dataset"]).partition(":")[0], str(values["student"]).partition("/")[0]
+        recipe = {**row.recipe, **row.recipe_on.get(dataset, {}), **row.recipe_on.get(f"{dataset} {network}", {})}
+        # another radius is not attacked in the recipe's steps
+        fixed = {*self.fixed, *(("step_size",) if "eps" in self.fixed else ())}
+        return {name: value for name, value in recipe.items() if name not in fixed}
 
     def as_wide(self, architecture: str) -> str:
         """Return another network with the student's width divisor: "resnet34/4" if the student is "resnet18/4"."""
@@ -180,14 +187,17 @@ _ARD: dict[str, dict[str, Any]] = {
     "smoke": {"student": "mobilenetv2/16", "teacher": "resnet18/16"},
     "quick": {"student": "mobilenetv2/4", "teacher": "resnet18/4"},
     "small": {"student": "mobilenetv2/4", "teacher": "resnet18/4"},
-    "paper": {"student": "mobilenetv2", "teacher": "wrn-34-10", "epochs": 200, "milestones": (100, 150)},
+    "paper": {
+        **{"student": "mobilenetv2", "teacher": "wrn-34-10", "epochs": 200, "milestones": (100, 150)},
+        "without_recipe": ("PGD-AT", "TRADES"),
+    },
 }
 
 
 def ard(profile: str) -> dict[str, Any]:
     """Return the fields in which ARD's exhibits differ from a profile: students smaller than their teachers.
 
-    At the profile "paper", methods without a recipe of their own are trained by the schedule of ARD's section 5. Below
+    At the profile "paper", all methods are trained by the schedule of ARD's section 8, PGD-AT and TRADES, too. Below
     it, the student's network was chosen by the clean accuracy of natural training alone.
 
     Parameters
@@ -219,7 +229,7 @@ def rkd(profile: str, *, two_classes: bool = False) -> dict[str, Any]:
     base = PROFILES[profile]
     fields: dict[str, Any] = {"select_on": "last"}
     if base.recipes:
-        fields |= methods.RKD_TEACHER
+        fields |= {**methods.RKD_TEACHER, "without_recipe": ("PGD-AT", "TRADES")}
     if two_classes:
         # S(x) and trajectories use every epoch, and the first epochs matter most
         fields |= {**_TWO_CLASSES[base.dataset], "n_train": None, "n_val": 0, "n_test": None, "snapshot_every": 1}

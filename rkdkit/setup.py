@@ -14,7 +14,7 @@ from rkdkit.references import Images
 from rkdkit.runs import SELECTIONS
 from rkdkit.spec import SMALLEST_BATCH, RunSpec, Teacher
 
-FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed"))
+FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed", "without_recipe"))
 """The fields of a profile that a notebook may set."""
 
 LARGEST_FIRST_SEED = 10**9

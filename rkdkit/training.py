@@ -185,7 +185,8 @@ class Training:
             for maximised in row.maximises:
                 attack = attacks.PGD(self._eps, self._step_size, self.spec.attack_steps, maximised.start)
                 examples = methods.adversarial_examples(
-                    maximised, logits, images, labels, attack, start, row.attack_mode, clamps_start=row.clamps_start
+                    *(maximised, logits, images, labels, attack, start, row.attack_mode),
+                    clamps_start=row.clamps(maximised),
                 )
                 logits.add(maximised.makes, examples)
             loss = methods.loss(row, self._settings, logits, labels, self.epoch / self.spec.epochs)

@@ -40,7 +40,8 @@ PINNED = [
         "dc741c5dc00f28e0",
     ),
     (profiles.PROFILES["quick"].spec("PeerAiD", 3), "d985315f339a1fc9"),
-    (profiles.PROFILES["paper"].spec("TRADES"), "50407270e2272a55"),
+    # by the profile's own schedule, which was TRADES's when the id was pinned
+    (dataclasses.replace(profiles.PROFILES["paper"], recipes=False).spec("TRADES"), "50407270e2272a55"),
 ]
 
 WRITTEN_BEFORE = """

@@ -334,7 +334,7 @@ OFF = dict.fromkeys(("l1", "l2", "l3", "g1", "g2"), 0.0)
         # each learns from the other's answers as from a constant
         ("CAT", {"own": 0}, {"S(x*_S)", "P(x*_P)"}),
         ("CAT", {"own": 1}, {"S(x)", "S(x*_S)", "P(x)", "P(x*_P)"}),
-        # PeerAiD: the peer's soft label is a constant for the student, the student's is none for the peer
+        # PeerAiD: the label that the peer gives is a constant, the one that the student gives is not
         ("PeerAiD", {**OFF, "l2": 1.0}, {"S(x*)"}),
         ("PeerAiD", {**OFF, "g2": 1.0}, {"S(x*)", "P(x*)"}),
         ("PeerAiD", {**OFF, "l3": 1.0}, {"S(x)", "S(x*)"}),

@@ -118,7 +118,9 @@ SETTINGS_ON = {
 
 RKD_TEACHER = {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9, "attack_steps": 7}
 RKD_STUDENT = {"epochs": 100, "batch_size": 256, "lr": 0.21, "schedule": "onecycle", "attack_steps": 7}
-ARD_RECIPE = {"epochs": 200, "lr": 0.1, "schedule": "multistep", "milestones": (100, 150)}
+STEPS = {"lr": 0.1, "schedule": "multistep", "batch_size": 128, "weight_decay": 2e-4}
+# ARD section 8 says all but the batch size, and takes the weight decay for the momentum; its code has both
+ARD_RECIPE = {**STEPS, "epochs": 200, "milestones": (100, 150)}
 PEERAID = {
     # "decays at epochs of 215, 260 and 285", counting from 1; the code counts from 0
     **{"epochs": 300, "lr": 0.1, "schedule": "multistep", "milestones": (214, 259, 284)},
@@ -126,28 +128,25 @@ PEERAID = {
 }
 
 RECIPES = {
-    # PeerAiD trained its baselines "following their original settings"; where a row has none, PeerAiD's are taken
-    **{name: {} for name in ("Natural", "PGD-AT", "TRADES")},
+    # PeerAiD trained its baselines "following their original settings"; ordinary training has none
+    "Natural": {},
+    # 80,000 steps of 128 images, the rate drops after 40,000 and 60,000; of 50,000 images
+    "PGD-AT": {**STEPS, "epochs": 205, "milestones": (102, 154)},
+    # the drops are the code's, which counts epochs from 1
+    "TRADES": {**STEPS, "epochs": 100, "milestones": (74, 89, 99)},
     "Low-eps AT": RKD_TEACHER,
     "FFGSM-AT": {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9},
     # of Free-AT the sources say that m passes count as one epoch; the schedule is ARD's, in whose Table 9 it stands
     **dict.fromkeys(("KD", "ARD", "Fast-ARD", "Free-AT"), ARD_RECIPE),
-    "RSLAD": {
-        **{"epochs": 300, "lr": 0.1, "schedule": "multistep", "milestones": (215, 260, 285)},
-        "weight_decay": 2e-4,
-    },
+    "RSLAD": {**STEPS, "epochs": 300, "milestones": (215, 260, 285)},
     **dict.fromkeys(("AKD", "ARD+", "RSLAD+", "AKD+"), RKD_STUDENT),
-    # of IAD's 200 epochs the sources know; its milestones, batch and weight decay are the table's
-    "IAD": {
-        **{"epochs": 200, "lr": 0.1, "schedule": "multistep", "milestones": (100, 150)},
-        **{"batch_size": 128, "weight_decay": 2e-4},
-    },
-    # the original: 200 epochs, the rate drops at 50 and 150, weight decay 5e-4; in IAD's code 2e-4. The row has none.
-    "AKD2": {},
-    # the released code: 200 epochs, the rate drops at 100 and 150, weight decay 5e-4. The row has none.
-    "AdaAD": {},
-    # the released code drops the rate after 99 and 149 epochs; the row's milestones are one later each
-    "CAT": {"epochs": 200, "schedule": "multistep", "milestones": (100, 150), "weight_decay": 5e-4},
+    "IAD": {**STEPS, "epochs": 200, "milestones": (100, 150)},
+    # the original's, of which the code averages weights from epoch 55 on
+    "AKD2": {**STEPS, "epochs": 200, "milestones": (50, 150), "weight_decay": 5e-4, "swa_start": 55},
+    # the released code's
+    "AdaAD": {**STEPS, "epochs": 200, "milestones": (100, 150), "weight_decay": 5e-4},
+    # the released code counts from 1 and drops the rate after 99 and 149 epochs
+    "CAT": {**STEPS, "epochs": 200, "milestones": (99, 149), "weight_decay": 5e-4},
     **dict.fromkeys(("PeerAiD", "PeerAiD-fixed"), PEERAID),
 }
 
@@ -155,7 +154,10 @@ TINY_IMAGENET = {
     "tiny_imagenet": {**PEERAID, "epochs": 200, "milestones": (99, 149)},
     "tiny_imagenet wrn-34-10": {**PEERAID, "epochs": 100, "milestones": (49, 79)},
 }
-RECIPES_ON = dict.fromkeys(("PeerAiD", "PeerAiD-fixed"), TINY_IMAGENET)
+RECIPES_ON = {
+    **dict.fromkeys(("PeerAiD", "PeerAiD-fixed"), TINY_IMAGENET),
+    "TRADES": {"cifar10": {"eps": 0.031, "step_size": 0.007}},
+}
 
 RADIUS = {"Low-eps AT": 2 / 8}  # trained at 2/255, tested at 8/255
 ONE_STEP = {"FFGSM-AT": 1.25, "Free-AT": 1, "Fast-ARD": 1}  # as multiples of the radius
@@ -223,7 +225,17 @@ LIKE_PEERAID = {**PAPER, **PEERAID, "swa_start": 214}
     ("name", "changes", "expected"),
     [
         ("PeerAiD", {}, LIKE_PEERAID),
-        ("PGD-AT", {}, LIKE_PEERAID),
+        ("Natural", {}, {**PEERAID, "swa_start": 214}),
+        ("PGD-AT", {}, {**PAPER, **RECIPES["PGD-AT"], "swa_start": 102}),
+        ("TRADES", {}, {**PAPER, **RECIPES["TRADES"], "eps": 0.031, "step_size": 0.007, "swa_start": 74}),
+        ("TRADES", {"dataset": "cifar100"}, {**PAPER, **RECIPES["TRADES"]}),
+        # a radius that the notebook sets is attacked in its own steps
+        ("TRADES", {"eps": 0.02, "fixed": ("eps",)}, {**RECIPES["TRADES"], "eps": 0.02, "step_size": 0.005}),
+        # an exhibit's own schedule
+        ("TRADES", {"without_recipe": ("TRADES",)}, LIKE_PEERAID),
+        ("AKD2", {}, {**PAPER, **RECIPES["AKD2"]}),
+        ("AKD2", {"swa_start": 0.5, "fixed": ("swa_start",)}, {**RECIPES["AKD2"], "swa_start": 100}),
+        ("AdaAD", {}, {**PAPER, **RECIPES["AdaAD"]}),
         ("PeerAiD", {"dataset": "tiny_imagenet"}, {**LIKE_PEERAID, **TINY_IMAGENET["tiny_imagenet"], "swa_start": 99}),
         (
             "PeerAiD",
@@ -232,7 +244,7 @@ LIKE_PEERAID = {**PAPER, **PEERAID, "swa_start": 214}
         ),
         ("RSLAD", {}, {**PAPER, "epochs": 300, "milestones": (215, 260, 285), "weight_decay": 2e-4}),
         ("ARD", {"dataset": "cifar100"}, {**PAPER, "epochs": 200, "milestones": (100, 150)}),
-        ("CAT", {}, {**PAPER, "epochs": 200, "weight_decay": 5e-4}),
+        ("CAT", {}, {**PAPER, **RECIPES["CAT"], "swa_start": 99}),
         # ARD section 8: 200 / m epochs, and the rate drops at 100 / m and 150 / m; here m is 4
         ("Fast-ARD", {}, {"epochs": 50, "milestones": (25, 37), "lr": 0.1, "gamma": 0.1, "attack_steps": 1}),
         ("FFGSM-AT", {}, {"epochs": 100, "batch_size": 128, "gamma": 0.9, "schedule": "exponential", "milestones": ()}),
@@ -246,3 +258,33 @@ def test_the_paper_profile_trains_by_recipe(name, changes, expected):
     assert {field: getattr(spec, field) for field in expected} == expected
     at = {**SETTINGS[name], **SETTINGS_ON.get(name, {}).get(changes.get("dataset"), {})}
     assert dict(spec.settings) == at
+
+
+DROPS_ONCE = {**STEPS, "epochs": 200, "milestones": (100,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("PeerAiD", {}, LIKE_PEERAID),
+        ("ARD", {}, DROPS_ONCE),
+        ("ARD", {"dataset": "cifar100"}, {**DROPS_ONCE, "batch_size": 256}),
+        ("IAD", {}, DROPS_ONCE),
+        ("AKD2", {}, {**DROPS_ONCE, "swa_start": 100}),
+        ("TRADES", {}, {**STEPS, "epochs": 76, "milestones": (74,), "eps": 0.031, "step_size": 0.007}),
+        ("RSLAD", {"dataset": "cifar100"}, RECIPES["RSLAD"]),
+        ("AdaAD", {}, RECIPES["AdaAD"]),
+        ("CAT", {}, RECIPES["CAT"]),
+    ],
+)
+def test_the_paper_profile_trains_by_the_codes_recipe(name, changes, expected):
+    scale = profiles.PROFILES["paper"]
+    teachers = tuple(Teacher(module="any", slot=slot) for slot in GUIDED_BY.get(name, ()))
+    # the data of a line of a table may be others than the profile's
+    spec = scale.spec(name, teachers=teachers, reading="code", **changes)
+    assert {field: getattr(spec, field) for field in expected} == expected
+
+
+def test_the_network_of_a_run_says_which_recipe_it_has():
+    scale = dataclasses.replace(profiles.PROFILES["paper"], dataset="tiny_imagenet")
+    assert scale.spec("PeerAiD", student="wrn-34-10").milestones == (49, 79)

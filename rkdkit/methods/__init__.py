@@ -16,7 +16,8 @@ from rkdkit import checks
 from rkdkit.methods.compute import Logits, adversarial_examples, loss
 from rkdkit.methods.grammar import CHOICES, DIVERGENCES, READINGS, Maximised, Method, Term
 from rkdkit.methods.notation import GUIDES, TRAINED, Point, Setting, Settings
-from rkdkit.methods.table import METHODS, RKD_TEACHER
+from rkdkit.methods.recipes import RKD_TEACHER
+from rkdkit.methods.table import METHODS
 from rkdkit.methods.variants import with_label_mixing
 
 __all__ = [

@@ -89,7 +89,8 @@ class Logits:
 def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, progress: float = 1.0) -> Tensor:
     """Return the loss that a method's update minimises; terms of weight 0 are not computed.
 
-    If the row lists its forward passes, all of them are done, in the row's order.
+    If the row lists its forward passes, they are done in the row's order; but while a term waits for the end of the
+    warmup, one pass of each point that only it needs is left out.
 
     Parameters
     ----------
@@ -106,8 +107,12 @@ def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, pro
     terms = [term for term in method.minimises if _has_weight(term, settings, progress)]
     if method.passes:
         needed = {point for term in terms for point in term.asked}
+        waiting = [term for term in method.minimises if _waits(term, settings, progress)]
+        not_yet = {point for term in waiting for point in term.asked} - needed
         for point in method.points_passed:
-            if point in needed:
+            if point in not_yet:
+                not_yet.remove(point)
+            elif point in needed:
                 _ = logits[point]
                 needed.remove(point)
             else:
@@ -144,7 +149,8 @@ def adversarial_examples(
     labels : (N,) int64.
     attack : the attack, with the start of the row's entry.
     generator : a CPU generator for the attack's start.
-    mode, clamps_start : the row's `attack_mode` and `clamps_start`, as :meth:`attacks.PGD.perturb` takes them.
+    mode, clamps_start : the row's `attack_mode`, and whether it clamps this attack's start, as
+        :meth:`attacks.PGD.perturb` takes them.
 
     Returns
     -------
@@ -209,9 +215,13 @@ def _weight(term: Term, settings: Settings) -> float:
 
 
 def _has_weight(term: Term, settings: Settings, progress: float) -> bool:
-    """Return whether a term counts: `1-a` is 0 for all images until the warmup is over."""
-    idle = _certainty_of(term, settings) == "1-a" and progress < float(settings["warmup"])
-    return not idle and _weight(term, settings) != 0
+    """Return whether a term counts now."""
+    return not _waits(term, settings, progress) and _weight(term, settings) != 0
+
+
+def _waits(term: Term, settings: Settings, progress: float) -> bool:
+    """Return whether a term's weight `1-a` is 0 for all images, because the warmup is not over."""
+    return _certainty_of(term, settings) == "1-a" and progress < float(settings["warmup"])
 
 
 def _certainty(term: Term, settings: Settings, logits: Logits, labels: Tensor, progress: float) -> Tensor | float:

@@ -237,10 +237,12 @@ class Method:
         run's step_size and attack_steps.
     attack_mode : the mode of the attacked network while x* is made, one of `modes.MODES`. In "train", its batch-norm
         statistics are the batch's, and its running statistics move with each of the attack's passes.
-    clamps_start : whether an attack's start is clamped to [0, 1] before its first gradient. Later iterates always are.
+    clamps_start : whether an attack's start is clamped to [0, 1] before its first gradient; if only some of the row's
+        attacks do so, the names of their examples. Later iterates always are.
     passes : the forward passes of the trained networks for the update, in train mode, in this order, such as
         ("S(x*)", "S(x*)", "S(x)"); (): those that the terms need, each once, in the terms' order. A pass that is listed
-        again, or that no term of weight above 0 needs, only moves batch-norm statistics.
+        again, or that no term of weight above 0 needs, only moves batch-norm statistics. While a term waits for the
+        end of the warmup, one pass of each point that only it needs is left out.
     passes_after : forward passes in train mode after the update, with the new weights, which only move batch-norm
         statistics.
     normalises : whether the trained networks normalise their input by the mean and std of the data.
@@ -268,7 +270,7 @@ class Method:
     eps_factor: float = 1.0
     one_step: float | None = None
     attack_mode: str = "eval"
-    clamps_start: bool = True
+    clamps_start: bool | tuple[str, ...] = True
     passes: tuple[str, ...] = ()
     passes_after: tuple[str, ...] = ()
     normalises: bool = True
@@ -308,8 +310,25 @@ class Method:
             not self.maximises and (self.attack_mode, self.clamps_start) != ("eval", True),
             f"The row {self.title} has no attack of its own, so attack_mode and clamps_start mean nothing.",
         )
+        self._check_starts(names)
         self._check_passes(made)
         self._check_code()
+
+    def _check_starts(self, names: Collection[str]) -> None:
+        if isinstance(self.clamps_start, bool):
+            return
+        listed = checks.listed(f"clamps_start of the row {self.title}", self.clamps_start, '("x*_P",)')
+        object.__setattr__(self, "clamps_start", tuple(listed))
+        for name in listed:
+            checks.one_of(f"examples of the row {self.title}", name, names)
+        some = 0 < len(set(listed)) < len(names)
+        _refuse(not some, f"The row {self.title} clamps the starts of none or all of its attacks: write False or True.")
+
+    def clamps(self, maximised: Maximised) -> bool:
+        """Whether the start of one of its attacks is clamped to [0, 1] before its first gradient."""
+        if isinstance(self.clamps_start, bool):
+            return self.clamps_start
+        return maximised.makes in self.clamps_start
 
     def _check_passes(self, made: Collection[str]) -> None:
         for point in (*self.points_passed, *self.points_passed_after):
