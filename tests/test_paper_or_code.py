@@ -191,6 +191,19 @@ def test_the_method_that_moves_most_under_attack_is_looked_at(tmp_path, by_line,
     assert set(paper) == {0, 1}, "the seeds of the paper's reading, so that they are paired"
 
 
+def test_workers_that_are_started_for_the_readings_know_the_rows_of_single_differences(tmp_path):
+    known = []
+
+    class Noting(Given):
+        def answer_all(self, tasks, what):
+            known.append(set(methods.METHODS))
+            return super().answer_all(tasks, what)
+
+    with executors.using(Noting(Store(tmp_path), all_right)):
+        readings.train(exhibits.setup(NAME, "smoke"), ["ARD", "RSLAD"])
+    assert known[0] >= {with_part("ARD", "attack mode"), with_part("RSLAD", "loss")}
+
+
 def test_a_notebook_may_name_the_method(tmp_path):
     _, closer, _ = looked_at(tmp_path, {code_of("CAT"): 8}, "AdaAD")
     assert closer.method == "AdaAD"
@@ -206,9 +219,10 @@ def planned(parameters):
 
 @pytest.mark.usefixtures("store")
 def test_in_a_plan_the_method_that_moves_most_is_a_placeholder():
-    planner, single = planned({})
+    planner, single = planned({"select_on": "last"})
     assert {task.spec.method for task in single} >= {with_part("ARD", "attack mode")}
     assert not any(planner.certain(task) for task in single)
+    assert all(planner.certain(task) for task in planner.trainings if task not in single), "teachers are the last, too"
     of_placeholders = [
         task for task in planner.measurements if any(" with the code's " in s.method for s in task.specs)
     ]

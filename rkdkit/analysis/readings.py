@@ -97,7 +97,8 @@ def _shown(setup: Setup, entry: Entry) -> tuple[object, ...]:
 def train(setup: Setup, names: Sequence[str], closer_look: str | None = None) -> Students:
     """Train methods in both readings; runs that are in the store are used again.
 
-    All lines are checked before anything is trained, those with a single difference, too.
+    All lines are checked before anything is trained, those with a single difference, too, and the rows of these are in
+    the table of methods from then on.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def train(setup: Setup, names: Sequence[str], closer_look: str | None = None) ->
     if closer_look is not None:
         checks.one_of("closer_look", closer_look, names)
     for name in names if closer_look is None else [closer_look]:
-        single_differences(setup, name)
+        single_differences(setup, name)  # a cluster is opened anew where the table of methods is another
     return comparisons.train_entries(setup, both(setup, names))
 
 
