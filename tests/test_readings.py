@@ -29,10 +29,13 @@ from rkdkit import (
 from rkdkit.checks import UnknownNameError
 from rkdkit.comparisons import Entry
 from rkdkit.determinism import generator
+from rkdkit.figures import saving
 from rkdkit.inventory import stored
 from rkdkit.methods import Logits, Maximised, Method, Term
 from rkdkit.plan import cost, estimate
+from rkdkit.references import Snapshot
 from rkdkit.spec import RunSpec, Teacher
+from rkdkit.tasks import Context
 from rkdkit.training import Training, fresh_networks
 from rkdkit.trainings import Train
 
@@ -228,6 +231,7 @@ def test_the_order_of_passes_is_that_of_the_running_statistics(mine, extremes):
 
 @pytest.mark.parametrize("start", ["uniform", "gaussian", "none"])
 def test_the_first_gradient_is_taken_at_the_unclamped_start(extremes, start):
+    torch.manual_seed(0)
     network = OneBlock(10, (0.3,), (0.3,)).double().eval()
     images, labels = extremes.train.images[:64].double() / 255, extremes.train.labels[:64]
     assert 0.4 < ((images == 0) | (images == 1)).double().mean() < 0.6
@@ -246,7 +250,8 @@ def test_the_first_gradient_is_taken_at_the_unclamped_start(extremes, start):
         assert 0 <= found[clamps].min() <= found[clamps].max() <= 1
         assert (found[clamps] - images).abs().max() <= 0.2 + 1e-12
     moved = (found[True] != found[False]).double().mean()
-    assert moved == 0 if start == "none" else moved > 0.1
+    # a start of 0.001 N(0, 1) leaves the box at a quarter of the pixels, and half of these are pushed back inside
+    assert moved == 0 if start == "none" else moved > 0.05
 
 
 def test_a_start_that_is_returned_is_clamped_all_the_same(extremes):
@@ -466,6 +471,11 @@ def test_a_run_is_of_the_papers_reading_where_the_code_makes_no_difference_to_it
     assert RunSpec.from_json({**spec.to_json(), "reading": "code"}) == spec
 
 
+def test_a_run_is_of_the_codes_reading_where_other_weights_stand_for_it(mine):
+    mine({"averages_weights": True})
+    assert tiny_spec("Mine", reading="code").reading == "code"
+
+
 def test_a_run_in_the_codes_reading_says_so(mine, store):
     mine(EVERYTHING)
     spec = tiny_spec("Mine", reading="code")
@@ -476,6 +486,8 @@ def test_a_run_in_the_codes_reading_says_so(mine, store):
     for each in (spec, taught, tiny_spec("Mine")):
         assert stored.title(each.to_json()) == str(each)
         assert stored.folder_name(each.to_json(), each.id) == store.run_folder(each).path.name
+    shown = saving._networks([Snapshot(spec), Snapshot(tiny_spec("Mine"))], Context(store, CPU))
+    assert [network.get("reading") for network in shown] == ["code", None]
 
 
 @pytest.mark.parametrize("reading", ["released", "Code", "", 1])
