@@ -63,6 +63,7 @@ _TAIL = """\
 | teachers | PeerAiD: TRADES of the same network; RKD: early-stopped | | any run at any of its epochs, an ensemble of them, or any `torch.nn.Module` |
 | last batch of an epoch | not said | smaller than the others | the few images left over are not used in that epoch |
 | arithmetic | not said | float32; RSLAD's teacher on CIFAR-100 in half precision | at `paper` and `small` bfloat16 by autocast, weights and losses float32; else float32 |
+| AutoAttack | version not said | not looked at | the authors' attack from the package `pyautoattack`, whose version is saved with every number. Implementations differ: a user of another one reports 1.92 % for a network to which the authors' gives 2.52 % (github.com/Harry24k/adversarial-attacks-pytorch issue 188) |
 | what is kept of a training | not said | the best epoch, or every epoch | at `paper` a snapshot every five epochs, so the best epoch is the best of these |
 
 What a recipe does not say, the profile says; each method's section lists it for `paper`. A method without a recipe is

@@ -239,7 +239,9 @@ def test_every_profile_makes_valid_runs_of_every_method(profile):
         teachers = tuple(Teacher(module="any", slot=slot) for slot in row.guides)
         spec = profile.spec(method, teachers=teachers)
         eps = data.source_of(profile.dataset).eps if row.attacks else 0
-        assert (spec.eps, spec.step_size) == (eps, pytest.approx(0 if row.one_step else eps / 4))
+        own = row.recipe_on.get(profile.dataset, {}) if profile.recipes else {}
+        step_size = own.get("step_size", 0 if row.one_step else eps / 4)
+        assert (spec.eps, spec.step_size) == (own.get("eps", eps), pytest.approx(step_size))
         replayed = dict(spec.settings).get("m", 1)
         if not profile.recipes:
             assert spec.epochs == max(profile.epochs // replayed, 1)
@@ -272,7 +274,11 @@ def test_at_paper_scale_each_method_is_trained_as_its_own_paper_does():
     assert (fast.epochs, fast.milestones) == (50, (25, 37)), "200 / m epochs, m being 4"
     akd = paper.spec("AKD", teachers=teacher)
     assert (akd.schedule, akd.lr, akd.batch_size, akd.attack_steps) == ("onecycle", 0.21, 256, 7)
-    assert paper.spec("TRADES").epochs == paper.spec("PeerAiD").epochs == 300
+    assert paper.spec("Natural").epochs == paper.spec("PeerAiD").epochs == 300, "it has no recipe of its own"
+    trades = [dataclasses.replace(paper, **own).spec("TRADES").epochs for own in ({}, profiles.ard("paper"))]
+    assert trades == [100, 200], "in ARD's exhibits, its schedule is ARD's"
+    by_rkd = dataclasses.replace(paper, **profiles.rkd("paper")).spec("PGD-AT")
+    assert (by_rkd.epochs, by_rkd.schedule, by_rkd.attack_steps) == (100, "exponential", 7)
     tiny = dataclasses.replace(paper, dataset="tiny_imagenet")
     large = dataclasses.replace(tiny, student="wrn-34-10")
     specs = [scale.spec("PeerAiD") for scale in (paper, tiny, large)]

@@ -7,7 +7,7 @@ from conftest import ROOT
 from rkdkit import exhibits, methods, models
 from rkdkit.checks import UnknownNameError
 from rkdkit.papers.places import places
-from rkdkit.papers.reported import PAPERS, beside, replications, reported, whole
+from rkdkit.papers.reported import PAPERS, beside, replications, reported, whole, with_replications
 
 NUMBERS = {
     "peeraid": [216, 21, 36, 24, 24, 32, 18],
@@ -84,6 +84,44 @@ def test_what_a_replication_is_compared_with_is_what_the_paper_prints():
         theirs = reported(row.paper)
         same = theirs[(theirs[labels] == row[labels]).all(axis=1)]
         assert row.paper_value in set(same.value), row.to_dict()
+
+
+def test_a_replication_names_the_thread_and_divides_from_others():
+    reports = replications()
+    assert reports.source.str.fullmatch(r"github\.com/[\w-]+/[\w-]+ issue \d+").all()
+    assert not reports.setting.str.contains(";").any()
+    assert not reports.duplicated(["paper", "table", "network", "method", "guide", "metric", "setting", "source"]).any()
+
+
+def test_several_reports_of_a_number_stand_beside_it_wherever_it_is_printed():
+    both = with_replications(reported("ard"))
+    assert list(both.drop(columns=["others", "source"])) == list(reported("ard"))
+    assert len(both) == len(reported("ard"))
+    trades = both[(both.value == 56.61) & (both.method == "TRADES")]
+    assert list(trades.table) == ["Table 4", "Table 6"]
+    for report in trades.others:
+        assert [text.split(" (")[0] for text in report.split("; ")] == ["56.43", "49", "52.77", "51.47"]
+    assert set(trades.source) == {
+        "github.com/goldblum/AdversariallyRobustDistillation issue 2; github.com/yaodongyu/TRADES issue 9"
+    }
+    assert (with_replications(reported("rkd")).others == "").all(), "nobody reports numbers of RKD"
+    of_ard = {"Table 1": "PGD-AT resnet18", "Table 8": "PGD-AT mobilenetv2"}
+    student = both[(both.method == "ARD") & (both.network == "mobilenetv2") & (both.metric == "pgd-20")]
+    said = {
+        table: student[(student.table == table) & (student.guide == guide)].others for table, guide in of_ard.items()
+    }
+    assert said["Table 1"].tolist() == ["47.74 (teacher of 84.06 / 49.35)"]
+    assert said["Table 8"].tolist() == [""], "another teacher"
+
+
+def test_reports_of_others_go_where_the_papers_number_goes():
+    ours = pd.DataFrame({"method": ["TRADES", "Mine"], "metric": ["pgd-20"] * 2, "accuracy": [0.4, 0.5]})
+    theirs = with_replications(reported("ard", "Table 6"))
+    theirs = theirs[theirs.method == "TRADES"]
+    both = beside(ours, theirs, "digits", "wrn-34-10")
+    assert both.others.str.startswith("56.43").tolist() == [True, False]
+    assert both.source.tolist()[1] == both.others.tolist()[1] == ""
+    assert "others" not in beside(ours, reported("peeraid", "Table 1"), "cifar10", "resnet18")
 
 
 def test_the_papers_numbers_stand_beside_ours():

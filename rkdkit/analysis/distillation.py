@@ -11,7 +11,7 @@ from rkdkit import attacks, checks, comparisons, models
 from rkdkit.analysis.white_box import WhiteBox, white_box_of
 from rkdkit.comparisons import Entry, Guide, Students
 from rkdkit.measurements import CorrectPredictions
-from rkdkit.papers.reported import replications, reported
+from rkdkit.papers.reported import reported, with_replications
 from rkdkit.references import Images
 from rkdkit.setup import Setup
 
@@ -151,13 +151,15 @@ class Tables:
         Returns
         -------
         As `WhiteBox.against`, with the rows as methods, in the order of the lines. Further columns: table, paper
-        (a fraction), paper_dataset, paper_network, others (what others report that they got with the released code),
-        source, dataset and network. A number of the paper that is not measured here has an accuracy of NaN.
+        (a fraction), paper_dataset, paper_network, others and source (what others report that they got with the
+        released code, as `reported.with_replications`), dataset and network. A number of the paper that is not measured
+        here has an accuracy of NaN.
         """
         numbers = measured.table().merge(self._reported(), on=["method", "metric"], how="outer")
         rows, metrics = [self.row(line) for line in self.lines], list(dict.fromkeys([*self.attacks, *numbers.metric]))
         numbers = numbers.set_index(["method", "metric"]).reindex(pd.MultiIndex.from_product([rows, metrics]))
         numbers = numbers.rename_axis(["method", "metric"]).dropna(how="all").reset_index()
+        numbers = numbers.fillna({"others": "", "source": ""})
         labels = pd.DataFrame(
             {
                 "method": self.row(line),
@@ -182,21 +184,14 @@ class Tables:
         return Entry(line.method, (Guide(method, network, changes=own),), {**changes, "settings": settings})
 
     def _reported(self) -> pd.DataFrame:
-        """Return the paper's numbers and those of others, as fractions, by row and metric."""
-        repeated = replications()
-        others = {
-            # what was repeated is a training: its number can stand in several tables
-            (*row[_LABELS[1:]], row.metric, row.paper_value): {"others": row.value / 100, "source": row.source}
-            for _, row in repeated[repeated.paper == "ard"].iterrows()
-        }
+        """Return the paper's numbers, as fractions, and those of others, by row and metric."""
         rows = []
         for line, theirs in _lines():
             if line in self.lines and ":" not in self.datasets[line.dataset]:  # the paper has no selection of classes
-                key = (*theirs[_LABELS[1:]], theirs.metric, theirs.value)
                 rows.append({"method": self.row(line), "metric": theirs.metric, "paper": theirs.value / 100})
-                rows[-1] |= others.get(key, {"others": float("nan"), "source": ""})
+                rows[-1] |= {"others": theirs.others, "source": theirs.source}
         found = pd.DataFrame(rows, columns=["method", "metric", "paper", "others", "source"])
-        return found.astype({"paper": float, "others": float})
+        return found.astype({"paper": float})
 
 
 def tables_of(
@@ -245,7 +240,7 @@ def tables_of(
 
 def _lines() -> list[tuple[Line, pd.Series]]:
     """Return the lines of ARD's Tables 1 to 8, one for each number, with the number."""
-    theirs = reported("ard")
+    theirs = with_replications(reported("ard"))
     theirs = theirs[
         theirs.method.isin({"Natural", "PGD-AT", "TRADES", *ALPHA}) & theirs.metric.isin(["clean", "pgd-20"])
     ]

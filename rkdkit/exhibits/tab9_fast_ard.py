@@ -9,7 +9,7 @@ from rkdkit.analysis.training_time import TrainingTimes, check_rounds
 from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
 from rkdkit.claims import Claim, Quantity, below
 from rkdkit.comparisons import Entry, Guide, Students
-from rkdkit.papers.reported import beside, reported
+from rkdkit.papers.reported import beside, reported, with_replications
 from rkdkit.profiles import PROFILES, Profile, ard
 from rkdkit.setup import Exhibit
 from rkdkit.spec import RunSpec
@@ -90,11 +90,11 @@ def timed(trained: Students) -> dict[str, RunSpec]:
 
 
 def paper_numbers() -> pd.DataFrame:
-    """Return the paper's accuracies as `reported`, by the exhibit's lines: Table 9, and Tables 3, 4 and 6 for others.
+    """Return the paper's accuracies as `reported.with_replications`, by the exhibit's lines.
 
-    Tables 3, 4 and 6 print the accuracies of KD, PGD-AT and ARD with the settings of Table 10.
+    They are those of Table 9 and, for KD, PGD-AT and ARD with the settings of Table 10, of Tables 3, 4 and 6.
     """
-    table_9, table_3, table_4, table_6 = (reported("ard", f"Table {i}") for i in (9, 3, 4, 6))
+    table_9, table_3, table_4, table_6 = (with_replications(reported("ard", f"Table {i}")) for i in (9, 3, 4, 6))
     replayed = table_9.assign(method=table_9.method + " (" + table_9.setting.str.partition(";")[0] + ")")
     small = "mobilenetv2"
     others = [
@@ -134,7 +134,7 @@ def beside_the_paper(measured: WhiteBox, times: TrainingTimes, dataset: str, net
     of_training["paper"] = [hours.get(line, math.nan) for line in of_training.method]
     of_training["paper_ratio"] = of_training.paper / hours[REFERENCE]
     both = [measured.against(COMPARED, accuracies).assign(unit="fraction"), of_training]
-    return pd.concat(both, ignore_index=True)
+    return pd.concat(both, ignore_index=True).fillna({"others": "", "source": ""})
 
 
 def check_claims(measured: WhiteBox, times: TrainingTimes, robust: str = "pgd-20") -> list[Claim]:

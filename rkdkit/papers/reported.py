@@ -61,9 +61,31 @@ def replications() -> pd.DataFrame:
 
     Returns
     -------
-    As :func:`reported`, with the columns paper, paper_value (the number that the paper prints) and source.
+    As :func:`reported`, with the columns paper, paper_value (the number that the paper prints) and source: the thread,
+    in which each number can be read as it stands here. The setting says what a report adds to the paper's label.
     """
     return _read("replications")
+
+
+def with_replications(theirs: pd.DataFrame) -> pd.DataFrame:
+    """Return a paper's numbers with those that others report in their place.
+
+    What was repeated is a training, so one report can stand beside the same number in several tables.
+
+    Parameters
+    ----------
+    theirs : as :func:`reported`.
+
+    Returns
+    -------
+    `theirs` with the columns others and source. Both are texts, because a number can have several reports: "49 (at its
+    last epoch, 100); 56.43", in the number's unit, and where they were reported. "": nobody reports one.
+    """
+    repeated, labels = replications(), ["dataset", "network", "method", "guide", "metric", "value"]
+    said = repeated.value.map("{:g}".format) + repeated.setting.map(lambda how: f" ({how})" if how else "")
+    by_number = repeated.assign(others=said, value=repeated.paper_value).groupby(labels, sort=False)
+    found = by_number[["others", "source"]].agg(lambda texts: "; ".join(dict.fromkeys(texts)))
+    return theirs.join(found, on=labels).fillna({"others": "", "source": ""})
 
 
 def beside(ours: pd.DataFrame, theirs: pd.DataFrame, dataset: str, network: str) -> pd.DataFrame:
@@ -72,14 +94,16 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, dataset: str, network: str)
     Parameters
     ----------
     ours : as `WhiteBox.table`.
-    theirs : as :func:`reported`, in per cent; each method and metric at most once per dataset and network.
+    theirs : as :func:`reported` or :func:`with_replications`, in per cent; each method and metric at most once per
+        dataset and network.
     dataset, network : the dataset and network of our numbers. If the paper's table does not have this dataset or
         network, the numbers of the table's first one are used; the columns paper_dataset and paper_network name it. For
         a selection of classes, the paper has no numbers.
 
     Returns
     -------
-    `ours` with the columns paper (a fraction; NaN: not in the paper), paper_dataset and paper_network.
+    `ours` with the columns paper (a fraction; NaN: not in the paper), paper_dataset and paper_network, and with others
+    and source if `theirs` has them.
 
     Raises
     ------
@@ -90,8 +114,10 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, dataset: str, network: str)
     dataset = dataset if dataset in set(theirs.dataset) else theirs.dataset.iloc[0]
     network = network if network in set(theirs.network) else theirs.network.iloc[0]
     part = theirs[(theirs.dataset == dataset) & (theirs.network == network) & (not subset)]
-    values = part[["method", "metric"]].assign(paper=part.value / 100)
+    repeated = [column for column in ("others", "source") if column in part]
+    values = part[["method", "metric", *repeated]].assign(paper=part.value / 100)
     both = ours.merge(values, on=["method", "metric"], how="left", validate="many_to_one")
+    both = both.fillna(dict.fromkeys(repeated, ""))
     return both.assign(paper_dataset=dataset, paper_network=network)
 
 
