@@ -129,11 +129,27 @@ def train(setup: Setup, names: Sequence[str], teacher_method: str | None = None,
         if scale.spec(name, teachers=Teacher.placeholders(name)).swa_start is None and averages:
             raise ValueError("No weights are averaged, but this exhibit compares averages: set swa_start to an epoch.")
     robust = teacher_method or scale.teacher_method
-    of_slot = {slot: Guide(NATURAL if slot == "T_nat" else robust, slot=slot) for slot in slots}
+    of_slot = {slot: usual_guide(slot, robust) for slot in slots}
     entries = {name: Entry(name, tuple(of_slot[slot] for slot in row.guides)) for name, row in rows.items()}
     taken = choose_guides(setup, of_slot)
     trained = _train(setup, entries, {of_slot[slot]: snapshots for slot, snapshots in taken.items()})
     return Students(trained.runs, trained.chosen, taken)
+
+
+def usual_guide(slot: str, robust: str) -> Guide:
+    """Return the fixed teacher of a slot: a naturally trained network for "T_nat", otherwise one by method `robust`."""
+    return Guide(NATURAL if slot == "T_nat" else robust, slot=slot)
+
+
+def usual_guides(setup: Setup, row: methods.Method) -> tuple[Guide, ...]:
+    """Return a row's fixed teachers as :func:`train` has them, the robust one trained by the profile's method."""
+    return tuple(usual_guide(slot, setup.profile.teacher_method) for slot in row.guides)
+
+
+def specification(setup: Setup, entry: Entry) -> RunSpec:
+    """Return a line's specification for the first seed, before its teachers are known; errors as `Profile.spec`."""
+    unknown = tuple(Teacher(module="not known yet", slot=g.slot, weight=g.weight) for g in entry.guides)
+    return setup.profile.spec(entry.method, setup.seeds[0], teachers=unknown, **entry.changes)
 
 
 def train_entries(setup: Setup, entries: Mapping[str, Entry]) -> Students:
@@ -154,8 +170,7 @@ def train_entries(setup: Setup, entries: Mapping[str, Entry]) -> Students:
         As `Profile.spec`, before anything is trained.
     """
     for entry in entries.values():
-        unknown = tuple(Teacher(module="not known yet", slot=g.slot, weight=g.weight) for g in entry.guides)
-        setup.profile.spec(entry.method, teachers=unknown, **entry.changes)
+        specification(setup, entry)
     guides = list(dict.fromkeys(guide for entry in entries.values() for guide in entry.guides))
     return _train(setup, entries, choose_guides(setup, dict(zip(guides, guides, strict=True))))
 

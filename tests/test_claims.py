@@ -805,6 +805,12 @@ EXHIBITS = {
         unused=("select_on", "teacher_method", "teacher", "peer"),
         trains=("PGD-AT", "Low-eps AT", "FFGSM-AT", "AKD", "AKD+", "RSLAD+", "ARD+"),
     ),
+    "tab16_paper_or_code": Exhibit(
+        paper="the kit's own",
+        differs={"": BY_TRADES},
+        unused=("n_autoattack",),
+        trains=("TRADES", "AKD2", "ARD", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD"),
+    ),
     "tab11_model_cost": Exhibit(
         paper="ARD, section 6", unused=tuple(field for field in FIELDS if field != "student"), trains=(), times=True
     ),

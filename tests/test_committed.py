@@ -33,6 +33,12 @@ def canonical(specs):
     return {json.dumps(without_choices(spec), sort_keys=True) for spec in specs}
 
 
+def looked_at(summary):
+    """The method of which tab16 tried single differences: which one it is depends on what was measured."""
+    methods = {run["spec"]["method"] for run in summary["provenance"]["runs"]}
+    return {method.partition(" with the code's ")[0] for method in methods if " with the code's " in method}
+
+
 def test_each_notebook_has_its_three_files_at_quick():
     names = {notebook.stem for notebook in (ROOT / "notebooks").glob("*.ipynb")}
     assert {file.name for file in QUICK.iterdir()} == {f"{name}.{s}" for name in names for s in ("png", "csv", "json")}
@@ -53,6 +59,8 @@ def test_the_committed_exhibit_rests_on_the_runs_that_its_notebook_asks_for_toda
     seeds = summary.get("seeds", [0])
     if len(seeds) > 1:
         parameters["n_seeds"] = len(seeds)
+    for method in looked_at(summary):
+        parameters["closer_look"] = method
     planner = Planner(Store(tmp_path))
     ask(planner, ROOT / "notebooks" / f"{name}.ipynb", parameters)
     rests_on = [run["spec"] for run in summary["provenance"]["runs"]]

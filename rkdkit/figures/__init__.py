@@ -7,7 +7,14 @@ from rkdkit.figures.overview import method_overview
 from rkdkit.figures.pictures import easiest_and_hardest, embeddings, loss_landscapes, semantic_gradients
 from rkdkit.figures.regions import decision_regions
 from rkdkit.figures.saving import at_quick, save
-from rkdkit.figures.tables import accuracy_by_method, differences, guides_compared, in_per_cent
+from rkdkit.figures.tables import (
+    accuracy_by_method,
+    differences,
+    guides_compared,
+    in_per_cent,
+    readings_compared,
+    readings_in_points,
+)
 from rkdkit.figures.times import differences_and_times
 from rkdkit.figures.trade_offs import both_in_per_cent, early_stopping_and_mixing, ensembles_mixed, teachers_compared
 
@@ -32,6 +39,8 @@ __all__ = [
     "model_costs",
     "new_figure",
     "peer_tutoring",
+    "readings_compared",
+    "readings_in_points",
     "robust_accuracy_curves",
     "save",
     "semantic_gradients",

@@ -179,6 +179,73 @@ def _number(of_panel: pd.Series, of_all: pd.Series) -> str:
     return f"first {n:,.0f} images" if n < of_all.max() else f"{n:,.0f} images"
 
 
+def readings_compared(table: pd.DataFrame, closer: str, title: str, limit: float) -> Figure:
+    """Draw what a code's reading changes: of every method above, and below, of one method, what each difference does.
+
+    Parameters
+    ----------
+    table : base (the method), reading ("paper", "code" or the name of a single difference), metric, n, seeds, and
+        difference, difference_low and difference_high as fractions, as `WhiteBox.against` has them.
+    closer : the method below.
+    title : the figure's title.
+    limit : a fraction; where the metric is not "clean", smaller changes lie in a shaded band.
+    """
+    whole, single = table[table.reading == "code"], table[~table.reading.isin(["paper", "code"])]
+    of_one = pd.concat([whole[whole.base == closer], single]).replace({"reading": {"code": "all differences"}})
+    groups = {
+        "The code's reading minus the paper's": whole.set_index("base"),
+        f"{closer}: one difference at a time": of_one.set_index("reading"),
+    }
+    heights = [1.3 + 0.26 * lines.index.nunique() for lines in groups.values()]
+    figure, part = new_part(9.0, 0.6 + sum(heights))
+    figure.suptitle(title)
+    ends = table[["difference_low", "difference_high"]].abs().max().max()
+    widest = 105 * max(limit, ends)
+    places = part.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
+    for (heading, lines), place in zip(groups.items(), places, strict=True):
+        rows = list(dict.fromkeys(lines.index))
+        panels = _panels(place, list(dict.fromkeys(lines.metric)), rows)
+        place.suptitle(heading, fontsize="medium")
+        for metric, panel in panels.items():
+            of_panel = lines[lines.metric == metric].loc[rows]
+            panel.axvline(0, color="0.6", lw=0.8)
+            if metric != "clean":
+                panel.axvspan(
+                    -100 * limit, 100 * limit, color="0.9", zorder=0, label=f"less than {100 * limit:g} points"
+                )
+            _ours(panel, of_panel.difference, of_panel.difference_low, of_panel.difference_high)
+            seeds = f"{of_panel.seeds.max():.0f} seed{'s' if of_panel.seeds.max() > 1 else ''}"
+            label = f"Difference (points)\n{_number(of_panel.n, table.n)}, {seeds}"
+            panel.set(title=metric_name(metric), xlim=(-widest, widest), xlabel=label)
+        legend = panels[lines.metric.iloc[-1]]
+    legend_below(part, legend, ncols=2)
+    return figure
+
+
+def readings_in_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers of :func:`readings_compared` to read: accuracies in per cent, differences in points.
+
+    Parameters
+    ----------
+    table : as there, with accuracy, low and high.
+
+    Returns
+    -------
+    A line per method and reading; for each metric, the accuracy and the difference from the paper's reading as text.
+    """
+    lines = list(dict.fromkeys(zip(table.base, table.reading, strict=True)))
+    columns = {}
+    for metric in dict.fromkeys(table.metric):
+        found = table[table.metric == metric].set_index(["base", "reading"]).loc[lines]
+        ours = zip(found.accuracy, found.low, found.high, strict=True)
+        apart = zip(found.difference, found.difference_low, found.difference_high, strict=True)
+        columns[metric_name(metric), "accuracy"] = [f"{100 * a:.1f} [{100 * b:.1f}, {100 * c:.1f}]" for a, b, c in ours]
+        columns[metric_name(metric), "minus the paper's"] = [
+            "" if math.isnan(a) else f"{100 * a:+.1f} [{100 * b:+.1f}, {100 * c:+.1f}]" for a, b, c in apart
+        ]
+    return pd.DataFrame(columns, pd.MultiIndex.from_tuples(lines, names=["method", "reading"]))
+
+
 def guides_compared(table: pd.DataFrame, names: Mapping[str, str], their_label: str) -> Figure:
     """Draw a panel of accuracies and a panel of cosine similarities, ours with intervals and the paper's.
 
