@@ -166,10 +166,8 @@ def main(trials: Annotated[int, typer.Option(help="Draws for each cell.")] = 400
         for seeds, sd in itertools.product(SEEDS, SDS):
             found = _coverages(methods, sd, seeds, trials)
             of = 100 * np.array(list(found.values()))
-            row = f"{kind} | {seeds} | {100 * sd:g}"
-            print(
-                f"| {kind} | {seeds} | {100 * sd:g} | {of.min():.1f} | {of.mean():.1f} | {of.max():.1f} |", flush=True
-            )
+            shares = f"{of.min():.1f} | {of.mean():.1f} | {of.max():.1f}"
+            print(f"| {kind} | {seeds} | {100 * sd:g} | {shares} |", flush=True)
             outside += [(world, share) for world, share in found.items() if not RANGE[0] <= share <= RANGE[1]]
     print(f"\nOutside {100 * RANGE[0]:g} to {100 * RANGE[1]:g} %:\n")
     print("| accuracies, % | sd, points | seeds | images | shared | coverage, % |\n|---|---|---|---|---|---|")

@@ -158,7 +158,7 @@ def paired_test(first: "Tensor", second: "Tensor") -> PairedTest:
     from scipy.stats import binomtest
 
     difference = paired_difference(first, second)
-    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    _, only_first, only_second, _ = map(int, _agreement(first, second))
     disagreements = only_first + only_second
     return PairedTest(difference, float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0)
 
@@ -367,11 +367,11 @@ def _stacked(of_seeds: Sequence["Tensor"]) -> "Tensor":
 def _two_levels(values: "Tensor") -> tuple[float, float | None]:
     """Return the variance of the mean of seeds and images, both drawn at random, and its degrees of freedom.
 
-    The variance has two parts. One is due to the images: the variance of an image's mean over the seeds, over the
-    number of images; every seed is measured on the same images, so the difficulty of the images is not averaged out by
-    more seeds. The other one is due to the seeds: the variance between their means, less what the images alone make of
-    it, over the number of seeds, and at least 0. These are the estimates of a two-way analysis of variance with random
-    effects. The degrees of freedom are Satterthwaite's.
+    One part is due to the images: the variance of an image's mean over the seeds, over the number of images. Every seed
+    is measured on the same images, so more seeds do not average out how difficult these are. The other part is due to
+    the seeds: the variance between their means, less what the images alone make of it and at least 0, over the number
+    of seeds. These are the estimates of a two-way analysis of variance with random effects; the degrees of freedom are
+    Satterthwaite's.
 
     Parameters
     ----------
@@ -387,7 +387,7 @@ def _two_levels(values: "Tensor") -> tuple[float, float | None]:
     rest = float((values - of_images - of_seeds + values.mean()).square().sum()) / ((seeds - 1) * free)
     by_images, between = float(of_images.var()) / n if n > 1 else 0.0, float(of_seeds.var())
     variance = by_images + max(between - rest / n, 0.0) / seeds
-    if variance == 0:
+    if variance <= 1e-24 * float(values.square().mean()):  # but for rounding, nothing varies
         return 0.0, None
     degrees = variance**2 / ((between / seeds) ** 2 / (seeds - 1) + by_images**2 / free)
     return variance, max(degrees, seeds - 1.0)
@@ -398,9 +398,10 @@ def _effective(of_one: float, variance: float, values: "Tensor") -> float:
 
     `values` are all values, (S, N): the answer is N if nothing varies, and S x N at most.
     """
-    n = values.shape[1]
-    same = variance <= 0 or of_one <= 0
-    return float(n) if same else min(of_one * n / max(n - 1, 1) / variance, float(values.numel()))
+    n, most = values.shape[1], values.numel()
+    if of_one <= 0:
+        return n
+    return min(of_one * n / max(n - 1, 1) / variance, most) if variance else most
 
 
 def _quantile(confidence: float, degrees: float | None = None) -> float:
