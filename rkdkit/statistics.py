@@ -267,10 +267,11 @@ def difference_over_seeds(pairs: Sequence[tuple["Tensor", "Tensor"]], confidence
         raise ValueError(f"Paired results must be of one length, not {first.shape[1]} and {second.shape[1]}.")
     values = first.double() - second.double()
     variance, degrees = _two_levels(values)
-    counts, normal = _agreement(first, second), _quantile(confidence)
+    normal = _quantile(confidence)
     of_one = float(values.square().mean() - values.mean() ** 2)
     share = _effective(of_one, variance, values) / values.numel()
-    value, down, up = _newcombe(*(share * count for count in counts), normal)
+    both, only_first, only_second, neither = (share * count for count in _agreement(first, second))
+    value, down, up = _newcombe(both, only_first, only_second, neither, normal)
     stretch = _quantile(confidence, degrees) / normal
     ends = max(value - stretch * down, -1.0), min(value + stretch * up, 1.0)
     return Estimate(value, *ends, values.shape[1], len(values), degrees)
@@ -320,11 +321,10 @@ def over_seeds(
 ) -> AnyEstimate:
     """Return the mean over trainings of a quantity that is no mean over images, such as a silhouette.
 
-    Nothing is known of single images here, so the uncertainty from the images is taken not to shrink with the number of
-    seeds. The spread between trainings (Student's t) is added to it in quadrature, though a part of it is due to the
-    images: the interval is rather too wide than too narrow. With one seed, it does not include the variance between
-    trainings. For means over images, :func:`accuracy_over_seeds`, :func:`difference_over_seeds` and
-    :func:`mean_over_seeds` are exact.
+    Nothing is known of single images here, so their uncertainty is taken not to shrink with the number of seeds. The
+    spread between trainings (Student's t) is added to it in quadrature, though a part of it is due to the images: the
+    interval is rather too wide than too narrow. With one seed, it does not include the variance between trainings. For
+    means over images, use the other three functions.
 
     Parameters
     ----------
@@ -369,9 +369,9 @@ def _two_levels(values: "Tensor") -> tuple[float, float | None]:
 
     One part is due to the images: the variance of an image's mean over the seeds, over the number of images. Every seed
     is measured on the same images, so more seeds do not average out how difficult these are. The other part is due to
-    the seeds: the variance between their means, less what the images alone make of it and at least 0, over the number
-    of seeds. These are the estimates of a two-way analysis of variance with random effects; the degrees of freedom are
-    Satterthwaite's.
+    the seeds: the variance between their means, less what chance alone makes of it, over the number of seeds. It may be
+    negative, but takes no more than half of the images' part. These are the estimates of a two-way analysis of variance
+    with random effects; the degrees of freedom are Satterthwaite's.
 
     Parameters
     ----------
@@ -386,7 +386,7 @@ def _two_levels(values: "Tensor") -> tuple[float, float | None]:
     of_images, of_seeds = values.mean(0), values.mean(1, keepdim=True)
     rest = float((values - of_images - of_seeds + values.mean()).square().sum()) / ((seeds - 1) * free)
     by_images, between = float(of_images.var()) / n if n > 1 else 0.0, float(of_seeds.var())
-    variance = by_images + max(between - rest / n, 0.0) / seeds
+    variance = max(by_images + (between - rest / n) / seeds, by_images / 2)
     if variance <= 1e-24 * float(values.square().mean()):  # but for rounding, nothing varies
         return 0.0, None
     degrees = variance**2 / ((between / seeds) ** 2 / (seeds - 1) + by_images**2 / free)
@@ -396,12 +396,11 @@ def _two_levels(values: "Tensor") -> tuple[float, float | None]:
 def _effective(of_one: float, variance: float, values: "Tensor") -> float:
     """Return how many images would give the mean of one training, of values with variance `of_one`, this variance.
 
-    `values` are all values, (S, N): the answer is N if nothing varies, and S x N at most.
+    `values` are all values, (S, N): the answer is N if none differs, and 2 x S x N at most, as `_two_levels` allows.
     """
-    n, most = values.shape[1], values.numel()
-    if of_one <= 0:
-        return n
-    return min(of_one * n / max(n - 1, 1) / variance, most) if variance else most
+    n, most = values.shape[1], 2 * values.numel()
+    some = min(of_one * n / max(n - 1, 1) / variance, most) if variance else most
+    return some if of_one > 0 else n
 
 
 def _quantile(confidence: float, degrees: float | None = None) -> float:

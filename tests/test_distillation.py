@@ -343,7 +343,7 @@ def test_a_share_of_an_accuracy_has_the_paired_t_interval():
     of_images, means = (differences[0] + differences[1]) / 2, torch.stack([each.mean() for each in differences])
     rest = ((differences[0] - differences[1]).var() / 2).item()
     images, between = of_images.var().item() / 50, means.var().item()
-    variance = images + max(between - rest / 50, 0) / 2
+    variance = max(images + (between - rest / 50) / 2, images / 2)
     degrees = variance**2 / ((between / 2) ** 2 + images**2 / 49)
     assert both.value == pytest.approx(means.mean().item())
     assert both.high - both.value == pytest.approx(stats.t.ppf(0.975, degrees) * math.sqrt(variance), abs=1e-6)
