@@ -82,13 +82,13 @@ class PairedTest:
 def p_value(estimate: Estimate, confidence: float = CONFIDENCE) -> float:
     """Return the two-sided p value of the hypothesis that a quantity is 0, from its interval.
 
-    It is below 1 - `confidence` if and only if the interval does not contain 0. For other levels, the distance from the
-    value to the end that faces 0 is taken to grow with the confidence as the quantile of Student's t (or of the normal
-    distribution) does: exact for t intervals, close for the others.
+    It is below 1 - `confidence` if and only if the interval does not contain 0. For other levels, the distance to the
+    end that faces 0 is taken to grow with the confidence as the quantile of Student's t or the normal distribution
+    does: exact for t intervals, close for the others.
 
     Parameters
     ----------
-    estimate : the quantity; an interval of width 0 is known exactly, and its p value is 0 or 1.
+    estimate : the quantity; with an interval of width 0 it is known exactly, and the p value is 0 or 1.
     confidence : of the estimate's interval.
     """
     from scipy.special import ndtr, stdtr
@@ -100,9 +100,6 @@ def p_value(estimate: Estimate, confidence: float = CONFIDENCE) -> float:
         return 0.0
     beyond = -abs(estimate.value) / reach * _quantile(confidence, estimate.degrees)
     return 2 * float(ndtr(beyond) if estimate.degrees is None else stdtr(estimate.degrees, beyond))
-
-
-# One training
 
 
 def proportion(correct: "Tensor", confidence: float = CONFIDENCE) -> Estimate:
@@ -213,9 +210,6 @@ def median(values: "Tensor", unit: str = "", confidence: float = CONFIDENCE) -> 
     return Measure(float(middle), float(ordered[place - 1]), float(ordered[n - place]), n, unit=unit)
 
 
-# Several trainings on the same images
-
-
 def accuracy_over_seeds(of_seeds: Sequence["Tensor"], confidence: float = CONFIDENCE) -> Estimate:
     """Return the share of True over trainings with different seeds; the interval is for new seeds and new images.
 
@@ -304,12 +298,12 @@ def mean_over_seeds(
         found = mean(of_seeds[0], unit, confidence)
     else:
         values = _stacked(of_seeds).double()
-        seeds, n = values.shape
+        n = values.shape[1]
         if n < 2 or not values.isfinite().all():
             raise ValueError(f"An interval needs the finite values of two images or more, not of {n}.")
         value, (variance, degrees) = float(values.mean()), _two_levels(values)
         half = _quantile(confidence, degrees) * math.sqrt(variance)
-        found = Measure(value, value - half, value + half, n, seeds, degrees, unit)
+        found = Measure(value, value - half, value + half, n, len(values), degrees, unit)
     return replace(found, low=max(found.low, bounds[0]), high=min(found.high, bounds[1]))
 
 
@@ -370,8 +364,8 @@ def _two_levels(values: "Tensor") -> tuple[float, float | None]:
     One part is due to the images: the variance of an image's mean over the seeds, over the number of images. Every seed
     is measured on the same images, so more seeds do not average out how difficult these are. The other part is due to
     the seeds: the variance between their means, less what chance alone makes of it, over the number of seeds. It may be
-    negative, but takes no more than half of the images' part. These are the estimates of a two-way analysis of variance
-    with random effects; the degrees of freedom are Satterthwaite's.
+    negative, but leaves at least a tenth of the images' part. These are the estimates of a two-way analysis of variance
+    with random effects. In Satterthwaite's degrees of freedom, the variance between the means is chance's at least.
 
     Parameters
     ----------
@@ -382,24 +376,24 @@ def _two_levels(values: "Tensor") -> tuple[float, float | None]:
     The variance, and the degrees of freedom, at least S - 1; None: the variance is 0.
     """
     seeds, n = values.shape
-    free = max(n - 1, 1)  # one image has no variance: then that between the seeds is all
+    free = max(n - 1, 1)  # of one image only the variance between the seeds is known
     of_images, of_seeds = values.mean(0), values.mean(1, keepdim=True)
     rest = float((values - of_images - of_seeds + values.mean()).square().sum()) / ((seeds - 1) * free)
     by_images, between = float(of_images.var()) / n if n > 1 else 0.0, float(of_seeds.var())
-    variance = max(by_images + (between - rest / n) / seeds, by_images / 2)
+    variance = max(by_images + (between - rest / n) / seeds, by_images / 10)
     if variance <= 1e-24 * float(values.square().mean()):  # but for rounding, nothing varies
         return 0.0, None
-    degrees = variance**2 / ((between / seeds) ** 2 / (seeds - 1) + by_images**2 / free)
+    degrees = variance**2 / ((max(between, rest / n) / seeds) ** 2 / (seeds - 1) + by_images**2 / free)
     return variance, max(degrees, seeds - 1.0)
 
 
 def _effective(of_one: float, variance: float, values: "Tensor") -> float:
-    """Return how many images would give the mean of one training, of values with variance `of_one`, this variance.
+    """Return how many images give the mean of one training, of values with variance `of_one`, this variance.
 
-    `values` are all values, (S, N): the answer is N if none differs, and 2 x S x N at most, as `_two_levels` allows.
+    `values` are all values, (S, N): the answer is N if none differs.
     """
-    n, most = values.shape[1], 2 * values.numel()
-    some = min(of_one * n / max(n - 1, 1) / variance, most) if variance else most
+    n = values.shape[1]
+    some = of_one * n / max(n - 1, 1) / variance if variance else values.numel()
     return some if of_one > 0 else n
 
 
