@@ -341,7 +341,7 @@ def test_each_claim_of_tables_6_to_8_looks_at_its_own_rows(row, metric, value, f
 
 def test_a_share_of_an_accuracy_has_the_paired_t_interval():
     generator = torch.Generator().manual_seed(0)
-    pairs = [[torch.rand(50, generator=generator) < share for share in (0.6, 0.4)] for _ in range(2)]
+    pairs = [[torch.rand(50, generator=generator) < share for share in (0.6, 0.4)] for _ in range(4)]
     evaluations = {name: [Evaluation({"pgd-20": pair[i]}) for pair in pairs] for i, name in enumerate("ab")}
     differences = [a.double() - 0.5 * b.double() for a, b in pairs]
     intervals = [stats.ttest_1samp(each, 0).confidence_interval(0.95) for each in differences]
@@ -349,12 +349,14 @@ def test_a_share_of_an_accuracy_has_the_paired_t_interval():
     ours = one.combination({("a", "pgd-20"): 1, ("b", "pgd-20"): -0.5})
     assert (ours.value, ours.low, ours.high) == pytest.approx((float(differences[0].mean()), *intervals[0]), abs=1e-6)
     both = WhiteBox(evaluations, {"pgd-20": None}, 10).combination({("a", "pgd-20"): 1, ("b", "pgd-20"): -0.5})
-    means = [float(each.mean()) for each in differences]
-    half = sum(interval.high - interval.low for interval in intervals) / 4
-    spread = stats.t.ppf(0.975, 1) * abs(means[0] - means[1]) / 2  # the standard error of the mean of two
-    assert both.value == pytest.approx(sum(means) / 2)
-    assert both.high - both.value == pytest.approx(math.hypot(half, spread), abs=1e-6)
-    assert both.seeds == 2
+    table = torch.stack(differences)
+    rest = (table - table.mean(0) - table.mean(1, keepdim=True) + table.mean()).square().sum().item() / (3 * 49)
+    images, between = table.mean(0).var().item() / 50, table.mean(1).var().item()
+    variance = max(images + (between - rest / 50) / 4, images / 10)
+    degrees = max(variance**2 / ((max(between, rest / 50) / 4) ** 2 / 3 + images**2 / 49), 3)
+    assert both.value == pytest.approx(table.mean().item())
+    assert both.high - both.value == pytest.approx(stats.t.ppf(0.975, degrees) * math.sqrt(variance), abs=1e-6)
+    assert both.seeds == 4
     assert not isinstance(ours, statistics.Measure), "it is printed in points"
 
 

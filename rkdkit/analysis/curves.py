@@ -36,8 +36,7 @@ class Curve:
 
     def at(self, epoch: int, confidence: float = statistics.CONFIDENCE) -> statistics.Estimate:
         """Return the robust accuracy at an epoch, over all seeds."""
-        per_seed = [statistics.proportion(by[epoch], confidence) for by in self.correct.values()]
-        return statistics.over_seeds(per_seed, confidence=confidence)
+        return statistics.accuracy_over_seeds([by[epoch] for by in self.correct.values()], confidence)
 
     def highest(self) -> tuple[int, statistics.Estimate]:
         """Return the epoch whose interval has the highest upper end, and the estimate at that epoch.
@@ -51,10 +50,8 @@ class Curve:
     def minus(self, other: "Curve", epoch: int, other_epoch: int | None = None) -> statistics.Estimate:
         """Return the paired difference to another curve, or to another epoch of it, over all seeds."""
         there = epoch if other_epoch is None else other_epoch
-        differences = [
-            statistics.paired_difference(by[epoch], other.correct[seed][there]) for seed, by in self.correct.items()
-        ]
-        return statistics.over_seeds(differences, bounds=(-1.0, 1.0))
+        pairs = [(by[epoch], other.correct[seed][there]) for seed, by in self.correct.items()]
+        return statistics.difference_over_seeds(pairs)
 
 
 def table_of(curves: Iterable[Curve]) -> pd.DataFrame:
