@@ -1,4 +1,8 @@
-"""A sentence of a paper that can be checked: two measured quantities, a direction, an interval, a verdict."""
+"""A sentence of a paper that can be checked: two measured quantities, a direction, an interval, a verdict.
+
+The claims of one exhibit are a family: their verdicts are corrected together (:func:`as_family`), so that the chance
+that any of them is wrong by chance is at most 5 %. Intervals stay those of each claim alone.
+"""
 
 import math
 import textwrap
@@ -7,9 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rkdkit import checks
-from rkdkit.statistics import CONFIDENCE, Estimate, Measure
+from rkdkit.statistics import CONFIDENCE, Estimate, Measure, p_value
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
+
+NO_CLAIM = "no claim of"
+"""How the source of a claim begins that is no paper's: a check of the exhibit's own, which is in no family."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Claim:
     higher, lower : the quantity claimed to be higher, and the one claimed to be lower.
     difference : higher - lower with its interval; a paired difference if both are measured on the same images.
     confidence : the confidence of that interval; above 0.95 if the comparison was picked out of several.
+    adjusted_p_value : the p value that decides the verdict in a family of claims (:func:`as_family`); None: the claim
+        is judged alone.
     """
 
     text: str
@@ -45,17 +54,42 @@ class Claim:
     lower: Quantity
     difference: Estimate
     confidence: float = CONFIDENCE
+    adjusted_p_value: float | None = None
 
     @property
-    def verdict(self) -> str:
+    def alone(self) -> str:
         """`HOLDS` if the whole interval of the difference is above 0, `FAILS` if it is below 0, otherwise `OPEN`."""
         if self.difference.low > 0:
             return HOLDS
         return FAILS if self.difference.high < 0 else OPEN
 
+    @property
+    def verdict(self) -> str:
+        """The verdict in the family: that of the claim :attr:`alone`, or `OPEN` if the family leaves it open."""
+        adjusted = self.adjusted_p_value
+        return OPEN if adjusted is not None and adjusted >= 1 - CONFIDENCE else self.alone
+
+    @property
+    def p_value(self) -> float:
+        """The two-sided p value of the hypothesis that both quantities are equal, for this claim alone.
+
+        Where the comparison was picked out of several, it is multiplied by as much as the interval's confidence was
+        raised (Bonferroni).
+        """
+        picked_of = (1 - CONFIDENCE) / (1 - self.confidence) if self.confidence < 1 else math.inf
+        return min(picked_of * p_value(self.difference, self.confidence), 1.0) if picked_of < math.inf else 1.0
+
+    @property
+    def is_of_a_family(self) -> bool:
+        """Whether it is a claim of a paper that rests on a sample: what was counted exactly needs no correction."""
+        return self.difference.low < self.difference.high and not self.source.startswith(NO_CLAIM)
+
     def to_json(self) -> dict[str, Any]:
         """Return text, verdict, both quantities and all intervals as plain JSON values."""
-        return {**asdict(self), "verdict": self.verdict}
+        values = {**asdict(self), "verdict": self.verdict}
+        for estimate in (values["higher"]["estimate"], values["lower"]["estimate"], values["difference"]):
+            _without(estimate, "degrees")
+        return _without(values, "adjusted_p_value")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Claim":
@@ -69,11 +103,66 @@ class Claim:
             If a field is missing, or a value does not fit.
         """
         known = ("text", "source", "higher", "lower", "difference", "confidence")
-        named = checks.fields("claim", values, known, ["verdict"])
+        named = checks.fields("claim", values, known, ["verdict", "adjusted_p_value"])
         higher, lower = (_quantity(name, named[name]) for name in ("higher", "lower"))
         text, source = (checks.text(f"{name} of a claim", named[name]) for name in ("text", "source"))
         checks.number("confidence of a claim", named["confidence"], 0, 1)
-        return cls(text, source, higher, lower, _estimate("difference", named["difference"]), named["confidence"])
+        adjusted = named.get("adjusted_p_value")
+        if adjusted is not None:
+            checks.number("adjusted_p_value of a claim", adjusted, 0, 1)
+        difference = _estimate("difference", named["difference"])
+        return cls(text, source, higher, lower, difference, named["confidence"], adjusted)
+
+
+def as_family(claims: Sequence[Claim]) -> list[Claim]:
+    """Return the claims of one exhibit with verdicts that are corrected for their number (Holm 1979).
+
+    The smallest p value is multiplied by the number of claims in the family, the second smallest by one less, and so
+    on; none is smaller than one before it. A claim's verdict stays if its adjusted p value is below 0.05. So the
+    probability that any verdict of the family is "holds" or "does not hold" though the two quantities are equal is at
+    most 5 %.
+
+    Parameters
+    ----------
+    claims : all claims of an exhibit. Those that are of no family (`Claim.is_of_a_family`) are returned as they are.
+    """
+    members = [i for i, claim in enumerate(claims) if claim.is_of_a_family]
+    adjusted, last = dict[int, float](), 0.0
+    for tested, i in enumerate(sorted(members, key=lambda i: claims[i].p_value)):
+        last = adjusted[i] = max(last, min((len(members) - tested) * claims[i].p_value, 1.0))
+    return [replace(claim, adjusted_p_value=adjusted.get(i)) for i, claim in enumerate(claims)]
+
+
+def family(claims: Sequence[Claim], exhibit: str) -> dict[str, Any]:
+    """Return what the family of an exhibit's claims is, as plain JSON values: its name, size, correction, confidence.
+
+    Parameters
+    ----------
+    claims : all claims of the exhibit.
+    exhibit : its name.
+    """
+    size = sum(claim.is_of_a_family for claim in claims)
+    return {"name": f"claims of {exhibit}", "size": size, "correction": "Holm", "confidence": CONFIDENCE}
+
+
+def family_in_words(claims: Sequence[Claim], exhibit: str = "this exhibit") -> str:
+    """Return a sentence that names the family of an exhibit's claims; "": they are fewer than two.
+
+    Parameters
+    ----------
+    claims, exhibit : as :func:`family`.
+    """
+    size = sum(claim.is_of_a_family for claim in claims)
+    if size < 2:
+        return ""
+    return f"Verdicts: one family, the {size} claims of {exhibit}, at {100 * CONFIDENCE:g} % together (Holm)."
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Remove a field that is None: earlier files do not have it."""
+    if values[name] is None:
+        del values[name]
+    return values
 
 
 def _quantity(name: str, values: object) -> Quantity:
@@ -84,8 +173,9 @@ def _quantity(name: str, values: object) -> Quantity:
 
 def _estimate(name: str, values: object) -> Estimate:
     """Return an estimate from its JSON; `name` is its name in the claim."""
-    named = checks.fields(f"claim's estimate ({name})", values, ("value", "low", "high", "n", "seeds"), ["unit"])
-    for field in ("value", "low", "high"):
+    fields = ("value", "low", "high", "n", "seeds")
+    named = checks.fields(f"claim's estimate ({name})", values, fields, ["degrees", "unit"])
+    for field in ("value", "low", "high", *(["degrees"] if "degrees" in named else [])):
         checks.number(f"{field} of a claim's estimate ({name})", named[field])
     for field in ("n", "seeds"):
         named[field] = checks.whole(f"{field} of a claim's estimate ({name})", named[field], 0)
@@ -104,22 +194,29 @@ _WIDTH = 110
 def report(claims: Sequence[Claim]) -> str:
     """Return a tally, a line for each claim with its verdict and difference, and the largest surprises, as text.
 
+    The claims are judged as one family (:func:`as_family`); a line says what the verdict of its claim alone would be,
+    if that is another.
+
     The largest surprises are claims that do not hold: those whose intervals are farthest below 0, compared with their
     width. All quantities of all claims are in the exhibit's JSON file.
     """
+    claims = as_family(claims)
     verdicts = [claim.verdict for claim in claims]
     tally = ", ".join(f"{verdict}: {verdicts.count(verdict)}" for verdict in (HOLDS, FAILS, OPEN))
     surprises = sorted((claim for claim in claims if claim.verdict == FAILS), key=_surprise, reverse=True)[:SURPRISES]
-    parts = [f"Claims: {tally}.", "\n".join(map(_line, claims))]
+    named = " ".join(filter(None, [f"Claims: {tally}.", family_in_words(claims)]))
+    parts = [named, "\n".join(map(_line, claims))]
     if surprises:
         parts.append("The largest surprises:\n" + "\n".join(map(_in_full, surprises)))
     return "\n\n".join(filter(None, parts))
 
 
 def _line(claim: Claim) -> str:
-    level = "" if claim.confidence == CONFIDENCE else f" ({100 * claim.confidence:.4g} % interval)"
+    notes = [] if claim.confidence == CONFIDENCE else [f"{100 * claim.confidence:.4g} % interval"]
+    notes += [] if claim.verdict == claim.alone else [f"alone: {claim.alone}"]
+    text = f"{claim.text} ({'; '.join(notes)})" if notes else claim.text
     start = f"{claim.verdict:<{len(OPEN)}}  {_difference(claim.difference):<28}  "
-    return textwrap.fill(claim.text + level, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+    return textwrap.fill(text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def _in_full(claim: Claim) -> str:

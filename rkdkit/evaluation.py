@@ -27,15 +27,19 @@ class Evaluation:
 
     correct: Mapping[str, Tensor]
 
-    def __getitem__(self, metric: str) -> statistics.Estimate:
-        """Return the accuracy by a metric, with its 95 % interval.
+    def answers(self, metric: str) -> Tensor:
+        """Return which images are classified correctly by a metric, (N,) bool.
 
         Raises
         ------
         UnknownNameError
             If the metric was not measured.
         """
-        return statistics.proportion(self.correct[checks.one_of("metric", metric, self.correct)])
+        return self.correct[checks.one_of("metric", metric, self.correct)]
+
+    def __getitem__(self, metric: str) -> statistics.Estimate:
+        """Return the accuracy by a metric, with its 95 % interval; errors as :meth:`answers`."""
+        return statistics.proportion(self.answers(metric))
 
     def __str__(self) -> str:
         return "\n".join(f"{metric}: {self[metric]} of {self[metric].n}" for metric in self.correct)

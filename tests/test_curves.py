@@ -69,9 +69,8 @@ def test_a_mean_over_epochs_is_that_of_each_images_share():
 def test_of_one_epoch_it_is_the_usual_estimate():
     one, other = curve(0.4, network="peer"), curve(0.6, (0.1, 0.2, 0.3), "teacher")
     pairs = [(one.correct[seed][4], other.correct[seed][4]) for seed in range(3)]
-    assert one.at(4) == statistics.over_seeds([statistics.proportion(first) for first, _ in pairs])
-    differences = [statistics.paired_difference(*pair) for pair in pairs]
-    assert one.minus(other, [4]) == statistics.over_seeds(differences, bounds=(-1.0, 1.0))
+    assert one.at(4) == statistics.accuracy_over_seeds([first for first, _ in pairs])
+    assert one.minus(other, [4]) == statistics.difference_over_seeds(pairs)
     assert one.minus(other, [4], [4]) == one.minus(other, [4])
 
 

@@ -340,11 +340,13 @@ def test_a_share_of_an_accuracy_has_the_paired_t_interval():
     ours = one.combination({("a", "pgd-20"): 1, ("b", "pgd-20"): -0.5})
     assert (ours.value, ours.low, ours.high) == pytest.approx((float(differences[0].mean()), *intervals[0]), abs=1e-6)
     both = WhiteBox(evaluations, {"pgd-20": None}, 10).combination({("a", "pgd-20"): 1, ("b", "pgd-20"): -0.5})
-    means = [float(each.mean()) for each in differences]
-    half = sum(interval.high - interval.low for interval in intervals) / 4
-    spread = stats.t.ppf(0.975, 1) * abs(means[0] - means[1]) / 2  # the standard error of the mean of two
-    assert both.value == pytest.approx(sum(means) / 2)
-    assert both.high - both.value == pytest.approx(math.hypot(half, spread), abs=1e-6)
+    of_images, means = (differences[0] + differences[1]) / 2, torch.stack([each.mean() for each in differences])
+    rest = ((differences[0] - differences[1]).var() / 2).item()
+    images, between = of_images.var().item() / 50, means.var().item()
+    variance = images + max(between - rest / 50, 0) / 2
+    degrees = variance**2 / ((between / 2) ** 2 + images**2 / 49)
+    assert both.value == pytest.approx(means.mean().item())
+    assert both.high - both.value == pytest.approx(stats.t.ppf(0.975, degrees) * math.sqrt(variance), abs=1e-6)
     assert both.seeds == 2
     assert not isinstance(ours, statistics.Measure), "it is printed in points"
 

@@ -146,6 +146,26 @@ def test_the_caption_has_the_sentences_of_the_exhibit(tmp_path, store):
     assert caption.split("\n")[2] == "So many: 64."
 
 
+def test_an_exhibits_claims_are_saved_as_one_family(tmp_path, store):
+    snapshot = trained(store, tiny_spec()).snapshot()
+    side = Quantity("side", Estimate(0.5, 0.4, 0.6, 9))
+    clear, hardly = (Claim(f"above {low}", "a paper", side, side, Estimate(0.3, low, 0.5, 9)) for low in (0.2, 0.01))
+    for claims, verdicts in (
+        ([clear, hardly, hardly], ["holds"] + ["too close to tell here"] * 2),
+        ([hardly], ["holds"]),
+    ):
+        with executors.using(Measured()) as executor:
+            asked = setup(output_dir=str(tmp_path))
+            executor.gather([by(snapshot, PGD)])
+            figure, _ = figures.new_figure()
+            picture, _, summary = figures.save(asked, figure, pd.DataFrame(), claims)
+        written = json.loads(summary.read_text())
+        assert [claim["verdict"] for claim in written["claims"]] == verdicts
+        assert (written["family"]["name"], written["family"]["size"]) == ("claims of fig1_peer_vs_teacher", len(claims))
+        named = "\nVerdicts: one family, the 3 claims of fig1_peer_vs_teacher, at 95 % together (Holm).\nrkdkit "
+        assert (named in Image.open(picture).text["Description"]) == (len(claims) > 1)
+
+
 @pytest.mark.parametrize("name", exhibits.NAMES)
 def test_an_exhibit_that_measures_times_says_that_it_is_to_be_run_alone(name):
     notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
@@ -261,7 +281,8 @@ def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     assert figures.at_quick("fig1_peer_vs_teacher").splitlines() == [
         "In figures/quick/fig1_peer_vs_teacher.png (digits, 2 seeds: 0 to 1; eps 0.1):",
         "",
-        "Claims: holds: 1, does not hold: 1, too close to tell here: 0.",
+        "Claims: holds: 1, does not hold: 1, too close to tell here: 0. Verdicts: one family, the 2 claims of this "
+        "exhibit, at 95 % together (Holm).",
         "",
         "holds                   25.0 [12.5, 50.0] points      The peer is ahead.",
         "does not hold           -1.500 [-2.000, 0.000] nats   It is flatter. (99 % interval)",

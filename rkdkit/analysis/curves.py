@@ -61,9 +61,7 @@ class Curve:
 
         The mean is that of each image's share of epochs at which it is classified correctly.
         """
-        return statistics.over_seeds(
-            [_mean([statistics.proportion(by[epoch]) for epoch in epochs]) for by in self.correct.values()]
-        )
+        return _mean([statistics.accuracy_over_seeds([by[e] for by in self.correct.values()]) for e in epochs])
 
     def minus(
         self, other: "Curve", epochs: Sequence[int], other_epochs: Sequence[int] | None = None
@@ -77,11 +75,12 @@ class Curve:
         other_epochs : those of the other curve; None: the same, so that epochs are paired, too.
         """
         pairs = [(e, e) for e in epochs] if other_epochs is None else list(itertools.product(epochs, other_epochs))
-        differences = [
-            _mean([statistics.paired_difference(by[own], other.correct[seed][theirs]) for own, theirs in pairs])
-            for seed, by in self.correct.items()
-        ]
-        return statistics.over_seeds(differences, bounds=(-1.0, 1.0))
+        return _mean(
+            [
+                statistics.difference_over_seeds([(by[a], other.correct[seed][b]) for seed, by in self.correct.items()])
+                for a, b in pairs
+            ]
+        )
 
 
 def in_words(epochs: Sequence[int]) -> str:
@@ -90,16 +89,17 @@ def in_words(epochs: Sequence[int]) -> str:
 
 
 def _mean(estimates: Sequence[statistics.Estimate]) -> statistics.Estimate:
-    """Return the mean of one training's estimates at several epochs, all of them on the same images.
+    """Return the mean of estimates at several epochs, all of them on the same images and seeds.
 
-    The ends of the intervals are averaged, too. Which images happened to be drawn matters at all epochs alike, so this
-    uncertainty does not shrink with the number of epochs.
+    The ends of the intervals are averaged, too. Which images and seeds happened to be drawn matters at all epochs
+    alike, so this uncertainty is taken not to shrink with the number of epochs.
     """
     value, low, high = (
         math.fsum(getattr(estimate, name) for estimate in estimates) / len(estimates)
         for name in ("value", "low", "high")
     )
-    return replace(estimates[0], value=value, low=low, high=high)
+    degrees = [estimate.degrees for estimate in estimates if estimate.degrees is not None]
+    return replace(estimates[0], value=value, low=low, high=high, degrees=min(degrees, default=None))
 
 
 def table_of(curves: Iterable[Curve]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rkdkit import attacks, checks
-from rkdkit.claims import Claim, Quantity, above
+from rkdkit.claims import NO_CLAIM, Claim, Quantity, above
 from rkdkit.comparisons import ANOTHER, NATURAL
 from rkdkit.measurements import PerImage
 from rkdkit.references import Images, Snapshot
@@ -125,7 +125,7 @@ class Difficulty:
         quantity = Quantity(f"reliability of the mean rank over {len(self.scores)} trainings", self.reliability)
         return Claim(
             "The trainings agree on which images are hard, so that they can be ranked.",
-            "no claim of RKD, which ranks by one training (eq. 8)",
+            f"{NO_CLAIM} RKD, which ranks by one training (eq. 8)",
             *above(RELIABLE, "enough to rank by", quantity),
         )
 

@@ -55,14 +55,14 @@ def similarities(
 
 
 def mean_similarity(of_seeds: Sequence[Tensor], bounds: tuple[float, float] = (-1.0, 1.0)) -> statistics.Measure:
-    """Return the mean over images with its 95 % interval, then over seeds.
+    """Return the mean over images and seeds with its 95 % interval.
 
     Parameters
     ----------
     of_seeds : (N,) cosines, or paired differences of cosines, one tensor per seed; N at least 2.
     bounds : the range of the values; the interval is clipped to it.
     """
-    return statistics.over_seeds([statistics.mean(values.double()) for values in of_seeds], bounds)
+    return statistics.mean_over_seeds([values.double() for values in of_seeds], bounds=bounds)
 
 
 @dataclass(frozen=True, kw_only=True)

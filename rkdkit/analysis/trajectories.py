@@ -14,7 +14,7 @@ from rkdkit.comparisons import akd_specs
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Setup
 from rkdkit.spec import RunSpec
-from rkdkit.statistics import Measure, mean, over_seeds
+from rkdkit.statistics import Measure, mean, mean_over_seeds, over_seeds
 from rkdkit.trainings import Run
 
 
@@ -193,15 +193,21 @@ class Trajectories:
         part : "all", "easiest third", "hardest third" or "all but the hardest third".
         bounds : the range of the values; the interval is clipped to it.
         """
-        return over_seeds([_mean(of_seed[self._part(part)]) for of_seed in values], bounds)
+        which = self._part(part)
+        chosen = [of_seed[which] for of_seed in values]
+        if chosen[0].dtype == torch.bool:
+            return Measure(**vars(statistics.accuracy_over_seeds(chosen)))
+        return mean_over_seeds(chosen, bounds=bounds)
 
     def minus(
         self, first: BY_IMAGE, second: BY_IMAGE, part: str = "all", bounds: tuple[float, float] = (0.0, 1.0)
     ) -> Measure:
         """Return the mean difference of two values on the same images, over all seeds; parameters as :meth:`mean`."""
         which = self._part(part)
-        pairs = zip(first, second, strict=True)
-        return over_seeds([_paired(a[which], b[which]) for a, b in pairs], _of_difference(bounds))
+        pairs = [(a[which], b[which]) for a, b in zip(first, second, strict=True)]
+        if pairs[0][0].dtype == torch.bool:
+            return Measure(**vars(statistics.difference_over_seeds(pairs)))
+        return mean_over_seeds([a - b for a, b in pairs], bounds=_of_difference(bounds))
 
     def between(self, values: BY_IMAGE, first: str, second: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Measure:
         """Return the difference of the means over two parts of the images and all seeds; parameters as :meth:`mean`."""
@@ -329,12 +335,6 @@ def _check_trained(ranked_by: Sequence[Run], families: Mapping[str, Family], ima
 
 def _mean(values: Tensor) -> Measure:
     return Measure(**vars(statistics.proportion(values))) if values.dtype == torch.bool else mean(values)
-
-
-def _paired(first: Tensor, second: Tensor) -> Measure:
-    if first.dtype == torch.bool:
-        return Measure(**vars(statistics.paired_difference(first, second)))
-    return mean(first - second)
 
 
 def _of_difference(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from rkdkit import attacks, evaluation, runs, statistics
 from rkdkit.claims import Claim, Quantity
@@ -42,14 +41,15 @@ class WhiteBox:
 
     def accuracy(self, method: str, metric: str) -> statistics.Estimate:
         """Return a method's accuracy under a metric, over all seeds."""
-        return statistics.over_seeds([seed[metric] for seed in self.evaluations[method]])
+        return statistics.accuracy_over_seeds([seed.answers(metric) for seed in self.evaluations[method]])
 
     def minus(
         self, first: str, second: str, metric: str, confidence: float = statistics.CONFIDENCE
     ) -> statistics.Estimate:
         """Return the paired difference of two methods under one metric, over all seeds."""
         seeds = zip(self.evaluations[first], self.evaluations[second], strict=True)
-        return _difference([(a.correct[metric], b.correct[metric]) for a, b in seeds], confidence)
+        pairs = [(a.correct[metric], b.correct[metric]) for a, b in seeds]
+        return statistics.difference_over_seeds(pairs, confidence)
 
     def combination(
         self, weights: Mapping[tuple[str, str], float], confidence: float = statistics.CONFIDENCE
@@ -63,21 +63,23 @@ class WhiteBox:
 
         Returns
         -------
-        The sum with the t interval of its mean over the images, clipped to the sum's range; a fraction.
+        The sum with the t interval of its mean over images and seeds, clipped to the sum's range; a fraction.
         """
         of_seeds = []
         for i in range(len(self.evaluations[next(iter(weights))[0]])):
             correct = {key: self.evaluations[key[0]][i].correct[key[1]] for key in weights}
             n = min(map(len, correct.values()))
             weighted = [weight * correct[key][:n].double() for key, weight in weights.items()]
-            of_seeds.append(statistics.mean(torch.stack(weighted).sum(0), confidence=confidence))
-        bounds = tuple(math.fsum(limit(weight, 0.0) for weight in weights.values()) for limit in (min, max))
-        found = statistics.over_seeds(of_seeds, bounds=(bounds[0], bounds[1]), confidence=confidence)
-        return statistics.Estimate(found.value, found.low, found.high, found.n, found.seeds)
+            of_seeds.append(torch.stack(weighted).sum(0))
+        least, most = (math.fsum(limit(weight, 0.0) for weight in weights.values()) for limit in (min, max))
+        found = statistics.mean_over_seeds(of_seeds, bounds=(least, most), confidence=confidence)
+        return statistics.Estimate(found.value, found.low, found.high, found.n, found.seeds, found.degrees)
 
     def between(self, method: str, first: str, second: str) -> statistics.Estimate:
         """Return the paired difference of a method's accuracies under two metrics, over all seeds."""
-        return _difference([(seed.correct[first], seed.correct[second]) for seed in self.evaluations[method]])
+        return statistics.difference_over_seeds(
+            [(seed.correct[first], seed.correct[second]) for seed in self.evaluations[method]]
+        )
 
     def table(self) -> pd.DataFrame:
         """Return the numbers: method, metric, accuracy and its interval as fractions, n, seeds, attack."""
@@ -193,7 +195,10 @@ def highest(
         confidence = 1 - (1 - confidence) / len(others)
         differences = {other: measured.minus(method, other, metric, confidence) for other in others}
     below = [other for other in others if differences[other].high < 0]
-    rival = min(below or others, key=lambda other: differences[other].high if below else differences[other].low)
+    if confidence == statistics.CONFIDENCE:  # all are above 0: the least certain difference decides
+        rival = max(others, key=lambda other: statistics.p_value(differences[other]))
+    else:
+        rival = min(below or others, key=lambda other: differences[other].high if below else differences[other].low)
     return Claim(
         text,
         source,
@@ -208,13 +213,6 @@ def attack_named(metric: str) -> str:
     """Return the name of a metric's attack in claims: "PGD-20 (any iterate) from resnet34"."""
     attack, space, rest = metric.partition(" ")
     return attack.upper() + space + rest
-
-
-def _difference(
-    pairs: Sequence[tuple[Tensor, Tensor]], confidence: float = statistics.CONFIDENCE
-) -> statistics.Estimate:
-    differences = [statistics.paired_difference(first, second, confidence) for first, second in pairs]
-    return statistics.over_seeds(differences, bounds=(-1.0, 1.0), confidence=confidence)
 
 
 def _named(attack: attacks.Attack | None) -> str:

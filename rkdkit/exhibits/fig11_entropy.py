@@ -12,7 +12,7 @@ from rkdkit.measurements import PerImage
 from rkdkit.profiles import PROFILES, rkd
 from rkdkit.references import Images
 from rkdkit.setup import Exhibit, Setup
-from rkdkit.statistics import Measure, mean, over_seeds
+from rkdkit.statistics import Measure, mean_over_seeds
 from rkdkit.trainings import Run
 
 EXHIBIT = Exhibit(
@@ -41,12 +41,12 @@ class EntropyCurves:
 
     def at(self, network: str, epoch: int | None = None) -> Measure:
         """Return the mean over the images and all seeds at an epoch; None: the last."""
-        return over_seeds([mean(of_seed, "nats") for of_seed in self._answers(network, epoch)])
+        return mean_over_seeds(self._answers(network, epoch), "nats")
 
     def minus(self, first: str, second: str) -> Measure:
         """Return the paired difference of two networks' means, each at its last epoch, over all seeds."""
         pairs = zip(self._answers(first), self._answers(second), strict=True)
-        return over_seeds([mean(a - b, "nats") for a, b in pairs])
+        return mean_over_seeds([a - b for a, b in pairs], "nats")
 
     def table(self) -> pd.DataFrame:
         """Return the numbers to draw: network, epoch, mean entropy and its interval in nats, n, seeds."""

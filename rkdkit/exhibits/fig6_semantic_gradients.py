@@ -45,12 +45,12 @@ class SemanticGradients:
 
     def mean(self, network: str, measure: str) -> statistics.Measure:
         """Return the mean over the images, over all seeds."""
-        return statistics.over_seeds([statistics.mean(values) for values in self.values[network][measure]], (0, 1))
+        return statistics.mean_over_seeds(self.values[network][measure], bounds=(0, 1))
 
     def minus(self, first: str, second: str, measure: str) -> statistics.Measure:
         """Return the paired difference of two networks, over all seeds."""
         pairs = zip(self.values[first][measure], self.values[second][measure], strict=True)
-        return statistics.over_seeds([statistics.mean(a - b) for a, b in pairs], (-1, 1))
+        return statistics.mean_over_seeds([a - b for a, b in pairs], bounds=(-1, 1))
 
     def table(self) -> pd.DataFrame:
         """Return the numbers: network, measure, image, class, value, its interval, n and seeds.

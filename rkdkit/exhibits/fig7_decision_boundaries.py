@@ -13,7 +13,7 @@ from rkdkit.comparisons import Entry, Guide
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Exhibit, Setup
-from rkdkit.statistics import Estimate, over_seeds, paired_difference, proportion
+from rkdkit.statistics import Estimate, accuracy_over_seeds, difference_over_seeds, over_seeds
 
 EXHIBIT = Exhibit(
     paper="ARD, Figure 2",
@@ -60,12 +60,12 @@ class Decisions:
 
     def share(self, measure: str, network: str) -> Estimate:
         """Return the share of training points of which "correct", "changing" or "fooled" is true, over all seeds."""
-        return over_seeds([proportion(of_seed) for of_seed in getattr(self, measure)[network]])
+        return accuracy_over_seeds(getattr(self, measure)[network])
 
     def changing_minus(self, first: str, second: str) -> Estimate:
         """Return the paired difference of two networks' shares of vulnerable points, over all seeds."""
-        pairs = zip(self.changing[first], self.changing[second], strict=True)
-        return over_seeds([paired_difference(a, b) for a, b in pairs], (-1, 1))
+        pairs = list(zip(self.changing[first], self.changing[second], strict=True))
+        return difference_over_seeds(pairs)
 
     def agreement(self, network: str) -> Estimate:
         """Return the share of the unit square where a network and its teacher give the same class, over all seeds.

@@ -56,14 +56,14 @@ class Guidance:
         of_seeds = self.measured[guide][quantity]
         if quantity in COSINES:
             return mean_similarity(of_seeds)
-        return statistics.over_seeds([statistics.proportion(correct) for correct in of_seeds])
+        return statistics.accuracy_over_seeds(of_seeds)
 
     def minus(self, first: tuple[str, str], second: tuple[str, str]) -> statistics.Estimate:
         """Return the paired difference of two accuracies or cosines, each (guide, quantity), over all seeds."""
         pairs = list(zip(*(self.measured[guide][quantity] for guide, quantity in (first, second)), strict=True))
         if first[1] in COSINES:
             return mean_similarity([a - b for a, b in pairs], bounds=(-2.0, 2.0))
-        return statistics.over_seeds([statistics.paired_difference(a, b) for a, b in pairs], bounds=(-1.0, 1.0))
+        return statistics.difference_over_seeds(pairs)
 
     def table(self) -> pd.DataFrame:
         """Return the numbers: guide, quantity, value and its interval (accuracies as fractions), n, seeds."""

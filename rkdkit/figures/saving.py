@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from rkdkit import executors, exhibits, paths, saved
 from rkdkit.autoattack import AutoAttack
-from rkdkit.claims import Claim, report
+from rkdkit.claims import Claim, as_family, family, family_in_words, report
 from rkdkit.measurements import Measurement
 from rkdkit.progress import say
 from rkdkit.provenance import code_digest, environment
@@ -48,7 +48,7 @@ def save(
     setup : the exhibit's parameters and requested tasks.
     figure : the figure; a caption with profile, data, network and seeds is added below it.
     numbers : the numbers drawn.
-    claims : the paper's claims, checked.
+    claims : the paper's claims, checked; their verdicts are corrected as one family.
     note : sentences for the caption, about this exhibit's drawing.
 
     Raises
@@ -83,10 +83,12 @@ def save(
         "measured": _measured(measured),
         "teachers": _networks([Snapshot(t.run, t.role, t.epoch or 0) for t in guides if t.run is not None], context),
         "networks": _networks([snapshot for task in measured for snapshot in task.snapshots], context),
-        "claims": [claim.to_json() for claim in claims],
+        "claims": [claim.to_json() for claim in as_family(claims)],
+        "family": family(claims, setup.name),
         "provenance": provenance,
     }
-    lines = [*_caption(setup, measured, note), _made_by(provenance)]
+    judged = family_in_words(claims, setup.name)
+    lines = [*_caption(setup, measured, note), *filter(None, [judged]), _made_by(provenance)]
     return _write(setup.output_dir / f"{setup.name}.json", figure, "\n".join(lines), numbers, summary)
 
 
