@@ -8,13 +8,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig1 figures lab check test mutants lock clean
+.PHONY: help setup fig1 figures quick lab check test mutants lock clean
 
 help:
 	@echo "make fig1               Figure 1 of PeerAiD on the embedded digits -> figures/quick/"
 	@echo "make test               the linters, the type checker and the tests"
 	@echo "make lab                JupyterLab on the notebooks"
 	@echo "make figures            every notebook; PROFILE=smoke|quick|small|paper (now: $(PROFILE))"
+	@echo "make quick              every picture of figures/quick again, with as many seeds as it is committed with"
 	@echo "make mutants            how many of N small mistakes the tests notice (now: N=$(N) SEED=$(SEED)); takes about an hour"
 	@echo "make lock               bring requirements.lock in line with pyproject.toml; delete it first to upgrade all"
 	@echo "make clean              remove .venv, caches and executed notebooks (the store and data stay)"
@@ -34,6 +35,9 @@ fig1: $(READY)
 
 figures: $(READY)
 	$(BIN)/rkdkit figures --profile $(PROFILE)
+
+quick: $(READY)
+	$(BIN)/rkdkit figures --profile quick -p n_seeds=committed
 
 lab: $(READY)
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/fig1_peer_vs_teacher.ipynb

@@ -38,6 +38,9 @@ _PARTS = re.compile(r"(\d+)")
 PROFILES = ("smoke", "quick", "small", "paper")
 """The names of `profiles.PROFILES`, which need torch."""
 
+COMMITTED = "committed"
+"""The value of `n_seeds` that stands for the number with which each exhibit is committed in figures/quick."""
+
 SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
 """The variables that `runtime.current` reads and checks, which needs torch."""
 
@@ -78,7 +81,12 @@ _Names = Annotated[
 _Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES[:-1])} or {PROFILES[-1]}.")]
 _Parameter = Annotated[
     list[str] | None,
-    typer.Option("--parameter", "-p", help="NAME=VALUE: of the notebook, or any field of a profile; repeatable."),
+    typer.Option(
+        "--parameter",
+        "-p",
+        help="NAME=VALUE: of the notebook, or any field of a profile; repeatable. n_seeds=committed: as many seeds as "
+        "each exhibit has in figures/quick.",
+    ),
 ]
 
 
@@ -171,6 +179,17 @@ def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, obj
     return parameters
 
 
+def _with_seeds(name: str, given: Mapping[str, object]) -> Mapping[str, object]:
+    """Return parameters with an exhibit's own number of seeds in place of "committed"; without it if it takes none."""
+    if given.get("n_seeds") != COMMITTED:
+        return given
+    from rkdkit import exhibits
+
+    others = {each: value for each, value in given.items() if each != "n_seeds"}
+    number = exhibits.committed_seeds(name)
+    return others if number is None else {**others, "n_seeds": number}
+
+
 def _asked(
     names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool = False
 ) -> tuple[dict[str, Path], dict[str, dict[str, object]]]:
@@ -203,7 +222,7 @@ def _asked(
     parameters = {}
     for name in asked:
         try:
-            parameters[name] = parameters_for(known[name], given)
+            parameters[name] = parameters_for(known[name], _with_seeds(name, given))
         except ValueError as error:
             sys.exit(f"{name}: {error}")
     return {name: known[name] for name in asked}, parameters

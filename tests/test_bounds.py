@@ -109,9 +109,9 @@ def test_accuracies_and_their_differences():
 def test_curves():
     high, low = (Curve("peer", "own", {seed: {1: a[seed], 2: ~a[seed]} for seed in (0, 1)}) for a in (HIGH, LOW))
     assert ends(high.at(1)) == (0, 1)
-    assert ends(high.minus(low, 1)) == (-1, 1)
-    assert ends(high.minus(high, 1, 2)) == (-1, 1)
-    assert high.minus(low, 1, 2).value == 0, "they are alike"
+    assert ends(high.minus(low, [1])) == (-1, 1)
+    assert ends(high.minus(high, [1], [2])) == (-1, 1)
+    assert high.minus(low, [1], [2]).value == 0, "they are alike"
 
 
 def test_guides():

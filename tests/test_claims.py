@@ -83,25 +83,28 @@ def test_figure_1():
     found = fig1.check_claims(curves)
     assert stated(found) == [
         (
-            "At the end, the peer is more accurate on the student's adversarial examples than the fixed teacher.",
+            "In the last quarter of the training, the peer is more accurate on the student's adversarial examples than "
+            "the fixed teacher.",
             "PeerAiD, Figure 1 and section 1",
             "peer on x*_S, epoch 3",
             "teacher on x*_S, epoch 3",
         ),
         (
-            "The fixed teacher's accuracy on the student's adversarial examples falls in the course of training.",
+            "The fixed teacher's accuracy on the student's adversarial examples falls, from the first epoch measured "
+            "to the last quarter of the training.",
             "PeerAiD, Figure 1 and section 1",
             "teacher on x*_S, epoch 1",
             "teacher on x*_S, epoch 3",
         ),
         (
-            "The peer's accuracy on its own adversarial examples stays near zero: below guessing whenever measured.",
+            "In the last quarter of the training, the peer's accuracy on its own adversarial examples is near zero: "
+            "below guessing.",
             "PeerAiD, Figure 1 and section 4.4",
             "guessing",
-            "peer on x*_P where it is highest, epoch 1",
+            "peer on x*_P, epoch 3",
         ),
     ]
-    assert [claim.confidence for claim in found] == [0.95, 0.95, pytest.approx(1 - 0.05 / 3)]
+    assert {claim.confidence for claim in found} == {0.95}
     assert found[2].higher.estimate.value == 0.1
 
 
@@ -124,7 +127,7 @@ def test_figure_3():
     assert [(text, higher, lower) for text, _, higher, lower in found] == [
         (
             "The peer's test accuracy on its student's adversarial examples rises.",
-            "peer on x*_S, epoch 5",
+            "peer on x*_S, mean of epochs 4 to 5",
             "peer on x*_S, epoch 1",
         ),
         (
@@ -140,21 +143,23 @@ def test_figure_3():
         (
             "The fixed teacher's test accuracy on its student's adversarial examples falls.",
             "teacher on x*_S, epoch 1",
-            "teacher on x*_S, epoch 5",
+            "teacher on x*_S, mean of epochs 4 to 5",
         ),
         (
-            "At the end, the peer is more accurate on its student's adversarial examples than the fixed teacher is.",
-            "peer, on x*_S of the student of the peer, epoch 5",
-            "teacher, on x*_S of the student of the teacher, epoch 5",
+            "In the last quarter of the training, the peer is more accurate on its student's adversarial examples than "
+            "the fixed teacher is.",
+            "peer, on x*_S of the student of the peer, mean of epochs 4 to 5",
+            "teacher, on x*_S of the student of the teacher, mean of epochs 4 to 5",
         ),
         (
-            "At the end, the student taught by the peer is more robust than the one taught by the fixed teacher.",
-            "student, on x*_S of the student of the peer, epoch 5",
-            "student, on x*_S of the student of the teacher, epoch 5",
+            "In the last quarter of the training, the student taught by the peer is more robust than the one taught by "
+            "the fixed teacher.",
+            "student, on x*_S of the student of the peer, mean of epochs 4 to 5",
+            "student, on x*_S of the student of the teacher, mean of epochs 4 to 5",
         ),
         (
             "On training images, too, the peer's accuracy on its student's adversarial examples rises.",
-            "peer on x*_S, epoch 5",
+            "peer on x*_S, mean of epochs 4 to 5",
             "peer on x*_S, epoch 1",
         ),
         (
@@ -166,7 +171,7 @@ def test_figure_3():
         (
             "On training images, too, the fixed teacher's accuracy on its student's adversarial examples falls.",
             "teacher on x*_S, epoch 1",
-            "teacher on x*_S, epoch 5",
+            "teacher on x*_S, mean of epochs 4 to 5",
         ),
     ]
 

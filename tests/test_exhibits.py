@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import types
+from collections import Counter
 from dataclasses import replace
 
 import papermill
@@ -11,7 +12,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from rkdkit import cli, data, drawing, executors, exhibits, profiles
+from rkdkit import checks, cli, data, drawing, executors, exhibits, profiles
+from rkdkit.comparisons import ANOTHER
+from rkdkit.plan.ask import Planner, ask
 from rkdkit.splits import Dataset, Split
 from rkdkit.trainings import Train
 
@@ -173,3 +176,63 @@ def test_exhibits_that_measure_times_are_not_drawn_beside_others():
     assert {each.name for each in apart} == {"tab9_fast_ard", "tab11_model_cost"}
     assert {each.name for each in together} | {each.name for each in apart} == set(exhibits.NAMES)
     assert cli._apart(apart[:1]) == (apart[:1], []), "alone as it is"
+
+
+def test_as_many_seeds_as_committed_are_five_for_tables_and_two_figures_and_three_for_others():
+    _, parameters = cli._asked(None, "quick", ["n_seeds=committed"])
+    seeds = {name: given.get("n_seeds") for name, given in parameters.items()}
+    assert set(seeds) == set(NOTEBOOKS)
+    none = set(exhibits.WITHOUT_SEEDS)
+    five = {name for name in NOTEBOOKS if name.startswith(("tab", "fig1_", "fig3_"))} - none
+    assert {name for name, number in seeds.items() if number is None} == none
+    assert {name for name, number in seeds.items() if number == 5} == five
+    assert {name for name, number in seeds.items() if number == 3} == set(NOTEBOOKS) - five - none
+    assert {name: exhibits.committed_seeds(name) for name in NOTEBOOKS} == seeds
+
+
+def test_the_command_line_takes_a_number_of_seeds_for_exhibits_that_train():
+    _, parameters = cli._asked(["fig1", "tab1"], "quick", ["n_seeds=3"])
+    assert [given["n_seeds"] for given in parameters.values()] == [3, 3]
+    with pytest.raises(SystemExit, match="fig2_method_overview: Unknown parameter 'n_seeds'"):
+        cli._asked(["fig1", "fig2"], "quick", ["n_seeds=3"])
+    with pytest.raises(checks.UnknownNameError, match="Unknown exhibit 'fig1'"):
+        exhibits.committed_seeds("fig1")
+
+
+def test_all_notebooks_take_a_number_of_seeds_but_those_for_which_it_makes_no_sense():
+    takes = {name: "n_seeds" in papermill.inspect_notebook(str(path)) for name, path in NOTEBOOKS.items()}
+    assert {name for name, does in takes.items() if not does} == set(exhibits.WITHOUT_SEEDS)
+    for name, why in exhibits.WITHOUT_SEEDS.items():
+        with pytest.raises(ValueError, match=f"takes no n_seeds: {why}"):
+            exhibits.setup(name, "smoke", n_seeds=2)
+        assert exhibits.setup(name, "smoke", n_seeds=1).seeds == (0,)
+
+
+@pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - set(exhibits.WITHOUT_SEEDS)))
+def test_with_two_seeds_every_network_is_trained_twice(name):
+    planner = Planner()
+    ask(planner, NOTEBOOKS[name], {"profile": "smoke", "n_seeds": 2})
+    specs = [task.spec for task in planner.trainings]
+    if name == "fig12_trajectories":  # those that rank the images are there once, whatever the seeds are
+        specs = [spec for spec in specs if spec.seed < ANOTHER]
+    seeds = Counter(spec.seed % ANOTHER for spec in specs)
+    assert set(seeds) == {0, 1}
+    first, second = (
+        Counter((str(spec).rpartition(", seed")[0], spec.seed // ANOTHER) for spec in specs if spec.seed % ANOTHER == i)
+        for i in (0, 1)
+    )
+    assert first == second
+
+
+SHOW_THE_FIRST_SEED = {
+    "fig4_loss_landscape": "surfaces: seed {setup.seeds[0]}",
+    "fig5_tsne": "Points: seed {setup.seeds[0]}",
+    "fig6_semantic_gradients": "Maps: seed {setup.seeds[0]}",
+    "fig7_decision_boundaries": "Decision regions, seed {seed}",
+}
+
+
+@pytest.mark.parametrize(("name", "words"), SHOW_THE_FIRST_SEED.items())
+def test_a_picture_of_single_networks_says_that_they_are_of_the_first_seed(name, words):
+    cells = json.loads(NOTEBOOKS[name].read_text(encoding="utf-8"))["cells"]
+    assert any(words in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

@@ -279,7 +279,7 @@ def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     file = tmp_path / "figures" / "quick" / "fig1_peer_vs_teacher.json"
     write_exhibit(file, made, picture=b"drawn", numbers=b"")
     assert figures.at_quick("fig1_peer_vs_teacher").splitlines() == [
-        "In figures/quick/fig1_peer_vs_teacher.png (digits, seeds 0, 1, eps 0.1):",
+        "In figures/quick/fig1_peer_vs_teacher.png (digits, 2 seeds: 0 to 1; eps 0.1):",
         "",
         "Claims: holds: 1, does not hold: 1, too close to tell here: 0. Verdicts: one family, the 2 claims of this "
         "exhibit, at 95 % together (Holm).",

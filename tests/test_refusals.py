@@ -404,6 +404,7 @@ def test_one_image_trains_nothing(digits):
         ("tab10_attack_suite", {"long_steps": 1e30}, "long_steps must be between 1 and 10000"),
         ("tab11_model_cost", {"batches": 1e30}, "batches must be between 3 and 10000"),
         ("fig13_sample_difficulty", {"n_rankers": 1e9}, "n_rankers must be between 2 and 1000"),
+        ("fig13_sample_difficulty", {"more": {"n_seeds": 3}}, "takes no n_seeds: its one ranking is made by n_rankers"),
         ("tab14_teacher_ensembles", {"n_teachers": 1e9}, "n_teachers.* must be between 2 and 1000"),
         ("tab9_fast_ard", {"rounds": 1e9}, "rounds must be between 6 and 10000"),
         ("tab12_capacity", {"teachers": 5}, "teachers must be a list"),

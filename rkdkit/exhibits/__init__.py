@@ -10,10 +10,36 @@ from typing import Any
 from rkdkit import checks, mirror
 from rkdkit.setup import Exhibit, Setup, prepare
 
-__all__ = ["NAMES", "Exhibit", "Setup", "get", "setup"]
+__all__ = ["NAMES", "WITHOUT_SEEDS", "Exhibit", "Setup", "committed_seeds", "get", "setup"]
 
 NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__))
 """The names of all exhibits."""
+
+WITHOUT_SEEDS = {
+    "fig2_method_overview": "it draws the table of methods and trains nothing",
+    "fig13_sample_difficulty": "its one ranking is made by n_rankers trainings, each with a seed of its own",
+    "tab11_model_cost": "it counts and times networks with random weights and trains nothing",
+}
+"""The exhibits for which several seeds make no sense, and why; all others take `n_seeds`."""
+
+FIVE, THREE = 5, 3
+"""With how many seeds exhibits are committed in `figures/quick`: tables and PeerAiD's Figures 1 and 3; others."""
+
+
+def committed_seeds(name: str) -> int | None:
+    """Return with how many seeds, from 0 on, an exhibit is committed in `figures/quick`; None: `WITHOUT_SEEDS`.
+
+    On the command line, ``-p n_seeds=committed`` means this number for each exhibit.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such exhibit.
+    """
+    checks.one_of("exhibit", name, NAMES)
+    if name in WITHOUT_SEEDS:
+        return None
+    return FIVE if name.startswith(("tab", "fig1_", "fig3_")) else THREE
 
 
 def get(name: str) -> Exhibit:
@@ -40,11 +66,14 @@ def setup(name: str, profile: str, **parameters: Any) -> Setup:
     Raises
     ------
     UnknownNameError, ValueError, DataNotFoundError
-        As `setup.prepare`.
+        As `setup.prepare`; also if `n_seeds` is given for an exhibit of `WITHOUT_SEEDS`.
     MirrorError
         If there is a mirror, and the exhibit's JSON, which says which networks may be fetched, cannot be read.
     """
-    made = prepare(name, get(name), profile, **parameters)
+    exhibit = get(name)
+    if name in WITHOUT_SEEDS and parameters.get("n_seeds", 1) != 1:
+        raise ValueError(f"This exhibit takes no n_seeds: {WITHOUT_SEEDS[name]}. Leave it out.")
+    made = prepare(name, exhibit, profile, **parameters)
     if (source := mirror.current()) is not None:
         source.hold_to(made.output_dir / f"{name}.json")
     return made

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rkdkit import attacks, claims, runs, statistics
-from rkdkit.analysis.curves import Curve, check_seeds, table_of
+from rkdkit import attacks, claims, runs
+from rkdkit.analysis.curves import AT_THE_END, Curve, check_seeds, in_words, table_of
 from rkdkit.claims import Claim, Quantity
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.references import Images, Snapshot
@@ -100,32 +100,32 @@ def measure(
 def check_claims(curves: TutoringCurves) -> list[Claim]:
     """Check what the paper says of its Figure 1 (sections 1 and 4.3).
 
-    The paper gives no number for "close to 0 %"; here it means below the accuracy of guessing, at every epoch measured.
+    The paper gives no number for "close to 0 %"; here it means below the accuracy of guessing. All three claims are
+    about the last quarter of the training, by the mean over its snapshots (`Curve.end`). They were restated so before
+    the committed runs with several seeds were made: the third could hardly be decided; see `analysis.curves`. It now
+    says less than the paper, whose curve is near zero from the start.
     """
-    peer, teacher = curves.peer_on_student, curves.teacher_on_student
-    first, last = peer.epochs[0], peer.epochs[-1]
-    highest, own = curves.peer_on_own.highest()
+    peer, teacher, own = curves.peer_on_student, curves.teacher_on_student, curves.peer_on_own
+    first, end = peer.epochs[:1], peer.end
     return [
         Claim(
-            "At the end, the peer is more accurate on the student's adversarial examples than the fixed teacher.",
+            f"{AT_THE_END}, the peer is more accurate on the student's adversarial examples than the fixed teacher.",
             "PeerAiD, Figure 1 and section 1",
-            Quantity(f"peer on x*_S, epoch {last}", peer.at(last)),
-            Quantity(f"teacher on x*_S, epoch {last}", teacher.at(last)),
-            peer.minus(teacher, last),
+            Quantity(f"peer on x*_S, {in_words(end)}", peer.at(*end)),
+            Quantity(f"teacher on x*_S, {in_words(end)}", teacher.at(*end)),
+            peer.minus(teacher, end),
         ),
         Claim(
-            "The fixed teacher's accuracy on the student's adversarial examples falls in the course of training.",
+            "The fixed teacher's accuracy on the student's adversarial examples falls, from the first epoch measured "
+            "to the last quarter of the training.",
             "PeerAiD, Figure 1 and section 1",
-            Quantity(f"teacher on x*_S, epoch {first}", teacher.at(first)),
-            Quantity(f"teacher on x*_S, epoch {last}", teacher.at(last)),
-            teacher.minus(teacher, first, last),
+            Quantity(f"teacher on x*_S, {in_words(first)}", teacher.at(*first)),
+            Quantity(f"teacher on x*_S, {in_words(end)}", teacher.at(*end)),
+            teacher.minus(teacher, first, end),
         ),
         Claim(
-            "The peer's accuracy on its own adversarial examples stays near zero: below guessing whenever measured.",
+            f"{AT_THE_END}, the peer's accuracy on its own adversarial examples is near zero: below guessing.",
             "PeerAiD, Figure 1 and section 4.4",
-            *claims.below_guessing(
-                Quantity(f"peer on x*_P where it is highest, epoch {highest}", own), curves.num_classes
-            ),
-            1 - (1 - statistics.CONFIDENCE) / len(curves.peer_on_own.epochs),
+            *claims.below_guessing(Quantity(f"peer on x*_P, {in_words(end)}", own.at(*end)), curves.num_classes),
         ),
     ]

@@ -151,6 +151,10 @@ def check_claims(measured: Guidance) -> list[Claim]:
 
     Here, "not robust at all" means an accuracy below guessing. A cosine "comparable" to the robust teacher's means a
     cosine above the mean of the robust and the natural teacher's cosines.
+
+    These claims are about the networks of the table: one epoch for each seed, which is chosen without the test images
+    unless `select_on` says otherwise. Nothing is picked by what is claimed of it, so that none needs the mean over the
+    last quarter of the training by which Figure 1's are judged (`analysis.curves`).
     """
     return [
         _claim(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rkdkit import executors, paths, saved
+from rkdkit import executors, exhibits, paths, saved
 from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import Claim, as_family, family, family_in_words, report
 from rkdkit.measurements import Measurement
@@ -109,11 +109,15 @@ def at_quick(name: str) -> str:
     found = report([Claim.from_json(claim) for claim in made["claims"]])
     scale = ""
     if "dataset" in made:  # an exhibit without data has no scale
-        seeds = made["seeds"]
-        named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-        changed = "".join(f", {field} {value}" for field, value in made["overrides"].items())
-        scale = f" ({made['dataset']}, {named}{changed})"
+        trained = "" if name in exhibits.WITHOUT_SEEDS else f", {_number_of(made['seeds'])}"
+        changed = "".join(f"; {field} {value}" for field, value in made["overrides"].items())
+        scale = f" ({made['dataset']}{trained}{changed})"
     return f"In figures/quick/{name}.png{scale}:\n\n{found}"
+
+
+def _number_of(seeds: Sequence[int]) -> str:
+    """Return how many seeds there are, and which: "one seed: 0", "3 seeds: 0 to 2"."""
+    return f"one seed: {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds: {seeds[0]} to {seeds[-1]}"
 
 
 def _runs(setup: Setup, context: Context) -> list[Run]:
