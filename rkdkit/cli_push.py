@@ -21,7 +21,8 @@ def push(
         typer.Option("--parameter", "-p", help="NAME=VALUE: as they were made; repeatable."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All networks of their runs, not only those that the exhibits name.")
+        bool,
+        typer.Option("--all-snapshots", help="All networks of their runs, not only those that the exhibits name."),
     ] = False,
 ) -> None:
     """Put what exhibits rest on into a mirror, from which RKDKIT_MIRROR=URL fetches it: runs, networks and answers."""
