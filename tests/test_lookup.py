@@ -115,6 +115,7 @@ def test_files_that_are_not_there_are_made_by_a_command(monkeypatch, tmp_path):
 
 def test_what_is_nowhere_is_refused_by_name():
     done = listed("RKD Table 99")
+    assert isinstance(done.exception, SystemExit)
     assert (done.exit_code, "Unknown exhibit 'RKD Table 99'" in str(done.exception)) == (1, True)
 
 
