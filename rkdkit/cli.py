@@ -52,18 +52,46 @@ def _notebooks() -> dict[str, Path]:
 
 
 @app.command("list")
-def list_exhibits() -> None:
-    """List the exhibits, one notebook each: name, what the paper calls it, and what it asks."""
+def list_exhibits(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Exhibits to say more of, as 'RKD Table 9', fig1 or transfer; none: a line for each."),
+    ] = None,
+) -> None:
+    """List the exhibits: name, what the paper calls it, what it asks. Of NAMES: files, and the paper's own numbers."""
     from rich.console import Console
     from rich.table import Table
 
+    notebooks = _notebooks()
+    if names:
+        _look_up(names, notebooks)
+        return
     table = Table("exhibit", "in the paper", "what it asks", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.columns[0].no_wrap = True
-    papers = _papers(_notebooks())
-    for name, path in _notebooks().items():
-        heading = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).partition("\n")[0]
-        table.add_row(name, papers.get(name, ""), heading.lstrip("# "))
+    papers = _papers(notebooks)
+    for name, path in notebooks.items():
+        table.add_row(name, papers.get(name, ""), _heading(path))
     Console(width=120, highlight=False, markup=False).print(table)
+
+
+def _look_up(names: Sequence[str], notebooks: Mapping[str, Path]) -> None:
+    """Print what is known of the exhibits that a command line names; leave with a message if there are no such."""
+    from rkdkit import lookup
+
+    try:
+        asked = dict(zip(names, exhibits_named(names), strict=True))
+    except ValueError as error:
+        sys.exit(str(error))
+    papers = _papers(asked.values())
+    for place, (words, name) in enumerate(asked.items()):
+        about = lookup.lines_about(name, _heading(notebooks[name]), papers.get(name, ""), words)
+        typer.echo("\n" * (place > 0) + "\n".join(about))
+
+
+def _heading(notebook: Path) -> str:
+    """Return the question that a notebook asks: its first line."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "".join(cells[0]["source"]).partition("\n")[0].lstrip("# ")
 
 
 @app.command("methods")

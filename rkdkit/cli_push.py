@@ -14,14 +14,18 @@ def push(
         list[str] | None,
         typer.Argument(help="Exhibits, as for `rkdkit figures`; none: all that are made at this profile."),
     ] = None,
-    to: Annotated[str, typer.Option(metavar="URL", help="The mirror: file:///folder, s3://bucket/..., hf://...")] = "",
+    to: Annotated[
+        str,
+        typer.Option(metavar="URL", help="The mirror: file:///folder, s3://bucket/folder, hf://datasets/user/name."),
+    ] = "",
     profile: Annotated[str, typer.Option(help="The profile that they were made at.")] = "quick",
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", help="NAME=VALUE: as they were made; repeatable."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All networks of their runs, not only those that the exhibits name.")
+        bool,
+        typer.Option("--all-snapshots", help="All networks of their runs, not only those that the exhibits name."),
     ] = False,
 ) -> None:
     """Put what exhibits rest on into a mirror, from which RKDKIT_MIRROR=URL fetches it: runs, networks and answers."""
@@ -31,7 +35,9 @@ def push(
     from rkdkit.tasks import Context
 
     if not to:
-        sys.exit("Say where to: rkdkit push NAMES --to file:///folder (or s3://bucket/..., hf://...).")
+        sys.exit(
+            "Say where to: rkdkit push NAMES --to file:///folder (or s3://bucket/folder, hf://datasets/user/name)."
+        )
     contents, chosen = pushing.Contents(), 0
     try:
         mirror = Mirror(to)

@@ -92,7 +92,7 @@ def restore(file: Path, digest: str) -> None:
         elif source.lost:
             what = f"Repeat the command when {source.url} can be reached"
         else:
-            what = f"{source.url} does not have it: whoever serves it can add it with `rkdkit push --all`"
+            what = f"{source.url} does not have it: whoever serves it can add it with `rkdkit push --all-snapshots`"
         raise MirrorError(
             f"{file} is needed and not here, since the record of this run was fetched from {came_from} without all of "
             f"its networks. {what}. To train the run here instead, unset {mirror.VARIABLE} and delete the folder "

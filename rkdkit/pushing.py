@@ -138,7 +138,7 @@ def push(contents: Contents, to: Mirror, context: Context, *, everything: bool =
     contents : what they rest on.
     to : where it is written; what is there with the same content is not sent again.
     context : its store is read.
-    everything : whether to write all networks of the runs, and not only those in `contents`.
+    everything : whether to write all networks of the runs (--all-snapshots), and not only those in `contents`.
 
     Raises
     ------
@@ -242,8 +242,8 @@ def _network(file: Path, digest: str) -> bytes:
         content = files.read(file)
     except FileNotFoundError:
         raise StoreError(
-            f"{file} is not there any more (`rkdkit runs prune --snapshots` frees such files): push without --all, or "
-            f"delete the folder {file.parent} and train that run again."
+            f"{file} is not there any more (`rkdkit runs prune --snapshots` frees such files): push without "
+            f"--all-snapshots, or delete the folder {file.parent} and train that run again."
         ) from None
     except OSError as error:
         raise StoreError(f"{file} cannot be read: {error.strerror or error}.") from error

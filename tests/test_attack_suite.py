@@ -133,6 +133,8 @@ def test_every_number_of_table_11_is_beside_ours():
     assert shown.loc[("Fast-ARD", "clean")].paper == pytest.approx(0.8351)
     assert shown.loc[("ARD", "deepfool")].paper_difference == pytest.approx(0.0687)
     assert shown.loc[("ARD", "deepfool")].difference == pytest.approx(0.1)
+    tables = [shown.loc[at].table for at in (("ARD", "clean"), ("Fast-ARD", "pgd-20"), ("ARD", "deepfool"))]
+    assert tables == ["Table 6", "Table 9", "Table 11"]
     assert set(table.compared_with) == {"", "PGD-AT", "Free-AT"}
 
 

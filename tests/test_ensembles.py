@@ -326,6 +326,8 @@ def test_the_first_dataset_here_has_the_names_without_an_end():
     assert values("AKD+ from 4 AT+ on cifar10", "clean", "cifar100") == {88.41}
     ensemble = tab14.paper_numbers("digits").set_index(["method", "metric"]).value
     assert ensemble["4 PGD-AT as one network", "pgd-7"] == 52.74
+    assert ensemble["4 PGD-AT as one network", "autoattack"] == 51.58
+    assert ensemble["PGD-AT", "autoattack"] == 46.99
     assert ensemble["RSLAD+ from 1 PGD-AT", "clean"] == 84.10
     assert ensemble["AKD+ from 4 Natural on cifar100", "clean"] == 63.52
     assert all(" (paper)" in name for name in tab15.paper_numbers("digits:3,8").method), "not of a selection of classes"

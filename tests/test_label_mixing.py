@@ -183,7 +183,7 @@ def test_both_accuracies_of_students_and_teachers_are_theirs(tmp_path):
     assert len(executor.gathered) == 1
     assert {task.images for task in executor.gathered[0]} == {setup.images}
     numbers = fig8.table(measured, networks, shown)
-    grid = numbers[numbers.figure == "1"]
+    grid = numbers[numbers.figure.str.startswith("1")]
     assert len(grid) == 3 * 2 * 2 * 2 + 2 * 2
     assert set(grid.robust_by) == {"pgd-20"}
     assert set(zip(grid.n, grid.n_robust, grid.seeds, strict=True)) == {(128, 128, 2)}
@@ -473,12 +473,14 @@ def test_a_point_is_a_student_in_its_teachers_colour_and_its_alphas_marker():
     figure = figures.early_stopping_and_mixing(numbers, mixing.METHODS, mixing.TEACHERS, "title")
     panels = figure.axes
     assert len(panels) == 8
-    grid = numbers[numbers.figure == "1"]
+    grid = numbers[numbers.figure.str.startswith("1")]
     colours, shapes = trade_offs.ordered_colours([4, 8, 20]), trade_offs.markers([0.3, 0.7, 1.0])
     for i, (teacher, called) in enumerate(mixing.TEACHERS.items()):
         for j, method in enumerate(mixing.METHODS):
             panel = panels[4 * i + j]
-            assert panel.get_title() == f"{method}, {called} teacher\n({teacher})"
+            letter = "ace"[j] if teacher == "Natural" else "bdf"[j]
+            assert panel.get_title() == f"RKD Figure 1{letter}\n{method}, {called} teacher\n({teacher})"
+            assert set(grid[(grid.teacher == teacher) & (grid.method == method)].figure) >= {f"1{letter}"}
             of_panel = grid[(grid.teacher == teacher) & ((grid.method == method) | (grid.role == "teacher"))]
             limits = panel.get_xlim(), panel.get_ylim()
             expected = {
@@ -490,6 +492,10 @@ def test_a_point_is_a_student_in_its_teachers_colour_and_its_alphas_marker():
             assert panel.get_xlim() == panels[4 * i].get_xlim(), "one scale for all methods"
             assert panel.get_ylim() == panels[4 * i].get_ylim()
     assert panels[0].get_ylabel() == "Robust accuracy,\nPGD-20 (%)"
+    assert [panels[i].get_title().partition("\n")[0] for i in (3, 7)] == ["RKD Figure 4a", "RKD Figure 4b"]
+    of_teachers = grid[grid.role == "teacher"].groupby("teacher").figure.unique().map(list).to_dict()
+    assert of_teachers == {"Natural": ["1a, 1c, 1e"], "PGD-AT": ["1b, 1d, 1f"]}
+    assert len(grid[grid.role == "student"].figure.value_counts()) == 6
     assert len(dots(panels[0], "*")) == 3
 
 
@@ -517,7 +523,7 @@ def test_curves_over_epoch_and_alpha_are_of_students_and_of_the_teacher_that_tau
 
 def test_figure_2_tells_teachers_apart_by_colour_and_marker():
     numbers = pictured()
-    numbers = numbers[numbers.figure == "1"]
+    numbers = numbers[numbers.figure.str.startswith("1")]
     panels = figures.teachers_compared(numbers, mixing.METHODS, mixing.TEACHERS, "title").axes
     assert [panel.get_title() for panel in panels] == list(mixing.METHODS)
     for panel, method in zip(panels, mixing.METHODS, strict=True):
@@ -552,7 +558,7 @@ def test_hollow_stars_are_explained_only_where_one_is_drawn(figure_1):
     early = teachers & (numbers.teacher == "PGD-AT") & (numbers.teacher_epoch == 4)
     beyond = within.assign(clean=within.clean.where(~early, 0.1))
     for table, drawn in ((within, False), (beyond, True)):
-        table = table if figure_1 else table[table.figure == "1"]
+        table = table if figure_1 else table[table.figure.str.startswith("1")]
         draw = figures.early_stopping_and_mixing if figure_1 else figures.teachers_compared
         figure = draw(table, mixing.METHODS, mixing.TEACHERS, "title")
         stars = [line for line in figure.axes[0].lines + figure.axes[4 * figure_1].lines if line.get_marker() == "*"]

@@ -87,7 +87,7 @@ def test_names_of_metrics():
         "clean": "Clean",
         "fgsm": "FGSM",
         "square": "Square (black box)",
-        "unbounded": "PGD-1000, any radius",
+        "unbounded": "Unbounded: PGD-1000, eps = ∞",
         "autoattack": "AutoAttack",
         "pgd-20": "PGD-20",
         "pgd-20 (any iterate)": "PGD-20 (any iterate)",

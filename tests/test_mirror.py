@@ -316,7 +316,7 @@ def test_a_mirror_without_a_network_says_what_to_do(here, there, monkeypatch):
         file.unlink()
     folder = here.run_folder(STUDENT_OF).path
     with pytest.raises(
-        MirrorError, match=r"rkdkit push --all`\. To train .* unset RKDKIT_MIRROR and delete the folder"
+        MirrorError, match=r"rkdkit push --all-snapshots`\. To train .* unset RKDKIT_MIRROR and delete the folder"
     ):
         Snapshot(STUDENT_OF, epoch=1).load()
     monkeypatch.setenv(mirror.VARIABLE, "")
@@ -723,7 +723,9 @@ def test_networks_that_were_pruned_are_said_to_be(source, tmp_path):
     own = Store(tmp_path / "own")
     file = own.run_folder(STUDENT_OF).path / "student-0001.safetensors"
     file.unlink()
-    with pytest.raises(StoreError, match=r"student-0001\.safetensors is not there any more.*push without --all, or"):
+    with pytest.raises(
+        StoreError, match=r"student-0001\.safetensors is not there any more.*push without --all-snapshots, or"
+    ):
         pushing.push(contents(own), Mirror(str(tmp_path / "to")), Context(store=own), everything=True)
 
 

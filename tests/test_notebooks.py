@@ -193,9 +193,10 @@ def test_table_1_writes_its_three_files(checkout):
     done = run([*PAPERMILL, "notebooks/tab1_white_box.ipynb", "-y", parameters], checkout)
     assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_csv(checkout / "t1" / "tab1_white_box.csv")
-    assert len(table) == 9 * 4
-    assert set(table[table.metric == "autoattack"].n) == {1}
-    assert table.paper.notna().all()
+    assert len(table) == table.paper.notna().sum() == 216
+    ours = table[table.accuracy.notna()]
+    assert len(ours) == 9 * 4
+    assert set(ours[ours.metric == "autoattack"].n) == {1}
     summary = json.loads((checkout / "t1" / "tab1_white_box.json").read_text())
     assert len(summary["claims"]) == 3
     (auto,) = [each for each in summary["measured"] if each["attack"] and each["attack"]["name"] == "AutoAttack"]

@@ -6,8 +6,16 @@ from conftest import ROOT
 
 from rkdkit import exhibits, methods, models
 from rkdkit.checks import UnknownNameError
-from rkdkit.papers.places import places
-from rkdkit.papers.reported import PAPERS, beside, replications, reported, whole, with_replications
+from rkdkit.papers.places import TITLES, in_words, places
+from rkdkit.papers.reported import (
+    PAPERS,
+    beside,
+    replications,
+    reported,
+    their_label,
+    whole,
+    with_replications,
+)
 
 NUMBERS = {
     "peeraid": [216, 21, 36, 24, 24, 32, 18],
@@ -132,9 +140,39 @@ def test_the_papers_numbers_stand_beside_ours():
     on_digits = beside(ours, theirs, "digits", "resnet18/4")
     assert on_digits.paper.iloc[0] == pytest.approx(0.5257)
     assert pd.isna(on_digits.paper.iloc[1])
-    assert set(zip(on_digits.paper_dataset, on_digits.paper_network, strict=True)) == {("cifar10", "resnet18")}
-    assert beside(ours, theirs, "cifar10:cat,dog", "resnet18").paper.isna().all()
+    assert list(on_digits.table[:2]) == ["Table 1", ""]
+    assert set(zip(on_digits.paper_dataset[:2], on_digits.paper_network[:2], strict=True)) == {("cifar10", "resnet18")}
+    assert beside(ours, theirs, "cifar10:cat,dog", "resnet18").paper[:2].isna().all()
     assert beside(ours, theirs, "cifar100", "wrn-34-10").paper.iloc[0] == pytest.approx(0.3006)
+
+
+def test_the_papers_other_numbers_have_lines_of_their_own():
+    ours = pd.DataFrame({"method": ["PeerAiD", "Mine"], "metric": ["autoattack"] * 2, "accuracy": [0.4, 0.5]})
+    theirs = reported("peeraid", "Table 1")
+    both = beside(ours, theirs, "digits", "resnet18/4")
+    rest = both[2:].set_index(["method", "metric"])
+    assert len(rest) == 216 - 1
+    assert rest.index.is_unique
+    assert rest.accuracy.isna().all()
+    line = rest.loc[("PeerAiD wrn-34-10 on tiny_imagenet (paper)", "autoattack")]
+    assert (line.paper, line.table) == (pytest.approx(0.2482), "Table 1")
+    assert (line.paper_dataset, line.paper_network) == ("tiny_imagenet", "wrn-34-10")
+    assert ("PeerAiD resnet18 on cifar10 (paper)", "clean") in rest.index, "of the same network, another metric"
+    assert ("PeerAiD resnet18 on cifar10 (paper)", "autoattack") not in rest.index
+    alone = beside(ours[:1], theirs[(theirs.method == "PeerAiD") & (theirs.value == 52.57)], "digits", "resnet18/4")
+    assert list(alone.method) == ["PeerAiD"], "nothing is left"
+
+
+def test_a_legend_says_beside_which_network_of_ours_the_papers_stands():
+    rows = [
+        (0.5, "resnet18/4", "wrn-34-10"), (0.6, "resnet18/4", "wrn-34-10"), (0.5, "resnet18/8", "resnet18"),
+        (0.5, "mobilenetv2", "mobilenetv2"), (float("nan"), None, "resnet34"), (0.5, "resnet34/4", None),
+    ]  # fmt: skip
+    numbers = pd.DataFrame(rows, columns=["accuracy", "network", "paper_network"])
+    assert their_label("paper: cifar10", numbers).split("\n") == [
+        "paper: cifar10", "its wrn-34-10 beside our resnet18/4", "its resnet18 beside our resnet18/8"
+    ]  # fmt: skip
+    assert their_label("paper", numbers[3:4]) == "paper"
 
 
 def test_a_number_that_a_paper_has_twice_is_refused():
@@ -190,6 +228,9 @@ def test_places_are_read_from_text():
     }  # fmt: skip
     assert places("peeraid table 6") == places("PeerAiD Tab. 6") == {("peeraid", "Table", 6)}
     assert places("anything else") == set()
+    assert tuple(TITLES) == PAPERS
+    for place in EVERY_PLACE:
+        assert places(in_words(place)) == {place}
 
 
 def test_a_whole_table_stands_as_the_paper_prints_it():
@@ -198,3 +239,6 @@ def test_a_whole_table_stands_as_the_paper_prints_it():
     line = ("Table 1", "cifar10", "mobilenetv2", "ARD", "PGD-AT resnet18", "alpha=1; tau=30")
     assert list(table.loc[line]) == ["50.22", ""]
     assert list(dict.fromkeys(table.index.get_level_values("table"))) == ["Table 1", "Table 6"]
+    cells = set(whole("RKD, Tables 2 and 3").to_numpy().ravel())
+    assert cells >= {"48.40 ± 0.25", "83.13 ± 0.61"}
+    assert "0.00" in set(whole("PeerAiD Table 7").unbounded)

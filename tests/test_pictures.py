@@ -29,6 +29,7 @@ from rkdkit import data, figures, methods
 from rkdkit.analysis.curves import BY_PEER, BY_TEACHER
 from rkdkit.analysis.embedding import EXAMPLES, Scores
 from rkdkit.analysis.gradients import MEASURES
+from rkdkit.analysis.trajectories import FIGURES
 from rkdkit.exhibits.fig2_method_overview import overview
 from rkdkit.exhibits.fig4_loss_landscape import Landscape
 from rkdkit.exhibits.fig5_tsne import Embedding
@@ -121,6 +122,7 @@ def test_peer_tutoring_has_test_images_in_one_panel_and_training_images_in_the_o
     figure = figures.peer_tutoring(table, parts)
     panels = {axes.get_ylabel().split()[0].lower(): axes for axes in figure.axes}
     assert list(panels) == ["test", "train"]
+    assert [axes.get_title() for axes in figure.axes] == ["PeerAiD Figure 3a", "PeerAiD Figure 3b"]
     for images, axes in panels.items():
         of_panel = table[table.images == images]
         by_part = dict(tuple(of_panel.groupby(["network", "examples"])))
@@ -184,7 +186,13 @@ def test_trajectories_are_dots_of_values_under_lines_of_smoothed_values(numbers)
         shades[name] = look(legend[f"class {name}"]).colour
     assert shades["3"] != shades["8"]
     for (teacher, images), panels in zip(columns, rows.T, strict=True):
-        assert panels[0].get_title() == f"{teacher} teacher,\n{images} images"
+        named = FIGURES[teacher, images]
+        assert [panel.get_title() for panel in panels] == [
+            f"{teacher} teacher,\n{images} images\nRKD Figure {named['cosine']}",
+            f"RKD Figure {named['p_T,K']}",
+            f"RKD Figure {named['gain']}",
+            f"RKD Figures {named['early']}, {named['mixing']}",
+        ]
         part = table[(table.teacher == teacher) & (table.images == images)]
         for panel, (quantity, student) in zip(panels, drawn_in_row, strict=False):
             one = part[(part.quantity == quantity) & (part.student == student)]

@@ -127,6 +127,11 @@ def test_the_work_of_an_update_is_what_was_counted_by_hand(measured_by_passes):
     assert table.loc["KD"].ratio_of_work == pytest.approx(by_hand["KD"] / by_hand["PGD-AT"])
     assert table.loc["Fast-ARD"].ratio_of_passes == pytest.approx(1 / (K + 1))
     assert set(table.metric) == {"training time"}
+    assert {"low", "high", "seconds"}.isdisjoint(table), "beside other columns, these names would mislead"
+    found = times.ratio("KD", "PGD-AT")
+    limits = table.loc["KD"][["ratio", "ratio_low", "ratio_high"]]
+    assert list(limits) == [found.value, found.low, found.high]
+    assert table.loc["KD"].seconds_per_update == times.seconds["KD"].median()
 
 
 @pytest.mark.usefixtures("store", "one_block")
@@ -223,13 +228,15 @@ def test_every_number_of_tables_9_and_10_is_beside_ours():
     measured = made_up({name: {"clean": 0.9, "pgd-20": share} for name, share in ROBUST.items()})
     measured.measured_by["pgd-20"] = None
     numbers = tab9.beside_the_paper(measured, made_up_times(), "digits", "mobilenetv2/4")
-    shown = numbers[["metric", "paper", "unit"]].dropna()
+    shown = numbers[["metric", "paper", "paper_unit", "table"]].dropna()
     for table, metrics in (("Table 9", ("clean", "pgd-20")), ("Table 10", ("training time",))):
         printed = reported("ard", table)
         assert set(printed.metric) == set(metrics)
         for line in printed.itertuples():
             value = line.value / 100 if line.unit == "%" else line.value
-            assert ((shown.metric == line.metric) & (shown.paper - value).abs().lt(1e-9)).any(), line
+            here = shown[(shown.metric == line.metric) & (shown.paper - value).abs().lt(1e-9)]
+            assert table in set(here.table), line
+            assert set(here.paper_unit) == {"fraction" if line.unit == "%" else line.unit}
     line = numbers.set_index(["method", "metric"])
     assert line.loc[(tab9.FAST[8], "pgd-20")].paper_difference == pytest.approx(0.3685 - 0.2796)
     assert line.loc[(tab9.FAST[8], "pgd-20")].compared_with == "Free-AT (m=8)"
@@ -239,6 +246,8 @@ def test_every_number_of_tables_9_and_10_is_beside_ours():
     assert line.loc[("PGD-AT", "pgd-20")].paper == pytest.approx(0.469)
     assert line.loc[(tab9.FAST[4], "training time")].paper_ratio == pytest.approx(5.15 / 41.09)
     assert line.loc[(tab9.FREE[4], "training time")].isna().paper_ratio
+    assert list(line.loc[[(tab9.FAST[4], "training time"), (tab9.FREE[4], "training time")]].table) == ["Table 10", ""]
+    assert line.loc[("ARD", "clean")].table == "Table 6"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import re
 
 import pytest
 import torch
@@ -165,10 +166,30 @@ def test_the_table_goes_from_the_easiest_to_the_hardest_image():
     inner = teacher.iloc[12:-12]
     half_a_step = 0.6 / N / 2  # a window of an even number of images has no middle one
     assert (inner.smoothed - inner.value).abs().max() <= half_a_step + 1e-6
+    of_panels = table.groupby(["quantity", "student"]).figure.unique().map(list).to_dict()
+    assert of_panels == {
+        ("p_T,K", ""): ["14a"],
+        ("cosine", "AKD"): ["13a"],
+        ("p_S,K - p_T,K", "AKD"): ["14b, 16a, 17a"],
+        ("p_S,K - p_T,K", "AKD, teacher of epoch 5"): ["16a"],
+        ("p_S,K - p_T,K", "AKD+, alpha 0.3"): ["17a"],
+        ("p_S,K - p_T,K", "AKD+, alpha 0.7"): ["17a"],
+    }
     gains = table[table.quantity == "p_S,K - p_T,K"]
     names = ["AKD", "AKD, teacher of epoch 5", "AKD+, alpha 0.3", "AKD+, alpha 0.7"]
     assert list(gains.student.unique()) == names
     assert gains[gains.student == "AKD"].value.iloc[-1] == pytest.approx(0.2 * (1 - 1 / N), abs=0.02)
+
+
+def test_every_panel_of_the_papers_ten_figures_is_in_the_table():
+    named = [figure for of in trajectories.FIGURES.values() for figure in of.values()]
+    assert len(set(named)) == len(named) == 20
+    assert {int(re.match(r"\d+", figure)[0]) for figure in named} == {6, 7, *range(10, 18)}
+    assert {images: of["early"][-1] for (_, images), of in trajectories.FIGURES.items()} == {
+        "natural": "a", "adversarial": "b"
+    }  # fmt: skip
+    other = Trajectories(agreed(HARDNESS), {"TRADES": {"natural": AS_THE_PAPER_DRAWS_THEM[0][0]}})
+    assert set(other.table([*"abcd"] * (N // 4)).figure) == {""}
 
 
 def test_several_seeds_are_ranked_by_the_same_trainings():

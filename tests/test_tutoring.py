@@ -334,7 +334,9 @@ def test_figure_3_has_a_panel_each_for_test_and_training_images():
     flat = [0.4] * 3
     curves = fig3.PeerTutoring({"test": four_curves(*[flat] * 4), "train": four_curves(*[flat] * 4)})
     labels = {part: f"line {i}" for i, part in enumerate(fig3.LEGEND)}
-    figure = figures.peer_tutoring(curves.table(), labels)
+    table = curves.table()
+    assert set(zip(table.images, table.figure, strict=True)) == {("test", "3a"), ("train", "3b")}
+    figure = figures.peer_tutoring(table, labels)
     assert [axes.get_ylabel()[:5] for axes in figure.axes] == ["Test ", "Train"]
     (legend,) = figure.subfigs[0].legends
     assert [text.get_text() for text in legend.get_texts()] == list(labels.values())

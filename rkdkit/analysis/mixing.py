@@ -1,5 +1,6 @@
 """RKD's students over two choices: when their teacher is stopped, and how much of its output they are given."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -291,6 +292,21 @@ def table(measured: WhiteBox, networks: Networks, students: Iterable[Student]) -
             own = {"role": "teacher", "method": guide.method, "network": guide.network}
             lines.append({**own, **_teacher(guide, epoch), "alpha": float("nan"), **trade_off(measured, name)})
     return pd.DataFrame(lines)
+
+
+def panels_of_figure_1(table: pd.DataFrame) -> list[str]:
+    """Return which panels of RKD's Figure 1 show each line of a table: "1b" a student, "1b, 1d, 1f" its teacher.
+
+    Parameters
+    ----------
+    table : role, method and teacher, as :func:`table` returns them.
+    """
+    pairs = itertools.product(METHODS, TEACHERS)
+    panels = {pair: f"1{letter}" for pair, letter in zip(pairs, "abcdef", strict=True)}
+    return [
+        ", ".join(panels[each, teacher] for each in ([method] if role == "student" else METHODS))
+        for role, method, teacher in zip(table.role, table.method, table.teacher, strict=True)
+    ]
 
 
 def _last_of(networks: Networks, students: Iterable[Student]) -> set[str]:

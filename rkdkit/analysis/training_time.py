@@ -71,7 +71,7 @@ class TrainingTimes:
 
         Returns
         -------
-        method, metric (:data:`METRIC`), ratio with low and high, n (rounds), seconds (of an update, the median),
+        method, metric (:data:`METRIC`), ratio, ratio_low and ratio_high, n (rounds), seconds_per_update (the median),
         student_passes and teacher_passes (of an update), ratio_of_passes (of the student alone), ratio_of_work (of all
         networks) and measured_on.
         """
@@ -80,8 +80,8 @@ class TrainingTimes:
             {
                 "method": method,
                 "metric": METRIC,
-                **self.ratio(method, reference).columns("ratio"),
-                "seconds": float(taken.median()),
+                **_ratio(self.ratio(method, reference)),
+                "seconds_per_update": float(taken.median()),
                 "student_passes": self.counted[method].student,
                 "teacher_passes": self.counted[method].teacher,
                 "ratio_of_passes": self.counted[method].student / base.student,
@@ -90,6 +90,12 @@ class TrainingTimes:
             }
             for method, taken in self.seconds.items()
         )
+
+
+def _ratio(found: statistics.Measure) -> dict[str, float]:
+    """Return a ratio as columns; its limits are named after it, because columns of other numbers stand beside them."""
+    named = {"low": "ratio_low", "high": "ratio_high"}
+    return {named.get(column, column): value for column, value in found.columns("ratio").items()}
 
 
 def check_rounds(rounds: int) -> int:

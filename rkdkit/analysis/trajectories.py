@@ -17,6 +17,20 @@ from rkdkit.spec import RunSpec
 from rkdkit.statistics import Measure, mean, mean_over_seeds, over_seeds
 from rkdkit.trainings import Run
 
+PANELS = ("cosine", "p_T,K", "gain", "early", "mixing")
+"""What RKD draws over difficulty: the cosine, the teacher, AKD's gain, and gains by early stopping and mixing."""
+
+FIGURES: dict[tuple[str, str], dict[str, str]] = {
+    (teacher, images): dict(zip(PANELS, of, strict=True))
+    for teacher, images, *of in (
+        ("PGD-AT", "natural", "6 left", "10a", "10b", "11a", "12a"),
+        ("PGD-AT", "adversarial", "6 right", "7a", "7b", "11b", "12b"),
+        ("Natural", "natural", "13a", "14a", "14b", "16a", "17a"),
+        ("Natural", "adversarial", "13b", "15a", "15b", "16b", "17b"),
+    )
+}
+"""Where RKD draws it: its figures with the letters of their panels, by the teacher's method and the images."""
+
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
     """Return the cosine similarity of two networks' probabilities of the correct class over epochs (RKD Figure 6).
@@ -161,14 +175,20 @@ class Answers:
         """Return p_S,K - p_T,K of a student, in [-1, 1]; p_T,K is the teacher's at its last epoch for all students."""
         return [p_student - p_teacher for p_student, p_teacher in zip(student, self.teacher, strict=True)]
 
-    def drawn(self) -> Iterator[tuple[str, str, BY_IMAGE]]:
-        """Yield what RKD draws over difficulty: quantity, student ("" for a quantity of the teacher), values."""
-        yield "p_T,K", "", self.teacher
-        yield "cosine", "AKD", self.cosine
-        yield "p_S,K - p_T,K", "AKD", self.gain(self.plain)
-        yield "p_S,K - p_T,K", f"AKD, teacher of epoch {self.early_epoch}", self.gain(self.early)
+    def drawn(self) -> Iterator[tuple[str, str, tuple[str, ...], BY_IMAGE]]:
+        """Yield what RKD draws over difficulty.
+
+        Yields
+        ------
+        quantity, student ("" for a quantity of the teacher), which of `PANELS` show it, and the values.
+        """
+        yield "p_T,K", "", ("p_T,K",), self.teacher
+        yield "cosine", "AKD", ("cosine",), self.cosine
+        gain = "p_S,K - p_T,K"
+        yield gain, "AKD", ("gain", "early", "mixing"), self.gain(self.plain)
+        yield gain, f"AKD, teacher of epoch {self.early_epoch}", ("early",), self.gain(self.early)
         for alpha, student in self.mixed.items():
-            yield "p_S,K - p_T,K", f"AKD+, alpha {alpha:g}", self.gain(student)
+            yield gain, f"AKD+, alpha {alpha:g}", ("mixing",), self.gain(student)
 
 
 @dataclass(frozen=True)
@@ -234,8 +254,8 @@ class Trajectories:
 
         Returns
         -------
-        A table with the columns teacher, images, quantity, student, image (its index in the split), class,
-        difficulty, value, smoothed.
+        A table with the columns teacher, images, quantity, student, figure (the panels of RKD's figures to which it
+        belongs: "10b, 11a, 12a"), image (its index in the split), class, difficulty, value, smoothed.
         """
         hardness = self.difficulty.of_images
         order = hardness.argsort(stable=True)
@@ -243,8 +263,10 @@ class Trajectories:
         frames = []
         for teacher, by_images in self.answers.items():
             for images, answers in by_images.items():
-                for quantity, student, values in answers.drawn():
+                of_panels = FIGURES.get((teacher, images), {})
+                for quantity, student, panels, values in answers.drawn():
                     names = {"teacher": teacher, "images": images, "quantity": quantity, "student": student}
+                    names["figure"] = ", ".join(of_panels[panel] for panel in panels if of_panels)
                     ordered = pd.Series(_over_seeds(values)[order].numpy())
                     numbers = {
                         "image": order.numpy(),

@@ -23,6 +23,9 @@ LEGEND = {
 }
 """The four curves by (network, owner of the adversarial examples), and their names in the legend."""
 
+FIGURES = {"test": "3a", "train": "3b"}
+"""The paper's panels, by the images."""
+
 SOURCE = "PeerAiD, Figure 3 and section 4.3"
 
 _FIRST_DROP = 214 / 300
@@ -44,8 +47,11 @@ class PeerTutoring:
     panels: Mapping[str, Mapping[tuple[str, str], Curve]]
 
     def table(self) -> pd.DataFrame:
-        """Return the numbers to draw: images ("test", "train"), and the columns of `curves.table_of`."""
-        parts = [table_of(curves.values()).assign(images=images) for images, curves in self.panels.items()]
+        """Return the numbers to draw: the columns of `curves.table_of`, images ("test", "train") and figure ("3a")."""
+        parts = [
+            table_of(curves.values()).assign(images=images, figure=FIGURES[images])
+            for images, curves in self.panels.items()
+        ]
         return pd.concat(parts, ignore_index=True)
 
 

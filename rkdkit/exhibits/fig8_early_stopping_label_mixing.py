@@ -138,9 +138,10 @@ def _larger_teacher(setup: Setup, extra: str | None) -> dict[str, Any]:
 
 
 def table(measured: WhiteBox, networks: Networks, shown: Students) -> pd.DataFrame:
-    """Return the numbers of both figures, as `mixing.table`, with the column figure: "1", "4a" or "4b"."""
+    """Return the numbers of both figures, as `mixing.table`, with the column figure: "1a" to "1f", "4a" or "4b"."""
     figures = {"1": shown.grid, "4a": shown.over_epoch, "4b": shown.over_alpha}
     parts = [mixing.table(measured, networks, of).assign(figure=figure) for figure, of in figures.items()]
+    parts[0]["figure"] = mixing.panels_of_figure_1(parts[0])
     return pd.concat(parts, ignore_index=True)
 
 

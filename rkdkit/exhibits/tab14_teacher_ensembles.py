@@ -41,6 +41,9 @@ RKD has no threshold. It wants to show that the ensemble's own accuracy is not t
 robust accuracy of the student of four PGD-AT teachers gains 1.25 points in its Table 5.
 """
 
+SECTION_C1 = {1: 46.99, IN_RKD: 51.58}
+"""AutoAttack accuracy in per cent of one network and of Table 12's ensemble: the text of section C.1 has them."""
+
 TABLE_5, TABLE_10, TABLE_12 = "RKD, Table 5 and section 3.6", "RKD, Table 10 and section B.3", "RKD, Table 12 and C.1"
 
 
@@ -119,13 +122,17 @@ def attacks_of(setup: Setup) -> dict[str, attacks.Attack | None]:
 def paper_numbers(dataset: str) -> pd.DataFrame:
     """Return the paper's three tables with the names of lines here, as `ensembles.beside_all` takes them.
 
-    They are of ensembles of `ensembles.IN_RKD`: where ensembles have another number here, they stand beside no line.
+    Two more numbers are in the paper's text (:data:`SECTION_C1`). The paper's ensembles are of `ensembles.IN_RKD`
+    networks: where ours have another number, its numbers of them stand beside no line.
 
     Parameters
     ----------
     dataset : the first dataset here, as `ensembles.named_by_dataset`.
     """
-    theirs = pd.concat([reported("rkd", f"Table {table}") for table in (5, 10, 12)], ignore_index=True)
+    tables = [reported("rkd", f"Table {table}") for table in (5, 10, 12)]
+    in_text = tables[-1].drop_duplicates("setting").assign(table="section C.1", metric="autoattack")
+    in_text["value"] = in_text.setting.map({f"ensemble={number}": value for number, value in SECTION_C1.items()})
+    theirs = pd.concat([*tables, in_text], ignore_index=True)
     of_one = theirs.setting.str.endswith("=1")
     teacher = theirs.guide.str.partition(" ")[0]
     taught = theirs.method + " from " + of_one.map({True: "1", False: str(IN_RKD)}) + " " + teacher

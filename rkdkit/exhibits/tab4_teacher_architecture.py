@@ -78,7 +78,8 @@ def beside_the_paper(
     Returns
     -------
     As `reported.beside` and `WhiteBox.against` (PeerAiD), with the columns table, student, guide and row ("PeerAiD,
-    resnet18/8 by resnet18/4"; if the two tables use different datasets, row also names the dataset).
+    resnet18/8 by resnet18/4"; if the two tables use different datasets, row also names the dataset). Lines with the
+    paper's number alone have no student and guide, and the method's name as row.
     """
     parts = []
     several = len({of_seeds[0].spec.dataset for of_seeds in (*of_larger.values(), *of_mobile.values())}) > 1
@@ -87,9 +88,11 @@ def beside_the_paper(
         spec = next(iter(specs.values()))
         part = beside(measured.table(), reported("peeraid", table), spec.dataset, spec.student)
         part = measured.against({method: "PeerAiD" for method in specs if method != "PeerAiD"}, part)
-        guide = part.method.map({method: _guide(spec) for method, spec in specs.items()})
-        row = part.method + f", {spec.student} by " + guide + (f" on {spec.dataset}" if several else "")
-        parts.append(part.assign(table=table, student=spec.student, guide=guide, row=row))
+        student = part.method.map(dict.fromkeys(specs, spec.student)).fillna("")
+        guide = part.method.map({method: _guide(spec) for method, spec in specs.items()}).fillna("")
+        row = part.method + ", " + student + " by " + guide + (f" on {spec.dataset}" if several else "")
+        row = row.where(part.accuracy.notna(), part.method)
+        parts.append(part.assign(table=table, student=student, guide=guide, row=row))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -126,14 +126,15 @@ def beside_the_paper(measured: WhiteBox, times: TrainingTimes, dataset: str, net
     Returns
     -------
     As `WhiteBox.against`, and below the accuracies as `TrainingTimes.table`: there, `accuracy` is NaN, `paper` is the
-    paper's hours, and `paper_ratio` is its hours divided by PGD-AT's. The column unit names the unit of `paper`.
+    paper's hours, and `paper_ratio` is its hours divided by PGD-AT's. The column paper_unit names the unit of `paper`.
     """
     accuracies = beside(measured.table(), paper_numbers(), dataset, network)
     hours = paper_hours()
-    of_training = times.table(REFERENCE).assign(unit="h", compared_with="")
+    of_training = times.table(REFERENCE).assign(paper_unit="h", compared_with="")
     of_training["paper"] = [hours.get(line, math.nan) for line in of_training.method]
+    of_training["table"] = of_training.paper.notna().map({True: "Table 10", False: ""})
     of_training["paper_ratio"] = of_training.paper / hours[REFERENCE]
-    both = [measured.against(COMPARED, accuracies).assign(unit="fraction"), of_training]
+    both = [measured.against(COMPARED, accuracies).assign(paper_unit="fraction"), of_training]
     return pd.concat(both, ignore_index=True).fillna({"others": "", "source": ""})
 
 

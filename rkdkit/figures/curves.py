@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rkdkit.analysis.curves import BY_PEER
 from rkdkit.analysis.difficulty import Difficulty
+from rkdkit.analysis.trajectories import FIGURES
+from rkdkit.exhibits import fig3_peer_tutoring
 from rkdkit.figures.look import (
     COLOURS,
     PALETTE,
@@ -64,6 +66,7 @@ def peer_tutoring(table: pd.DataFrame, labels: dict[tuple[str, str], str]) -> Fi
     for axes, (images, numbers) in zip(part.subplots(1, 2), table.groupby("images"), strict=True):
         _accuracies(numbers, axes, labels)
         accuracy_axis(axes, f"{str(images).capitalize()} robust accuracy on $x^*_S$")
+        axes.set_title(f"PeerAiD Figure {fig3_peer_tutoring.FIGURES[str(images)]}")
         axes.set_xlabel("Epochs of the students and the peer")
     legend_below(part, axes, ncols=2)
     return figure
@@ -118,7 +121,8 @@ _BY_DIFFICULTY = {
 def trajectories_by_difficulty(table: pd.DataFrame, difficulty: Difficulty, title: str) -> Figure:
     """Draw similarity, teacher, AKD's gain and all students' gain, with one column per teacher and kind of images.
 
-    If the trainings that rank the images do not agree on which are hard, their agreement is drawn instead.
+    The titles name the panels of RKD's figures. If the trainings that rank the images do not agree on which are hard,
+    their agreement is drawn instead.
 
     Parameters
     ----------
@@ -136,6 +140,7 @@ def trajectories_by_difficulty(table: pd.DataFrame, difficulty: Difficulty, titl
     figure.suptitle(f"{title}\n{difficulty}")
     for column, ((teacher, images), part) in zip(panels.T, columns, strict=True):
         column[0].set_title(f"{teacher} teacher,\n{images} images")
+        _name_figures(column, FIGURES.get((str(teacher), str(images)), {}))
         for panel, (quantity, (label, limits)) in zip(column, _BY_DIFFICULTY.items(), strict=False):
             one = part[(part.quantity == quantity) & part.student.isin(["", "AKD"])]
             colour = COLOURS["student"]
@@ -157,6 +162,21 @@ def trajectories_by_difficulty(table: pd.DataFrame, difficulty: Difficulty, titl
     panels[-1, 0].set_ylabel("All students, smoothed:\n$p_{S,K} - p_{T,K}$")
     legend_below(whole, panels[-1, 0], ncols=4)
     return figure
+
+
+def _name_figures(column: Sequence[Axes], figures: Mapping[str, str]) -> None:
+    """Name in the titles of a column's panels which of RKD's panels they are.
+
+    Parameters
+    ----------
+    column : the panels of one teacher and kind of images, from the top.
+    figures : one of `trajectories.FIGURES`; empty: none of RKD's.
+    """
+    for panel, shown in zip(column, (["cosine"], ["p_T,K"], ["gain"], ["early", "mixing"]), strict=True):
+        named = ", ".join(figures[each] for each in shown if figures)
+        if named:
+            title = f"{panel.get_title()}\n" if panel.get_title() else ""
+            panel.set_title(f"{title}RKD Figure{'s' * (len(shown) > 1)} {named}")
 
 
 def no_agreement(difficulty: Difficulty, title: str) -> Figure:

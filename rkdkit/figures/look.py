@@ -26,7 +26,7 @@ METRICS = {
     "fgsm": "FGSM",
     "square": "Square (black box)",
     "deepfool": "DeepFool",
-    "unbounded": "PGD-1000, any radius",
+    "unbounded": "Unbounded: PGD-1000, eps = ∞",
     "autoattack": "AutoAttack",
 }
 """The names of metrics in figures. "pgd-20" and similar metrics become "PGD-20"; other metrics keep their name."""

@@ -30,7 +30,7 @@ def accuracy_by_method(
 
     Parameters
     ----------
-    table : method, metric, n, and accuracy, low, high and paper as fractions.
+    table : method, metric, n, and accuracy, low, high and paper as fractions. Lines without an accuracy are left out.
     title : the figure's title.
     their_label : the legend's text for the paper's numbers; None: made from the table's paper_dataset and
         paper_network, which `reported.beside` adds.
@@ -39,6 +39,7 @@ def accuracy_by_method(
     """
     if their_label is None:
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
+    table = table[table.accuracy.notna()]
     names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
     figure, part = new_part(width, 1.8 + 0.28 * len(names))
     figure.suptitle(title)

@@ -41,7 +41,7 @@ def differences_and_times(table: pd.DataFrame, title: str, reference: str, width
 def _ratios(part: SubFigure, times: pd.DataFrame, reference: str) -> None:
     panel, rows = part.subplots(), range(len(times))
     panel.axvline(1, color="0.6", lw=0.8)
-    errors = [times.ratio - times.low, times.high - times.ratio]
+    errors = [times.ratio - times.ratio_low, times.ratio_high - times.ratio]
     panel.errorbar(times.ratio, rows, xerr=errors, fmt="o", ms=5, color="0.15", label="measured, with 95 % interval")
     for column, look in _MARKS.items():
         panel.errorbar(times[column], rows, **look)

@@ -151,7 +151,7 @@ def early_stopping_and_mixing(
     teachers : the methods that train the teachers, a row of panels each, and what the figure calls them.
     title : the figure's title.
     """
-    grid = table[table.figure == "1"]
+    grid = table[table.figure.str.startswith("1")]
     students = grid[grid.role == "student"]
     colours, shapes = ordered_colours(sorted(set(grid.teacher_epoch))), markers(sorted(set(students.alpha)))
     figure, part = new_part(3.1 * (len(methods) + 1), 7.4)
@@ -164,16 +164,16 @@ def early_stopping_and_mixing(
             shown = of_teacher[(of_teacher.role == "teacher") | (of_teacher.method == method)]
             drawn: dict[str, Any] = {"colour": "teacher_epoch", "shape": "alpha", "joined": True, "limits": limits}
             trade_offs(panel, shown, colours, shapes, **drawn)
-            panel.set_title(f"{method}, {called} teacher\n({teacher})")
+            letter = shown.figure[shown.role == "student"].iloc[0]
+            panel.set_title(f"RKD Figure {letter}\n{method}, {called} teacher\n({teacher})")
         for panel in row[1:-1]:
             panel.set_ylabel("")
     epoch, alpha = (table[table.figure == which] for which in ("4a", "4b"))
     networks = f"{epoch.network.iloc[0]} of {epoch.teacher_network.iloc[0]}"
     at = alpha.teacher_epoch[alpha.role == "student"].iloc[0]
-    _curves(panels[0, -1], epoch, "teacher_epoch", "Epoch of the teacher", f"AKD alone,\n{networks}")
-    _curves(
-        panels[1, -1], alpha, "alpha", r"Weight of the teacher, $\alpha$", f"AKD+, teacher of epoch {at},\n{networks}"
-    )
+    by_epoch, by_alpha = f"AKD alone,\n{networks}", f"AKD+, teacher of epoch {at},\n{networks}"
+    _curves(panels[0, -1], epoch, "teacher_epoch", "Epoch of the teacher", f"RKD Figure 4a\n{by_epoch}")
+    _curves(panels[1, -1], alpha, "alpha", r"Weight of the teacher, $\alpha$", f"RKD Figure 4b\n{by_alpha}")
     first = panels[0, 0]
     for value, colour in colours.items():
         first.plot([], [], color=colour, lw=3, label=f"student, teacher of epoch {value}")

@@ -5,10 +5,16 @@ import re
 NONE = 1000
 """A number that no figure or table has; it stands for all larger ones."""
 
+TITLES = {"peeraid": "PeerAiD", "ard": "ARD", "rkd": "RKD"}
+"""What the papers are called in texts, by their names in the kit."""
+
+Place = tuple[str, str, int]
+"""A figure or table: the paper's name in the kit, "Figure" or "Table", and its number."""
+
 _KINDS = {"fig": "Figure", "tab": "Table"}
 
 
-def places(text: str) -> set[tuple[str, str, int]]:
+def places(text: str) -> set[Place]:
     """Return the figures and tables that a text names.
 
     Parameters
@@ -28,6 +34,12 @@ def places(text: str) -> set[tuple[str, str, int]]:
         for first, last in re.findall(r"(\d+)(?:\s*(?:to|-|–)\s*(\d+))?", numbers):
             found |= {(paper, _KINDS[kind], i) for i in range(_number(first), _number(last or first) + 1)}
     return found
+
+
+def in_words(place: Place) -> str:
+    """Return how a text names one figure or table: "RKD Table 9"; the paper is one of :data:`TITLES`."""
+    paper, kind, number = place
+    return f"{TITLES[paper]} {kind} {number}"
 
 
 def _number(digits: str) -> int:
