@@ -124,8 +124,9 @@ class Profile:
             return {}
         dataset, network = str(values["dataset"]).partition(":")[0], str(values["student"]).partition("/")[0]
         recipe = {**row.recipe, **row.recipe_on.get(dataset, {}), **row.recipe_on.get(f"{dataset} {network}", {})}
-        # another radius is not attacked in the recipe's steps
-        fixed = {*self.fixed, *(("step_size",) if "eps" in self.fixed else ())}
+        # another radius is not attacked in the recipe's steps; in other epochs, averaging begins as the profile says
+        belongs = {"eps": "step_size", "epochs": "swa_start"}
+        fixed = {*self.fixed, *(field for name, field in belongs.items() if name in self.fixed)}
         return {name: value for name, value in recipe.items() if name not in fixed}
 
     def as_wide(self, architecture: str) -> str:

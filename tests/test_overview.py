@@ -111,6 +111,7 @@ def test_an_exhibit_without_a_training_needs_no_data_and_is_saved_with_a_caption
     assert said.pop("paper") == "PeerAiD, Figure 2; ARD, Figure 1"
     assert said.pop("provenance")["runs"] == []
     assert set(said.pop("files")) == {picture.name, numbers.name}
+    assert said.pop("family")["size"] == 0
     assert said == {}, "it says nothing of a scale"
 
 
