@@ -160,7 +160,11 @@ def exhibits_named(names: Iterable[str], others: Iterable[str] = ()) -> list[str
     papers = dict.fromkeys([*notebooks, *others], "")
     if any(in_full(name, papers) not in papers for name in names):
         papers |= _papers(papers)
-    return [checks.one_of("exhibit", in_full(name, papers), papers) for name in names]
+    try:
+        return [checks.one_of("exhibit", in_full(name, papers), papers) for name in names]
+    except checks.UnknownNameError as error:
+        hint = "A figure or table is named with its paper, as in 'RKD Table 9'."
+        raise checks.UnknownNameError(f"{error} {hint}") from None
 
 
 def _words(text: str) -> str:
@@ -231,12 +235,12 @@ def _asked(
     known = _notebooks()
     given: dict[str, object] = {"profile": profile}
     try:
-        asked = exhibits_named(names) if names else list(known)
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
             if not equals or not name.isidentifier():
                 raise ValueError(f"--parameter takes NAME=VALUE, not {checks.shown(pair)}.")
             given[name] = _value(value)
+        asked = exhibits_named(names) if names else list(known)
         profile = checks.one_of("profile", given["profile"], PROFILES)
         checks.folder("output_dir", paths.output_folder(profile, given.get("output_dir")), writable=draws)
         for variable, folder in paths.folders_of_environment().items():

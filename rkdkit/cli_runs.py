@@ -41,14 +41,16 @@ def list_runs(
     exhibits: Annotated[
         list[str] | None, typer.Argument(help="Only the runs that these exhibits rest on, as in `rkdkit figures`.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="Whose figures/<profile>/ is meant, with exhibits.")] = "quick",
+    profile: Annotated[str, typer.Option(help="Whose figures/<profile>/ is meant, with exhibits [quick].")] = "",
 ) -> None:
     """List runs: id, epochs trained, size on disk, time of the last epoch, device, and what they are."""
     from rkdkit.inventory import stored
 
     with _one_line_errors():
+        if profile and not exhibits:
+            raise ValueError("--profile says whose exhibits are meant: name some, as in `rkdkit runs list fig1`.")
         inventory = stored.take(answers=False)
-        wanted = None if not exhibits else _runs_of(exhibits, profile)
+        wanted = None if not exhibits else _runs_of(exhibits, profile or "quick")
     here: dict[str, list[StoredRun]] = {}
     for run in inventory.runs:
         here.setdefault(run.id, []).append(run)
@@ -62,8 +64,11 @@ def list_runs(
     if rows:
         typer.echo(_table(("id", "epochs", "size", "last epoch", "trained by", "run"), rows))
     size = stored.as_size(sum(run.size for run in runs))
-    unfinished = sum(not run.finished for run in runs)
-    typer.echo(f"{len(runs)} runs in {inventory.root}, {unfinished} of them not finished: {size}.", err=True)
+    damaged = sum(run.record is None for run in runs)
+    unfinished = sum(not run.finished for run in runs) - damaged
+    of_them = f"{unfinished} of them not finished" + (f", {damaged} without a usable record" if damaged else "")
+    number = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    typer.echo(f"{number} in {inventory.root}, {of_them}: {size}. `rkdkit runs verify` checks the files.", err=True)
 
 
 @app.command()
@@ -240,7 +245,7 @@ def _about(run: "StoredRun", inventory: "Inventory") -> Iterator[tuple[str, str]
     if foreign := [file.name for file in run.files if file.kind == FOREIGN]:
         yield "not the store's", ", ".join(foreign)
     if run.record is None:
-        yield "cannot be used", run.problem
+        yield "cannot be used", f"  run.json {run.problem}. `rkdkit runs verify {run.id}` says what restores the run."
         return
     history = run.record["history"]
     seconds = sum(epoch["seconds"] for epoch in history)
@@ -283,7 +288,7 @@ def _would_free(found: "Prunable", exhibits: int) -> Iterator[str]:
     from rkdkit.inventory.stored import as_size
 
     stay = f"{len(found.kept)} runs stay, because one of {exhibits} exhibits rests on them"
-    yield f"{stay}, or because they are being trained now ({len(found.busy)})."
+    yield f"{stay}, because they are being trained now ({len(found.busy)}), or because they are young (--older-than)."
     yield f"To be freed: {as_size(found.size)}"
     yield _freed(sum(run.size for run in found.runs), len(found.runs), "runs that no exhibit rests on")
     for run in found.runs[:SHOWN]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rkdkit import mirror
+from rkdkit.inventory.stored import as_size
 from rkdkit.mirror import Mirror, MirrorError, Wanted
 from rkdkit.origin import origin_of
 from rkdkit.progress import say, track
@@ -40,12 +41,13 @@ def fetch(tasks: Iterable[Task], context: Context) -> int:
         return 0
     levels = _levels(tasks)
     needed = {each for level in levels for task in level for each in task.inputs()}
-    there, number, size = set[Task](), 0, 0
+    there, number, size, looked_for = set[Task](), 0, 0, 0
     for level in levels:
         wanted: dict[str, Wanted] = {}
         for task in level:
             if there.issuperset(task.inputs()):
                 wanted |= {each.path.relative_to(context.store.root).as_posix(): each for each in task.wanted(context)}
+        looked_for += len(wanted)
         found: Iterable[tuple[str, bytes | None]] = source.fetch_all(list(wanted))
         if len(wanted) > FEW:
             found = track(found, total=len(wanted), desc="From the mirror", unit="file", leave=False)
@@ -54,7 +56,9 @@ def fetch(tasks: Iterable[Task], context: Context) -> int:
                 number, size = number + 1, size + len(content)
         there.update(task for task in level if task in needed and task.find(context) is not None)
     if number:
-        say(f"Fetched from the mirror {source.url}: {number:,} files, {size / 2**20:.1f} MiB.")
+        say(f"Fetched from the mirror {source.url}: {number:,} files, {as_size(size)}.")
+    elif looked_for:
+        source.tell_that_it_has_nothing(looked_for)
     return number
 
 

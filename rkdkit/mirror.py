@@ -126,7 +126,8 @@ class Mirror:
             )
         if self._is_folder and not rest.startswith("/"):
             raise ValueError(
-                f"The folder of a mirror must be given from the root on, as in file:///folder, not {url!r}."
+                "The address of a mirror is file:///folder (from the root on), https://host/folder, "
+                f"s3://bucket/folder or hf://datasets/user/name, not {url!r}."
             )
         if self._is_server and (parts.query or parts.fragment):
             raise ValueError(f"The address of a mirror must end with its folder, without ? and #: {self.url!r}.")
@@ -343,6 +344,16 @@ class Mirror:
         except web.NotEncryptedError as error:
             raise self.refused(path, f"cannot be fetched safely: {error}") from None
         return content.getvalue()
+
+    def tell_that_it_has_nothing(self, looked_for: int) -> None:
+        """Say once that nothing of what was looked for is there: the address may be wrong."""
+        with self._lock:
+            if not self.lost and not self._told:
+                self._told.add("nothing")
+                say(
+                    f"The mirror {self.url} has none of the {looked_for:,} files that were looked for first: check the "
+                    f"address in {VARIABLE} if it should. What is not in the store is trained and measured here."
+                )
 
     def _tell(self) -> None:
         """Say once what went wrong; not in the threads that fetch, whose output a notebook may lose."""

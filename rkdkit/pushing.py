@@ -16,7 +16,7 @@ from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of
 from rkdkit.progress import say, track
 from rkdkit.references import Snapshot
-from rkdkit.saved import ExhibitFilesError, read_exhibit
+from rkdkit.saved import ExhibitFilesError, command_of, read_exhibit
 from rkdkit.spec import RunSpec
 from rkdkit.store import StoreError
 from rkdkit.tasks import Context
@@ -87,7 +87,9 @@ def contents_of(notebook: Notebook, file: Path, contents: Contents) -> None:
     Exception
         Whatever the notebook raises.
     """
-    make = f"make it with `rkdkit figures {notebook.name}` and the same parameters"
+    parameters = dict(notebook.parameters)
+    asked_for = {"exhibit": notebook.name, "profile": parameters.pop("profile", "quick"), "overrides": parameters}
+    make = f"make it with `{command_of(file, asked_for)}`"
     if not file.exists():  # whose parameters only the caller knows
         raise NotMadeError(f"{notebook.name}: {file} is not there: {make}.")
     try:
@@ -242,8 +244,8 @@ def _network(file: Path, digest: str) -> bytes:
         content = files.read(file)
     except FileNotFoundError:
         raise StoreError(
-            f"{file} is not there any more (`rkdkit runs prune --snapshots` frees such files): push without "
-            f"--all-snapshots, or delete the folder {file.parent} and train that run again."
+            f"{file} is not there any more (`rkdkit runs prune --snapshots` frees such files). If --all-snapshots was "
+            f"given, push without it; otherwise delete the folder {file.parent}, and train that run again."
         ) from None
     except OSError as error:
         raise StoreError(f"{file} cannot be read: {error.strerror or error}.") from error

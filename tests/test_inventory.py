@@ -420,7 +420,7 @@ def test_what_a_kill_leaves_before_a_record_is_there_is_no_damage(root):
     write_json(folder / "fetched.json", {"url": "https://example.org/store", "record": "0" * 64})
     assert rkdkit("verify").exit_code == 0
     (folder / "student-0001.safetensors").write_bytes(b"")
-    assert "it has no record" in rkdkit("verify").output
+    assert "run.json is missing. Delete" in rkdkit("verify").output
 
 
 @pytest.mark.usefixtures("root")

@@ -22,7 +22,7 @@ from conftest import ROOT, tiny_spec
 from test_making import CHOSEN, MEASURED, STUDENT, notebook
 from typer.testing import CliRunner
 
-from rkdkit import cli, drawing, executors, exhibits, making, mirror, origin, pushing, runs, web
+from rkdkit import cli, drawing, executors, exhibits, fetching, making, mirror, origin, pushing, runs, web
 from rkdkit.cluster import Workers
 from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.mirror import Mirror, MirrorError
@@ -569,6 +569,16 @@ def test_a_plus_in_a_name_is_no_blank(tmp_path):
     assert asked == [f"/{name}".replace("+", "%2B")]
 
 
+def test_a_mirror_that_has_nothing_of_what_is_needed_says_so_once(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(mirror.VARIABLE, str(tmp_path / "mistyped"))
+    for task in TASKS[:1]:
+        assert fetching.fetch([task], Context(store=store)) == 0
+        assert fetching.fetch([task], Context(store=store)) == 0
+    said = capsys.readouterr().err
+    assert said.count("mistyped has none of the") == 1
+    assert "check the address in RKDKIT_MIRROR" in said
+
+
 @pytest.mark.parametrize(
     ("at", "location", "refused"),
     [
@@ -724,7 +734,7 @@ def test_networks_that_were_pruned_are_said_to_be(source, tmp_path):
     file = own.run_folder(STUDENT_OF).path / "student-0001.safetensors"
     file.unlink()
     with pytest.raises(
-        StoreError, match=r"student-0001\.safetensors is not there any more.*push without --all-snapshots, or"
+        StoreError, match=r"student-0001\.safetensors is not there any more.*If --all-snapshots was given, push"
     ):
         pushing.push(contents(own), Mirror(str(tmp_path / "to")), Context(store=own), everything=True)
 

@@ -81,13 +81,13 @@ class StoredRun:
     @cached_property
     def _read(self) -> tuple[dict[str, Any] | None, str]:
         if not self._has_record:
-            return None, "it has no record, run.json"
+            return None, "is missing"
         content, problem = read_own(self.folder / "run.json")
         if problem:
-            return None, f"run.json {problem}"
+            return None, problem
         record = records.of_today(content)
         if not (records.is_record(record) and is_spec(record["spec"])):
-            return None, "run.json is no record of a run"
+            return None, "is no record of a run"
         return record, ""
 
     @property
@@ -97,7 +97,7 @@ class StoredRun:
 
     @property
     def problem(self) -> str:
-        """Why the record cannot be used; "": it can."""
+        """Why `run.json` cannot be used, in words that follow its name; "": it can."""
         return self._read[1]
 
     @property

@@ -100,7 +100,8 @@ def verify(
 
 def restored_by(run: StoredRun, made: Sequence[Made]) -> str:
     """Say how a run is trained again."""
-    command = next((each.command for each in made if run.id in each.runs), "")
+    resting = [each for each in made if run.id in each.runs]
+    command = min(resting, key=lambda each: len(each.runs)).command if resting else ""  # it trains the least besides
     by = f"then `{command}` trains it again" if command else "the command that needs this run then trains it again"
     return f"Delete the folder {run.folder}; {by}."
 
@@ -119,7 +120,7 @@ def _verify_run(
     if record is None:
         # before its first epoch is finished, or before its record is fetched, a run has no files that matter
         if not busy and any(file.kind in (SNAPSHOT, STATE) or file.name == "run.json" for file in run.files):
-            damaged(run.folder, run.problem)
+            damaged(run.folder / "run.json", run.problem)
         return
     if set(_kept(record)) != {(role, epoch) for role, epoch, _ in run.snapshots}:
         damaged(run.folder / "run.json", "names other snapshots than the run keeps")
