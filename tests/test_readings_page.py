@@ -173,7 +173,7 @@ def expected(name):
 
     table = {
         "attack in": worded(ATTACKED_IN[name], "{} mode".format),
-        "start of the attack": worded(
+        "random start": worded(
             CLAMPED[name],
             lambda how: {True: "clamped", False: "not clamped"}.get(how, "clamped for x*_P, not for x*_S"),
         ),
