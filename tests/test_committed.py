@@ -10,6 +10,7 @@ from rkdkit import exhibits, figures
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.provenance import code_digest
 from rkdkit.saved import read_exhibit
+from rkdkit.spec import RunSpec
 from rkdkit.store import Store
 
 QUICK = ROOT / "figures" / "quick"
@@ -67,6 +68,12 @@ def test_the_committed_exhibit_rests_on_the_runs_that_its_notebook_asks_for_toda
     assert canonical(rests_on) == canonical(task.spec.to_json() for task in planner.trainings)
     certain = {task.spec.id for task in planner.trainings if task.certain}
     assert certain <= {run["id"] for run in summary["provenance"]["runs"]}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_runs_of_a_committed_exhibit_can_be_read_back(name):
+    runs = made(name)["provenance"]["runs"]
+    assert [RunSpec.from_json(run["spec"]).id for run in runs] == [run["id"] for run in runs]
 
 
 @pytest.mark.parametrize("name", MADE)
