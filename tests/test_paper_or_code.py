@@ -352,14 +352,14 @@ def test_with_one_seed_nothing_is_judged():
     assert tab16.check_claims(one) == []
     assert claims.HOLDS in verdicts(two)
     kl = "In both readings, the KL of ARD is the code's mean over classes."
-    assert tab16.caption(one) == f"ARD, one difference at a time: it moves most. {kl} With one seed nothing is judged."
-    assert tab16.caption(two, "ARD") == f"ARD, one difference at a time: it was named. {kl}"
+    assert tab16.caption(one) == f"ARD, one difference at a time: it moves most.\n{kl} With one seed nothing is judged."
+    assert tab16.caption(two, "ARD") == f"ARD, one difference at a time: it was named.\n{kl}"
 
 
 def test_the_caption_names_the_methods_whose_kl_is_the_codes_in_the_papers_reading():
     every = tab16.caption(ablation_at(dict.fromkeys(tab16.METHODS, 0.0)))
     assert every == (
-        "TRADES, one difference at a time: it moves most. "
+        "TRADES, one difference at a time: it moves most.\n"
         "In both readings, the KL of ARD and PeerAiD is the code's mean over classes."
     )
     assert "KL" not in tab16.caption(ablation_at({"RSLAD": 0.0, "AdaAD": 0.0}))

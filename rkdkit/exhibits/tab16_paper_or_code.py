@@ -128,13 +128,14 @@ def caption(ablation: Ablation, ablate: str | None = None) -> str:
     ablate : the method that the notebook named for the ablation; None: it was the one that moves most.
     """
     why = "it moves most" if ablate is None else "it was named"
-    sentences = [f"{ablation.method}, one difference at a time: {why}."]
+    sentences = []
     as_code = [name for name in ablation.names if methods.get(name).settings.get("kl_reduction") == "mean"]
     if as_code:
         sentences.append(f"In both readings, the KL of {' and '.join(as_code)} is the code's mean over classes.")
     if ablation.seeds == 1:
         sentences.append("With one seed nothing is judged.")
-    return " ".join(sentences)
+    first = f"{ablation.method}, one difference at a time: {why}."
+    return "\n".join(filter(None, [first, " ".join(sentences)]))  # in one line, it would be wider than the figure
 
 
 def _any(ablation: Ablation, metric: str, lines: Mapping[str, str], number: int, text: str) -> Claim:
