@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rkdkit import checks
-from rkdkit.modes import eval_without_gradients as eval_without_gradients
-from rkdkit.modes import folded_for_inference as folded_for_inference
-from rkdkit.modes import without_gradients
+from rkdkit.modes import eval_without_gradients, folded_for_inference, without_gradients
 
 STARTS = ("none", "uniform", "gaussian")
 

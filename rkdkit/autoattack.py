@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit import checks
-from rkdkit.attacks import Attack, check_batch, eval_without_gradients
+from rkdkit.attacks import Attack, check_batch
 from rkdkit.determinism import exact_arithmetic
+from rkdkit.modes import eval_without_gradients
 
 FOOLED = -1
 

@@ -200,6 +200,8 @@ def report(claims: Sequence[Claim]) -> str:
     The largest surprises are claims that do not hold: those whose intervals are farthest below 0, compared with their
     width. All quantities of all claims are in the exhibit's JSON file.
     """
+    if not claims:
+        return "No claims are judged."
     claims = as_family(claims)
     verdicts = [claim.verdict for claim in claims]
     tally = ", ".join(f"{verdict}: {verdicts.count(verdict)}" for verdict in (HOLDS, FAILS, OPEN))

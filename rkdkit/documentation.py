@@ -26,14 +26,15 @@ A method's paper and its authors' released code differ in more than they say. Ea
 `reading="paper"`, the default, is what the paper states; where it states nothing, the kit's choice. `reading="code"` is
 what the released code computes, step for step, batch-norm statistics included: `tests/test_released_steps.py` holds both
 readings against an independent implementation in float64. `runs.ensure(scale.spec("ARD", reading="code", ...))` trains
-by it, and `methods.with_difference("ARD", "attack_mode")` makes a row with a single one of the code's differences. What
+by it, and `methods.get("ARD with the code's attack mode")` is a row with a single one of the code's differences. What
 the two readings do is in a table at each method that has a released code:
 
 - **attack in**: the mode of the attacked network while x\\* is made. In train mode, its batch-norm statistics are the
   batch's, and its running statistics move with each step of the attack. In their codes, $TRAIN
   attack in train mode, $EVAL in eval mode.
-- **start of the attack**: the paper's reading clamps the start to [0, 1] before its first gradient. The codes take the
-  first gradient at the start as it is drawn, outside of [0, 1] wherever a pixel is close to 0 or 1.
+- **random start**: the paper's reading clamps the start of an attack to [0, 1] before its first gradient. The codes take
+  the first gradient at the start as it is drawn, outside of [0, 1] wherever a pixel is close to 0 or 1; but CAT's clamps
+  that of the peer's attack.
 - **forward passes**: those of the trained networks for the update, in train mode, in this order. One that is not needed
   for the loss, or repeats another, changes no gradient, but moves the running statistics, and with them the next attack
   and every measurement.
@@ -258,7 +259,7 @@ def _of_recipe(*names: str) -> Any:
 
 _TOLD = {
     "attack in": _mode,
-    "start of the attack": _start,
+    "random start": _start,
     "forward passes": _passes,
     "passes after the update": lambda row: ", ".join(row.passes_after) or "none",
     "normalisation": lambda row: "mean and std of the data" if row.normalises else "none",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rkdkit import attacks, autoattack, checks, data, losses, runtime, statistics
 from rkdkit.determinism import exact_arithmetic, generator
+from rkdkit.modes import eval_without_gradients, folded_for_inference
 
 BATCH_SIZE = 256
 """The number of images per batch, unless `runtime` sets another."""
@@ -172,7 +173,7 @@ def logits(
     for x, _ in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
         of_batch = []
         for judge in judges:
-            with exact_arithmetic(), attacks.eval_without_gradients(judge):
+            with exact_arithmetic(), eval_without_gradients(judge):
                 answer = judge(x)
             classes = checks.logits(answer, len(x), type(judge).__name__)
             if not answers:  # all labels, once
@@ -241,7 +242,7 @@ def prepared(network: nn.Module, attack: autoattack.Packaged, images: Tensor) ->
     ------
     The network to give to the attack instead.
     """
-    with exact_arithmetic(), attacks.folded_for_inference(network):
+    with exact_arithmetic(), folded_for_inference(network):
         yield _compiled(network, attack, images, attack.batch_size)
 
 

@@ -128,7 +128,7 @@ class RunSpec:
 
     Attributes
     ----------
-    method : a row of `methods.METHODS`.
+    method : a method, by a name that `methods.get` knows.
     dataset : a name for `data.load`.
     student : the name of a network for `models.build` ("resnet18", "resnet18/4").
     peer : the network trained beside the student; "" if the method has none.

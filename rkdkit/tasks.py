@@ -127,8 +127,8 @@ class Task(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Include the rows of the methods table: another process may not know a method that a notebook defines."""
-        names = {spec.method for spec in with_teachers(self.specs)}
-        return {**self.__dict__, "_rows": {name: methods.get(name) for name in sorted(names)}}
+        names = {methods.row_of(spec.method) for spec in with_teachers(self.specs)}
+        return {**self.__dict__, "_rows": {name: methods.METHODS[name] for name in sorted(names)}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rows = state.pop("_rows")

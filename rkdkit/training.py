@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from rkdkit import attacks, checks, data, methods, models, runtime
 from rkdkit.determinism import derived_seed, exact_arithmetic, generator
+from rkdkit.modes import eval_without_gradients, folded_for_inference
 from rkdkit.spec import AVERAGED, SMALLEST_BATCH, RunSpec
 
 
@@ -126,7 +127,7 @@ class Training:
         with exact_arithmetic(), ExitStack() as held:
             with self._autocast():  # teachers' weights are cast here, once for the whole epoch
                 for teacher in self._teachers:
-                    held.enter_context(attacks.folded_for_inference(teacher))
+                    held.enter_context(folded_for_inference(teacher))
             for step, batch in enumerate(batches):
                 images = batch.images.contiguous(memory_format=torch.channels_last)
                 step_losses[step] = self._step(images, batch.labels, start)
@@ -236,7 +237,7 @@ class Training:
     def _check_teachers(self, classes: int) -> None:
         images = data.to_float(self._train.images[:2])
         for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
-            with attacks.eval_without_gradients(network):
+            with eval_without_gradients(network):
                 try:
                     answer = network(images)
                 except (RuntimeError, ValueError) as error:

@@ -122,15 +122,6 @@ def cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def rows_of_the_table() -> Iterator[None]:
-    """Leave the table of methods as it was: an exhibit may add rows to it."""
-    table, before = methods.METHODS, dict(methods.METHODS)
-    yield
-    table.clear()
-    table.update(before)
-
-
 @pytest.fixture(scope="session")
 def nursery() -> Iterator["Nursery"]:
     """What starts workers at once."""

@@ -267,7 +267,7 @@ class Training:
 
 
 def gaussian(x: Tensor, noise: torch.Generator) -> Tensor:
-    """The start of the attacks that maximise a divergence."""
+    """The random start of the attacks that maximise a divergence."""
     return x + torch.empty(x.shape, dtype=x.dtype).normal_(0, 0.001, generator=noise)
 
 

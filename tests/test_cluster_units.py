@@ -9,6 +9,7 @@ from rkdkit import attacks, data, executors, methods, progress, runs, runtime
 from rkdkit.cluster import workers
 from rkdkit.cluster.workers import how_many, in_turn, without_modules
 from rkdkit.measurements import CorrectPredictions
+from rkdkit.modes import folded_for_inference
 from rkdkit.plan import estimate
 from rkdkit.plan.cost import Costs, Memory
 from rkdkit.references import Images, Snapshot
@@ -113,7 +114,7 @@ def test_the_memory_of_an_attack_is_that_of_real_tensors():
     with Memory() as real:
         network = Costs().fresh("resnet18/4", "digits")
         x, y = torch.rand(64, 1, 8, 8), torch.zeros(64, dtype=torch.long)
-        with attacks.folded_for_inference(network):
+        with folded_for_inference(network):
             attacks.FGSM(0.1).examples(network, x, y, torch.Generator())
     assert Costs().memory_of_attack("resnet18/4", "digits", 64) == pytest.approx(real.peak, rel=0.05)
 

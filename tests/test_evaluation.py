@@ -299,4 +299,4 @@ def test_the_largest_surprises_are_the_claims_that_fail_most_clearly():
     assert "holds: 0, does not hold: 4, too close to tell here: 1. Verdicts: one family, the 5 claims" in text
     shown = [line.strip() for line in text.partition("surprises:")[2].splitlines() if "(source)" in line]
     assert shown == ["clearer (source)", "clear (source)", "hardly (source)"]
-    assert claims.report([]).endswith("too close to tell here: 0.")
+    assert claims.report([]) == "No claims are judged."

@@ -506,7 +506,7 @@ def test_a_row_without_a_code_has_no_other_reading(monkeypatch):
         lambda: methods.get("PGD-AT", "code"),
         lambda: tiny_spec("PGD-AT", reading="code"),
         lambda: profiles.PROFILES["quick"].spec("PGD-AT", reading="code"),
-        lambda: methods.with_difference("PGD-AT", "attack_mode"),
+        lambda: methods.get("PGD-AT with the code's attack mode"),
     ):
         with pytest.raises(ValueError, match=message):
             asked()
@@ -553,11 +553,28 @@ def test_a_row_that_would_not_do_what_it_says_is_refused(row, changes, message):
 
 def test_a_single_difference_is_the_papers_row_with_that_field_of_the_code(mine):
     mine({**EVERYTHING, "source": "elsewhere", "recipe": ANOTHER_RECIPE})
-    assert methods.with_difference("Mine", "attack_mode") == replace(MINE, attack_mode="train")
+    name = "Mine with the code's attack mode"
+    assert methods.get(name) == replace(MINE, title=name, attack_mode="train")
+    name = "Mine with the code's forward passes"
     passes = {name: EVERYTHING[name] for name in ("passes", "passes_after")}
-    assert methods.with_difference("Mine", "passes", "passes_after") == replace(MINE, **passes)
-    with pytest.raises(UnknownNameError, match="Unknown difference of the code of Mine 'settings'"):
-        methods.with_difference("Mine", "settings")
+    assert methods.get(name) == replace(MINE, title=name, **passes)
+    with pytest.raises(ValueError, match="has no released code"):
+        methods.get(name, "code")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Mine with the code's loss", "Unknown difference of the code of Mine 'loss'.*Known: attack mode"),
+        ("Mine with the code's pases", "Unknown difference of the code of Mine 'pases'"),
+        ("Mine with the code's attack mode with the code's attack mode", "Unknown difference"),
+        ("Nobody's with the code's attack mode", 'Unknown method "Nobody\'s"'),
+    ],
+)
+def test_a_single_difference_that_is_none_is_refused(mine, name, message):
+    mine(EVERYTHING)
+    with pytest.raises(UnknownNameError, match=message):
+        methods.get(name)
 
 
 def test_a_row_with_label_mixing_has_no_released_code():

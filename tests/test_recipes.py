@@ -6,6 +6,7 @@ Where the sources say nothing, or something else than the row, a comment says so
 import dataclasses
 
 import pytest
+from typed_recipes import PEERAID, RECIPES, RECIPES_ON, RKD_STUDENT, RKD_TEACHER, TINY_IMAGENET
 
 from rkdkit import methods, profiles
 from rkdkit.spec import Teacher
@@ -116,49 +117,6 @@ SETTINGS_ON = {
     "PeerAiD-fixed": {"tiny_imagenet": {"l1": 0.035, "l2": 35, "l3": 20, "tau": 1}},
 }
 
-RKD_TEACHER = {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9, "attack_steps": 7}
-RKD_STUDENT = {"epochs": 100, "batch_size": 256, "lr": 0.21, "schedule": "onecycle", "attack_steps": 7}
-STEPS = {"lr": 0.1, "schedule": "multistep", "batch_size": 128, "weight_decay": 2e-4}
-# ARD section 8 says all but the batch size, and takes the weight decay for the momentum; its code has both
-ARD_RECIPE = {**STEPS, "epochs": 200, "milestones": (100, 150)}
-PEERAID = {
-    # "decays at epochs of 215, 260 and 285", counting from 1; the code counts from 0
-    **{"epochs": 300, "lr": 0.1, "schedule": "multistep", "milestones": (214, 259, 284)},
-    **{"batch_size": 128, "weight_decay": 2e-4},
-}
-
-RECIPES = {
-    # PeerAiD trained its baselines "following their original settings"; ordinary training has none
-    "Natural": {},
-    # 80,000 steps of 128 images, the rate drops after 40,000 and 60,000; of 50,000 images
-    "PGD-AT": {**STEPS, "epochs": 205, "milestones": (102, 154)},
-    # the drops are the code's, which counts epochs from 1
-    "TRADES": {**STEPS, "epochs": 100, "milestones": (74, 89, 99)},
-    "Low-eps AT": RKD_TEACHER,
-    "FFGSM-AT": {"epochs": 100, "batch_size": 128, "lr": 0.1, "schedule": "exponential", "gamma": 0.9},
-    # of Free-AT the sources say that m passes count as one epoch; the schedule is ARD's, in whose Table 9 it stands
-    **dict.fromkeys(("KD", "ARD", "Fast-ARD", "Free-AT"), ARD_RECIPE),
-    "RSLAD": {**STEPS, "epochs": 300, "milestones": (215, 260, 285)},
-    **dict.fromkeys(("AKD", "ARD+", "RSLAD+", "AKD+"), RKD_STUDENT),
-    "IAD": {**STEPS, "epochs": 200, "milestones": (100, 150)},
-    # the original's, of which the code averages weights from epoch 55 on
-    "AKD2": {**STEPS, "epochs": 200, "milestones": (50, 150), "weight_decay": 5e-4, "swa_start": 55},
-    # the released code's
-    "AdaAD": {**STEPS, "epochs": 200, "milestones": (100, 150), "weight_decay": 5e-4},
-    # the released code counts from 1 and drops the rate after 99 and 149 epochs
-    "CAT": {**STEPS, "epochs": 200, "milestones": (99, 149), "weight_decay": 5e-4},
-    **dict.fromkeys(("PeerAiD", "PeerAiD-fixed"), PEERAID),
-}
-
-TINY_IMAGENET = {
-    "tiny_imagenet": {**PEERAID, "epochs": 200, "milestones": (99, 149)},
-    "tiny_imagenet wrn-34-10": {**PEERAID, "epochs": 100, "milestones": (49, 79)},
-}
-RECIPES_ON = {
-    **dict.fromkeys(("PeerAiD", "PeerAiD-fixed"), TINY_IMAGENET),
-    "TRADES": {"cifar10": {"eps": 0.031, "step_size": 0.007}},
-}
-
 RADIUS = {"Low-eps AT": 2 / 8}  # trained at 2/255, tested at 8/255
 ONE_STEP = {"FFGSM-AT": 1.25, "Free-AT": 1, "Fast-ARD": 1}  # as multiples of the radius
 REPLAYED = {"Free-AT", "Fast-ARD"}
@@ -260,29 +218,11 @@ def test_the_paper_profile_trains_by_recipe(name, changes, expected):
     assert dict(spec.settings) == at
 
 
-DROPS_ONCE = {**STEPS, "epochs": 200, "milestones": (100,)}
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "expected"),
-    [
-        ("PeerAiD", {}, LIKE_PEERAID),
-        ("ARD", {}, DROPS_ONCE),
-        ("ARD", {"dataset": "cifar100"}, {**DROPS_ONCE, "batch_size": 256}),
-        ("IAD", {}, DROPS_ONCE),
-        ("AKD2", {}, {**DROPS_ONCE, "swa_start": 100}),
-        ("TRADES", {}, {**STEPS, "epochs": 76, "milestones": (74,), "eps": 0.031, "step_size": 0.007}),
-        ("RSLAD", {"dataset": "cifar100"}, RECIPES["RSLAD"]),
-        ("AdaAD", {}, RECIPES["AdaAD"]),
-        ("CAT", {}, RECIPES["CAT"]),
-    ],
-)
-def test_the_paper_profile_trains_by_the_codes_recipe(name, changes, expected):
-    scale = profiles.PROFILES["paper"]
+@pytest.mark.parametrize(("name", "swa_start"), [("PeerAiD", 214), ("AKD2", 100)])
+def test_in_the_codes_reading_weights_are_kept_from_its_own_first_drop_on(name, swa_start):
+    """AKD2's paper averages from epoch 55 on; `test_released_steps` holds the rest of the codes' recipes."""
     teachers = tuple(Teacher(module="any", slot=slot) for slot in GUIDED_BY.get(name, ()))
-    # the data of a line of a table may be others than the profile's
-    spec = scale.spec(name, teachers=teachers, reading="code", **changes)
-    assert {field: getattr(spec, field) for field in expected} == expected
+    assert profiles.PROFILES["paper"].spec(name, teachers=teachers, reading="code").swa_start == swa_start
 
 
 def test_the_network_of_a_run_says_which_recipe_it_has():

@@ -9,6 +9,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from rkdkit import attacks, evaluation, models, runs, runtime, trainings
+from rkdkit.modes import folded_for_inference
 from rkdkit.training import Training
 
 CPU = torch.device("cpu")
@@ -132,7 +133,7 @@ def test_a_network_with_its_norms_folded_answers_the_same(name, precision):
         return logits, torch.autograd.grad(nn.functional.cross_entropy(logits, y), images)[0]
 
     logits, gradient = answers()
-    with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16), attacks.folded_for_inference(network):
+    with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16), folded_for_inference(network):
         left = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
         # one network's convolutions are padded by hand, and networks for points have no norms
         assert left < kinds.count(nn.BatchNorm2d) or "silu" in name or name.startswith("mlp-")
@@ -158,7 +159,7 @@ def test_a_network_is_whole_again_after_an_attack_that_failed():
 def test_networks_within_another_module_are_folded_and_twice_is_as_once():
     network, (x, _) = lived_in("resnet18/16").eval(), batch(4)
     expected, names = network(x), list(network.state_dict())
-    with attacks.folded_for_inference(nn.Sequential(network)), attacks.folded_for_inference(network):
+    with folded_for_inference(nn.Sequential(network)), folded_for_inference(network):
         assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
         assert torch.allclose(network(x), expected, atol=1e-4)
     assert torch.equal(network(x), expected)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rkdkit import attacks, checks, data, evaluation, models, statistics
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.measurements import EVALUATION_ENGINE, Digest, Load, Measurement, Pass, floats_from_text, floats_to_text
+from rkdkit.modes import eval_without_gradients
 from rkdkit.references import Snapshot
 
 COSINES = ("cos(f(x), f(x*_S))", "cos(f(x*_S), f(x*_f))", "cos(f(x), f(x*_f))")
@@ -47,7 +48,7 @@ def similarities(
     batches = zip(*(evaluation.perturbed(a, images, labels, by) for a, by in kinds), strict=True)
     found = []
     for batch in batches:
-        with exact_arithmetic(), torch.no_grad(), attacks.eval_without_gradients(guide):
+        with exact_arithmetic(), torch.no_grad(), eval_without_gradients(guide):
             natural, on_student, own = (shown.features(x) for x, _ in batch)
         pairs = ((natural, on_student), (on_student, own), (natural, own))
         found.append(torch.stack([F.cosine_similarity(a, b) for a, b in pairs]))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rkdkit import attacks, data
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.measurements import Digest, Load, Measurement, Pass, floats_from_text, floats_to_text
+from rkdkit.modes import eval_without_gradients
 from rkdkit.references import Snapshot
 
 ENGINE = 1
@@ -51,7 +52,7 @@ def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tenso
     """
     attacks.check_batch(network, images, labels)
     x = images.detach().requires_grad_(True)
-    with attacks.eval_without_gradients(network), exact_arithmetic():
+    with eval_without_gradients(network), exact_arithmetic():
         logits, own = network(x), labels.unsqueeze(1)
         against = logits.scatter(1, own, -math.inf).logsumexp(1) - logits.gather(1, own).squeeze(1)
         # this is the cross entropy; torch's own would round 1 - p to 0 where a network is very certain

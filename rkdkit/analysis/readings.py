@@ -13,29 +13,10 @@ from rkdkit.setup import Setup
 PAPER, CODE = "paper", "code"
 """The two readings."""
 
-PARTS: dict[str, tuple[str, ...]] = {
-    "attack mode": ("attack_mode",),
-    "start of the attack": ("clamps_start",),
-    "forward passes": ("passes", "passes_after"),
-    "normalisation": ("normalises",),
-    "loss": ("minimises", "maximises", "settings", "settings_on"),
-    "schedule": ("recipe", "recipe_on"),
-    "weight averaging": ("averages_weights",),
-}
-"""The differences that are tried alone, and the fields of a row that each of them is made of.
-
-Terms and their settings are one difference, because a row with the one and without the other may not be valid.
-"""
-
 
 def code_of(method: str) -> str:
     """Return the name of a method's line in its code's reading: "ARD (code)"; that of the paper's is the method's."""
     return f"{method} ({CODE})"
-
-
-def with_part(method: str, part: str) -> str:
-    """Return the name of a method's row and line with a single difference: "ARD with the code's attack mode"."""
-    return f"{method} with the code's {part}"
 
 
 def both(setup: Setup, names: Sequence[str]) -> dict[str, Entry]:
@@ -60,7 +41,7 @@ def both(setup: Setup, names: Sequence[str]) -> dict[str, Entry]:
 
 
 def single_differences(setup: Setup, method: str, *, certain: bool = True) -> dict[str, Entry]:
-    """Return a method's lines with one difference each, by part, and put their rows into the table of methods.
+    """Return a method's lines with a single difference of its code each, by part.
 
     Only differences that count at this scale are there: below "paper", for instance, schedules are the profile's. If
     only one counts, there are no lines: its line would be the code's reading.
@@ -74,16 +55,13 @@ def single_differences(setup: Setup, method: str, *, certain: bool = True) -> di
     plain = Entry(method, comparisons.usual_guides(setup, methods.get(method)))
     own = setup.profile.settings.get(method, {})  # settings go by the name of a row, and these rows have others
     found = {}
-    for part, fields in PARTS.items():
-        differing = [field for field in fields if field in methods.get(method).code]
-        if differing:
-            name = with_part(method, part)
-            row = methods.with_difference(method, *differing)
-            methods.METHODS[name] = replace(row, title=name)
-            guides = tuple(replace(guide, certain=certain) for guide in comparisons.usual_guides(setup, row))
-            entry = Entry(name, guides, {"settings": dict(own)} if own else {})
-            if _shown(setup, entry) != _shown(setup, plain):
-                found[part] = entry
+    for part in methods.parts_of(methods.get(method)):
+        name = methods.part_name(method, part)
+        guides = comparisons.usual_guides(setup, methods.get(name))
+        guides = tuple(replace(guide, certain=certain) for guide in guides)
+        entry = Entry(name, guides, {"settings": dict(own)} if own else {})
+        if _shown(setup, entry) != _shown(setup, plain):
+            found[part] = entry
     return found if len(found) > 1 else {}
 
 
@@ -94,17 +72,16 @@ def _shown(setup: Setup, entry: Entry) -> tuple[object, ...]:
     return {**spec.to_json(), "method": ""}, row.definition(), row.averages_weights
 
 
-def train(setup: Setup, names: Sequence[str], closer_look: str | None = None) -> Students:
+def train(setup: Setup, names: Sequence[str], ablate: str | None = None) -> Students:
     """Train methods in both readings; runs that are in the store are used again.
 
-    All lines are checked before anything is trained, those with a single difference, too, and the rows of these are in
-    the table of methods from then on.
+    All lines are checked before anything is trained, those with a single difference, too.
 
     Parameters
     ----------
     setup : the notebook's parameters.
     names : methods that have a released code.
-    closer_look : as :func:`look_closer`.
+    ablate : as :func:`ablate`.
 
     Returns
     -------
@@ -115,10 +92,10 @@ def train(setup: Setup, names: Sequence[str], closer_look: str | None = None) ->
     UnknownNameError, ValueError
         If a parameter does not fit, before anything is trained.
     """
-    if closer_look is not None:
-        checks.one_of("closer_look", closer_look, names)
-    for name in names if closer_look is None else [closer_look]:
-        single_differences(setup, name)  # a cluster is opened anew where the table of methods is another
+    if ablate is not None:
+        checks.one_of("ablate", ablate, names)
+    for name in names if ablate is None else [ablate]:
+        single_differences(setup, name)
     return comparisons.train_entries(setup, both(setup, names))
 
 
@@ -158,14 +135,14 @@ def moves_most(setup: Setup, names: Sequence[str], chosen: Mapping[str, Sequence
 
 
 @dataclass(frozen=True)
-class Closer:
-    """Methods in both readings, and one of them with single differences.
+class Ablation:
+    """Methods in both readings, and one of them with single differences of its code: an ablation.
 
     Attributes
     ----------
     names : the methods that are compared.
-    method : the one that was looked at more closely.
-    parts : its single differences that were trained; their lines are named by :func:`with_part`.
+    method : the one with single differences.
+    parts : its single differences that were trained; their lines are named by :func:`methods.part_name`.
     comparisons : how many single differences it was chosen from: its own, and those of all methods that might have been
         chosen in its place.
     measured : the measurements of all lines.
@@ -178,23 +155,28 @@ class Closer:
     measured: WhiteBox
 
     @property
+    def seeds(self) -> int:
+        """How many trainings each line has."""
+        return len(next(iter(self.measured.evaluations.values())))
+
+    @property
     def robust(self) -> str:
         """The metric of the robust accuracy."""
         return self.measured.metrics[1]
 
 
-def look_closer(
-    setup: Setup, names: Sequence[str], trained: Students, measured: WhiteBox, closer_look: str | None = None
-) -> Closer:
+def ablate(
+    setup: Setup, names: Sequence[str], trained: Students, measured: WhiteBox, ablate: str | None = None
+) -> Ablation:
     """Train and measure one method with each single difference of its code.
 
     Parameters
     ----------
     setup, names : as :func:`train`.
     trained, measured : as :func:`train` and :func:`measure` return them.
-    closer_look : the method; None: that of :func:`moves_most`.
+    ablate : the method; None: that of :func:`moves_most`.
     """
-    method, known = (closer_look, True) if closer_look else moves_most(setup, names, trained.chosen)
+    method, known = (ablate, True) if ablate else moves_most(setup, names, trained.chosen)
     lines = single_differences(setup, method, certain=known)
     if not known and not methods.get(method).guides:
         lines = {}  # nothing can say that they are not certain, so they are not planned
@@ -202,6 +184,6 @@ def look_closer(
     if lines:
         further = comparisons.train_entries(setup, {entry.method: entry for entry in lines.values()})
         evaluations |= measure(setup, further).evaluations
-    eligible = [method] if closer_look else names
+    eligible = [method] if ablate else names
     count = sum(len(single_differences(setup, name)) for name in eligible)
-    return Closer(tuple(names), method, tuple(lines), count, replace(measured, evaluations=evaluations))
+    return Ablation(tuple(names), method, tuple(lines), count, replace(measured, evaluations=evaluations))

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from rkdkit import checks, executors, models
-from rkdkit.attacks import eval_without_gradients
 from rkdkit.claims import Claim, Quantity
 from rkdkit.determinism import exact_arithmetic
+from rkdkit.modes import eval_without_gradients
 from rkdkit.provenance import processor
 from rkdkit.setup import FIELDS, Exhibit, Setup
 from rkdkit.statistics import Measure

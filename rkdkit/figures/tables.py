@@ -180,22 +180,22 @@ def _number(of_panel: pd.Series, of_all: pd.Series) -> str:
     return f"first {n:,.0f} images" if n < of_all.max() else f"{n:,.0f} images"
 
 
-def readings_compared(table: pd.DataFrame, closer: str, title: str, limit: float) -> Figure:
+def readings_compared(table: pd.DataFrame, ablated: str, title: str, limit: float) -> Figure:
     """Draw what a code's reading changes: of every method above, and below, of one method, what each difference does.
 
     Parameters
     ----------
     table : base (the method), reading ("paper", "code" or the name of a single difference), metric, n, seeds, and
         difference, difference_low and difference_high as fractions, as `WhiteBox.against` has them.
-    closer : the method below.
+    ablated : the method below.
     title : the figure's title.
     limit : a fraction; where the metric is not "clean", smaller changes lie in a shaded band.
     """
     whole, single = table[table.reading == "code"], table[~table.reading.isin(["paper", "code"])]
-    of_one = pd.concat([whole[whole.base == closer], single]).replace({"reading": {"code": "all differences"}})
+    of_one = pd.concat([whole[whole.base == ablated], single]).replace({"reading": {"code": "all differences"}})
     groups = {
         "The code's reading minus the paper's": whole.set_index("base"),
-        f"{closer}: one difference at a time": of_one.set_index("reading"),
+        f"{ablated}: one difference at a time": of_one.set_index("reading"),
     }
     heights = [1.3 + 0.26 * lines.index.nunique() for lines in groups.values()]
     figure, part = new_part(9.0, 0.6 + sum(heights))

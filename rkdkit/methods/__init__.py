@@ -3,14 +3,12 @@
 - `table` has the rows.
 - `grammar` says what a row is made of: terms, attacks, settings.
 - `notation` says how points and weights are written.
-- `variants` makes rows from other rows.
+- `variants` makes rows from other rows: with labels mixed in, or with a single difference of the released code.
 - `compute` evaluates any row on networks and images.
 
 Callers use all names as ``methods.X``. ``METHODS["mine"] = Method(...)`` adds a method; ``docs/methods.md`` shows an
 example.
 """
-
-from dataclasses import replace
 
 from rkdkit import checks
 from rkdkit.methods.compute import Logits, adversarial_examples, loss
@@ -18,13 +16,14 @@ from rkdkit.methods.grammar import CHOICES, DIVERGENCES, READINGS, Maximised, Me
 from rkdkit.methods.notation import GUIDES, TRAINED, Point, Setting, Settings
 from rkdkit.methods.recipes import RKD_TEACHER
 from rkdkit.methods.table import METHODS
-from rkdkit.methods.variants import with_label_mixing
+from rkdkit.methods.variants import PARTS, part_name, parts_of, split_name, with_label_mixing, with_part
 
 __all__ = [
     "CHOICES",
     "DIVERGENCES",
     "GUIDES",
     "METHODS",
+    "PARTS",
     "READINGS",
     "RKD_TEACHER",
     "TRAINED",
@@ -38,44 +37,43 @@ __all__ = [
     "adversarial_examples",
     "get",
     "loss",
-    "with_difference",
+    "part_name",
+    "parts_of",
+    "row_of",
     "with_label_mixing",
 ]
 
 
 def get(name: str, reading: str = "paper") -> Method:
-    """Return a method by its name in the table.
+    """Return a method by its name.
 
     Parameters
     ----------
-    name : its name.
+    name : a key of `METHODS`; or that of a method with a single difference of its code, as :func:`part_name` makes it:
+        "ARD with the code's attack mode". Such a row is made from its method's whenever it is asked for, so every
+        process knows it by its name.
     reading : "paper": the row itself; "code": the row as the method's authors' released code trains it.
 
     Raises
     ------
     UnknownNameError
-        If there is no such row or reading.
+        If there is no such row or reading, or the method's code does not differ in this.
     ValueError
         If the row has no released code of its own.
     """
-    return METHODS[checks.one_of("method", name, METHODS)].read(reading)
+    of_table = row_of(name)
+    row = METHODS[of_table]
+    return (row if of_table == name else with_part(row, split_name(name)[1])).read(reading)
 
 
-def with_difference(name: str, *fields: str) -> Method:
-    """Return a method as its paper states it, except for some of the fields that its released code has otherwise.
-
-    Parameters
-    ----------
-    name : its name in the table.
-    fields : names of the row's `code`: "attack_mode", "passes", ...
+def row_of(name: str) -> str:
+    """Return the key of `METHODS` that a method's name is made of: "ARD", of "ARD with the code's attack mode", too.
 
     Raises
     ------
     UnknownNameError
-        If there is no such row, or its code does not differ in a field.
-    ValueError
-        If the row has no released code of its own, or the fields alone do not make a row.
+        If there is no such row.
     """
-    row, as_code = get(name), get(name, "code")
-    differing = [checks.one_of(f"difference of the code of {row.title}", field, row.code) for field in fields]
-    return replace(row, **{field: getattr(as_code, field) for field in differing}, code={})
+    if not isinstance(name, str) or name in METHODS:
+        return checks.one_of("method", name, METHODS)
+    return checks.one_of("method", split_name(name)[0], METHODS)

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop
 
 from rkdkit import attacks, autoattack, data, evaluation, models
 from rkdkit.measurements import Measurement
+from rkdkit.modes import folded_for_inference
 from rkdkit.references import Snapshot
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.training import Training, fresh_networks
@@ -250,7 +251,7 @@ class Costs:
         shape = self.load(dataset).train.images.shape[1:]
         with FakeTensorMode(), Memory() as memory:
             network = self.fresh(architecture, dataset)
-            with attacks.folded_for_inference(network):
+            with folded_for_inference(network):
                 x = torch.rand(n, *shape, requires_grad=True)
                 torch.autograd.grad(network(x).sum(), x)
         peak: int = memory.peak
