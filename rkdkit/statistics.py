@@ -364,8 +364,9 @@ def _two_levels(values: "Tensor") -> tuple[float, float | None]:
     One part is due to the images: the variance of an image's mean over the seeds, over the number of images. Every seed
     is measured on the same images, so more seeds do not average out how difficult these are. The other part is due to
     the seeds: the variance between their means, less what chance alone makes of it, over the number of seeds. It may be
-    negative, but leaves at least a tenth of the images' part. These are the estimates of a two-way analysis of variance
-    with random effects. In Satterthwaite's degrees of freedom, the variance between the means is chance's at least.
+    negative, but the sum is at least what chance alone makes of the mean. These are the estimates of a two-way analysis
+    of variance with random effects. In Satterthwaite's degrees of freedom, the variance between the means is chance's
+    at least.
 
     Parameters
     ----------
@@ -380,7 +381,7 @@ def _two_levels(values: "Tensor") -> tuple[float, float | None]:
     of_images, of_seeds = values.mean(0), values.mean(1, keepdim=True)
     rest = float((values - of_images - of_seeds + values.mean()).square().sum()) / ((seeds - 1) * free)
     by_images, between = float(of_images.var()) / n if n > 1 else 0.0, float(of_seeds.var())
-    variance = max(by_images + (between - rest / n) / seeds, by_images / 10)
+    variance = max(by_images + (between - rest / n) / seeds, rest / n / seeds)
     if variance <= 1e-24 * float(values.square().mean()):  # but for rounding, nothing varies
         return 0.0, None
     degrees = variance**2 / ((max(between, rest / n) / seeds) ** 2 / (seeds - 1) + by_images**2 / free)
