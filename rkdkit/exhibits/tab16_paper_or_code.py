@@ -135,9 +135,14 @@ def _any(closer: Closer, metric: str, lines: Mapping[str, str], number: int, tex
 def _small(closer: Closer, name: str, robust: str) -> Claim:
     """Return the claim that a method's robust accuracies in the two readings differ by less than `LIMIT`."""
     found = closer.measured.minus(code_of(name), name, closer.robust)
-    distance = replace(
-        found, value=abs(found.value), low=max(found.low, -found.high, 0.0), high=max(-found.low, found.high)
-    )
+
+    def absolute(low: float, high: float) -> tuple[float, float]:
+        return max(low, -high, 0.0), max(-low, high)
+
+    low, high = absolute(found.low, found.high)
+    distance = replace(found, value=abs(found.value), low=low, high=high)
+    if ends := found.ends:
+        distance = distance.with_ends(lambda alpha: absolute(*ends(alpha)))
     quantity = Quantity(f"{name}, change of the {robust} by the reading", distance)
     limit = f"{100 * LIMIT:g} points"
     text = f"The reading changes the {robust} of {name} by less than {limit}."
