@@ -321,7 +321,7 @@ def test_the_p_value_of_an_accuracy_and_a_number_is_the_score_tests(hits, n, lim
     deviations = abs(hits / n - limit) / math.sqrt(limit * (1 - limit) / n)
     for compared in (claims.below, claims.above):
         found = p_value(compared(limit, "a number", quantity)[2])
-        assert found == pytest.approx(2 * stats.norm.sf(deviations), abs=0)
+        assert found == pytest.approx(2 * stats.norm.sf(deviations), rel=1e-6, abs=0)
 
 
 def test_at_confidence_1_minus_p_an_interval_of_shares_ends_at_0():
