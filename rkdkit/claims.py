@@ -89,6 +89,7 @@ class Claim:
         values = {**asdict(self), "verdict": self.verdict}
         for estimate in (values["higher"]["estimate"], values["lower"]["estimate"], values["difference"]):
             _without(estimate, "degrees")
+            del estimate["ends"]
         return _without(values, "adjusted_p_value")
 
     @classmethod
@@ -124,12 +125,15 @@ def as_family(claims: Sequence[Claim]) -> list[Claim]:
 
     Parameters
     ----------
-    claims : all claims of an exhibit. Those that are of no family (`Claim.is_of_a_family`) are returned as they are.
+    claims : all claims of an exhibit. Those that are of no family (`Claim.is_of_a_family`) are returned as they are,
+        and so are all claims of a family that was judged before, whose p values were perhaps read from a file.
     """
-    members = [i for i, claim in enumerate(claims) if claim.is_of_a_family]
+    p_values = {i: claim.p_value for i, claim in enumerate(claims) if claim.is_of_a_family}
+    if all(claims[i].adjusted_p_value is not None for i in p_values):
+        return list(claims)
     adjusted, last = dict[int, float](), 0.0
-    for tested, i in enumerate(sorted(members, key=lambda i: claims[i].p_value)):
-        last = adjusted[i] = max(last, min((len(members) - tested) * claims[i].p_value, 1.0))
+    for tested, i in enumerate(sorted(p_values, key=lambda i: p_values[i])):
+        last = adjusted[i] = max(last, min((len(p_values) - tested) * p_values[i], 1.0))
     return [replace(claim, adjusted_p_value=adjusted.get(i)) for i, claim in enumerate(claims)]
 
 
@@ -252,7 +256,7 @@ def below(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quanti
     return (
         Quantity(name, replace(own, value=limit, low=limit, high=limit)),
         quantity,
-        replace(own, value=limit - own.value, low=limit - own.high, high=limit - own.low),
+        own.linear(-1, limit),
     )
 
 
@@ -262,7 +266,7 @@ def above(limit: float, name: str, quantity: Quantity) -> tuple[Quantity, Quanti
     return (
         quantity,
         Quantity(name, replace(own, value=limit, low=limit, high=limit)),
-        replace(own, value=own.value - limit, low=own.low - limit, high=own.high - limit),
+        own.linear(1, -limit),
     )
 
 

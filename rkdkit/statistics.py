@@ -5,15 +5,20 @@ images are drawn from. `docs/statistics.md` explains the intervals and shows how
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+
+from rkdkit.formulas import agreement, effective, newcombe, quantile, two_levels, wilson
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIDENCE = 0.95
 """The confidence of all intervals, unless another is given."""
+
+Ends = Callable[[float], tuple[float, float]]
+"""The ends of an interval by its probability of an error, which is 1 - confidence."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Estimate:
     n : the number of test images it is measured on.
     seeds : the number of trainings it is measured on.
     degrees : the degrees of freedom of Student's t that the interval is made with; None: the normal distribution.
+    ends : the interval at other confidences, for exact p values; None: not known. `replace` does not keep it.
     """
 
     BOUNDS: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -36,6 +42,25 @@ class Estimate:
     n: int
     seeds: int = 1
     degrees: float | None = None
+    ends: Ends | None = field(default=None, init=False, compare=False, repr=False)
+
+    def with_ends(self, ends: Ends | None) -> Self:
+        """Return the same estimate, whose interval at other confidences is known."""
+        known = replace(self)
+        object.__setattr__(known, "ends", ends)
+        return known
+
+    def linear(self, factor: float, shift: float = 0.0) -> Self:
+        """Return `factor` times the quantity plus `shift`."""
+        known = self.ends
+
+        def moved(low: float, high: float) -> tuple[float, float]:
+            one, other = factor * low + shift, factor * high + shift
+            return min(one, other), max(one, other)
+
+        low, high = moved(self.low, self.high)
+        found = replace(self, value=factor * self.value + shift, low=low, high=high)
+        return found.with_ends(known and (lambda alpha: moved(*known(alpha))))
 
     def columns(self, name: str = "value") -> dict[str, float]:
         """Return the estimate as columns of a table: `name`, low, high, n and seeds."""
@@ -57,6 +82,12 @@ class Measure(Estimate):
     BOUNDS = (-math.inf, math.inf)
 
     unit: str = ""
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        """Return a share as a plain number."""
+        plain = cls(estimate.value, estimate.low, estimate.high, estimate.n, estimate.seeds, estimate.degrees)
+        return plain.with_ends(estimate.ends)
 
     def __str__(self) -> str:
         value, low, high = (
@@ -82,9 +113,11 @@ class PairedTest:
 def p_value(estimate: Estimate, confidence: float = CONFIDENCE) -> float:
     """Return the two-sided p value of the hypothesis that a quantity is 0, from its interval.
 
-    It is below 1 - `confidence` if and only if the interval does not contain 0. For other levels, the distance to the
-    end that faces 0 is taken to grow with the confidence as the quantile of Student's t or the normal distribution
-    does: exact for t intervals, close for the others.
+    It is 1 minus the confidence at which the interval's end that faces 0 is 0: below 1 - `confidence` if and only if
+    the interval does not contain 0. It is exact for intervals of shares, whose `ends` are known at each confidence (for
+    one accuracy and a number, it is the score test's), and for t intervals. For others, such as a bootstrap's or one
+    that was read from a file, it is approximate: the distance to that end is taken to grow as Student's or the normal
+    quantile does.
 
     Parameters
     ----------
@@ -98,8 +131,25 @@ def p_value(estimate: Estimate, confidence: float = CONFIDENCE) -> float:
         return 1.0
     if reach == 0:
         return 0.0
-    beyond = -abs(estimate.value) / reach * _quantile(confidence, estimate.degrees)
+    if estimate.ends is not None:
+        return _inverted(estimate.ends, estimate.value > 0, 1 - confidence)
+    beyond = -abs(estimate.value) / reach * quantile(1 - confidence, estimate.degrees)
     return 2 * float(ndtr(beyond) if estimate.degrees is None else stdtr(estimate.degrees, beyond))
+
+
+def _inverted(ends: Ends, is_positive: bool, alpha: float) -> float:
+    """Return the probability of an error at which an interval ends at 0; `alpha` is the side that it is sought from."""
+    from scipy.optimize import brentq
+
+    def distance(logarithm: float) -> float:
+        low, high = ends(math.exp(logarithm))
+        return low if is_positive else -high
+
+    least, own, most = math.log(1e-100), math.log(alpha), -1e-9
+    least, most = (least, own) if distance(own) > 0 else (own, most)
+    if distance(least) > 0:
+        return 0.0
+    return math.exp(brentq(distance, least, most)) if distance(most) > 0 else 1.0
 
 
 def proportion(correct: "Tensor", confidence: float = CONFIDENCE) -> Estimate:
@@ -111,8 +161,7 @@ def proportion(correct: "Tensor", confidence: float = CONFIDENCE) -> Estimate:
     confidence : of the interval.
     """
     n = len(correct)
-    share = int(correct.sum()) / n
-    return Estimate(share, *_wilson(share, n, _quantile(confidence)), n)
+    return _share(int(correct.sum()) / n, n, n, confidence)
 
 
 def paired_difference(first: "Tensor", second: "Tensor", confidence: float = CONFIDENCE) -> Estimate:
@@ -136,8 +185,7 @@ def paired_difference(first: "Tensor", second: "Tensor", confidence: float = CON
     """
     if first.shape != second.shape:
         raise ValueError(f"Paired results must be of one length, not {len(first)} and {len(second)}.")
-    value, down, up = _newcombe(*_agreement(first, second), _quantile(confidence))
-    return Estimate(value, max(value - down, -1.0), min(value + up, 1.0), len(first))
+    return _difference(agreement(first, second), len(first), confidence)
 
 
 def paired_test(first: "Tensor", second: "Tensor") -> PairedTest:
@@ -155,7 +203,7 @@ def paired_test(first: "Tensor", second: "Tensor") -> PairedTest:
     from scipy.stats import binomtest
 
     difference = paired_difference(first, second)
-    _, only_first, only_second, _ = map(int, _agreement(first, second))
+    _, only_first, only_second, _ = map(int, agreement(first, second))
     disagreements = only_first + only_second
     return PairedTest(difference, float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0)
 
@@ -178,7 +226,7 @@ def mean(values: "Tensor", unit: str = "", confidence: float = CONFIDENCE) -> Me
     if n < 2 or not values.isfinite().all():
         raise ValueError(f"An interval needs the finite values of two images or more, not {n}: {values[:5].tolist()}.")
     value = float(values.mean())
-    half = _quantile(confidence, n - 1) * float(values.std()) / math.sqrt(n)
+    half = quantile(1 - confidence, n - 1) * float(values.std()) / math.sqrt(n)
     return Measure(value, value - half, value + half, n, degrees=n - 1, unit=unit)
 
 
@@ -214,7 +262,7 @@ def accuracy_over_seeds(of_seeds: Sequence["Tensor"], confidence: float = CONFID
     """Return the share of True over trainings with different seeds; the interval is for new seeds and new images.
 
     With several seeds it is Wilson's interval for as many images as have the same variance as these seeds and images
-    (:func:`_two_levels`), stretched from the normal distribution's quantile to Student's. With one seed it is that of
+    (:func:`.two_levels`), stretched from the normal distribution's quantile to Student's. With one seed it is that of
     :func:`proportion`, which does not include the variance between trainings.
 
     Parameters
@@ -230,12 +278,9 @@ def accuracy_over_seeds(of_seeds: Sequence["Tensor"], confidence: float = CONFID
     if len(of_seeds) == 1:
         return proportion(of_seeds[0], confidence)
     values = _stacked(of_seeds).double()
-    value, (variance, degrees) = float(values.mean()), _two_levels(values)
-    normal = _quantile(confidence)
-    low, high = _wilson(value, _effective(value * (1 - value), variance, values), normal)
-    stretch = _quantile(confidence, degrees) / normal
-    ends = max(value - stretch * (value - low), 0.0), min(value + stretch * (high - value), 1.0)
-    return Estimate(value, *ends, values.shape[1], len(values), degrees)
+    value, (variance, degrees) = float(values.mean()), two_levels(values)
+    images = effective(value * (1 - value), variance, values)
+    return _share(value, images, values.shape[1], confidence, len(values), degrees)
 
 
 def difference_over_seeds(pairs: Sequence[tuple["Tensor", "Tensor"]], confidence: float = CONFIDENCE) -> Estimate:
@@ -256,19 +301,16 @@ def difference_over_seeds(pairs: Sequence[tuple["Tensor", "Tensor"]], confidence
     """
     if len(pairs) == 1:
         return paired_difference(*pairs[0], confidence)
-    first, second = (_stacked(each) for each in zip(*pairs, strict=True))
+    first, second = (_stacked([pair[i] for pair in pairs]) for i in (0, 1))
     if first.shape != second.shape:
         raise ValueError(f"Paired results must be of one length, not {first.shape[1]} and {second.shape[1]}.")
     values = first.double() - second.double()
-    variance, degrees = _two_levels(values)
-    normal = _quantile(confidence)
+    variance, degrees = two_levels(values)
     of_one = float(values.square().mean() - values.mean() ** 2)
-    share = _effective(of_one, variance, values) / values.numel()
-    both, only_first, only_second, neither = (share * count for count in _agreement(first, second))
-    value, down, up = _newcombe(both, only_first, only_second, neither, normal)
-    stretch = _quantile(confidence, degrees) / normal
-    ends = max(value - stretch * down, -1.0), min(value + stretch * up, 1.0)
-    return Estimate(value, *ends, values.shape[1], len(values), degrees)
+    part = effective(of_one, variance, values) / values.numel()
+    both, only_first, only_second, neither = (part * count for count in agreement(first, second))
+    counts = (both, only_first, only_second, neither)
+    return _difference(counts, values.shape[1], confidence, len(values), degrees)
 
 
 def mean_over_seeds(
@@ -301,8 +343,8 @@ def mean_over_seeds(
         n = values.shape[1]
         if n < 2 or not values.isfinite().all():
             raise ValueError(f"An interval needs the finite values of two images or more, not of {n}.")
-        value, (variance, degrees) = float(values.mean()), _two_levels(values)
-        half = _quantile(confidence, degrees) * math.sqrt(variance)
+        value, (variance, degrees) = float(values.mean()), two_levels(values)
+        half = quantile(1 - confidence, degrees) * math.sqrt(variance)
         found = Measure(value, value - half, value + half, n, len(values), degrees, unit)
     return replace(found, low=max(found.low, bounds[0]), high=min(found.high, bounds[1]))
 
@@ -317,8 +359,9 @@ def over_seeds(
 
     Nothing is known of single images here, so their uncertainty is taken not to shrink with the number of seeds. The
     spread between trainings (Student's t) is added to it in quadrature, though a part of it is due to the images: the
-    interval is rather too wide than too narrow. With one seed, it does not include the variance between trainings. For
-    means over images, use the other three functions.
+    interval is approximate, rather too wide than too narrow: two quantiles of Student's t with different degrees of
+    freedom are added, and :func:`p_value` takes the sum for a third. With one seed, it does not include the variance
+    between trainings. For means over images, use the other three functions.
 
     Parameters
     ----------
@@ -332,8 +375,8 @@ def over_seeds(
     spread, degrees = 0.0, first.degrees
     if k > 1:
         variance = math.fsum((e.value - value) ** 2 for e in estimates) / (k - 1) / k
-        spread = _quantile(confidence, k - 1) * math.sqrt(variance)
-        images = ((high - low) / 2 / _quantile(confidence, degrees)) ** 2
+        spread = quantile(1 - confidence, k - 1) * math.sqrt(variance)
+        images = ((high - low) / 2 / quantile(1 - confidence, degrees)) ** 2
         if variance:  # Satterthwaite's
             of_images = images**2 / degrees if degrees else 0.0
             degrees = (variance + images) ** 2 / (variance**2 / (k - 1) + of_images)
@@ -348,98 +391,47 @@ def over_seeds(
     )
 
 
+def _share(
+    share: float, images: float, n: int, confidence: float, seeds: int = 1, degrees: float | None = None
+) -> Estimate:
+    """Return a share with Wilson's interval for so many `images`, stretched to Student's quantile."""
+
+    def reach(normal: float) -> tuple[float, float]:
+        low, high = wilson(share, images, normal)
+        return share - low, high - share
+
+    return _stretched(Estimate(share, share, share, n, seeds, degrees), reach, 0.0, confidence)
+
+
+def _difference(
+    counts: tuple[float, float, float, float], n: int, confidence: float, seeds: int = 1, degrees: float | None = None
+) -> Estimate:
+    """Return a paired difference with Newcombe's interval for so many images, stretched to Student's quantile."""
+    value, *_ = newcombe(*counts, 1.0)
+    found = Estimate(value, value, value, n, seeds, degrees)
+    return _stretched(found, lambda normal: newcombe(*counts, normal)[1:], -1.0, confidence)
+
+
+def _stretched(found: Estimate, reach: Ends, least: float, confidence: float) -> Estimate:
+    """Return an estimate with an interval; `reach` is how far it reaches down and up by the normal quantile."""
+
+    def ends(alpha: float) -> tuple[float, float]:
+        normal = quantile(alpha)
+        stretch = 1.0 if found.degrees is None else quantile(alpha, found.degrees) / normal
+        down, up = reach(normal)
+        return max(found.value - stretch * down, least), min(found.value + stretch * up, 1.0)
+
+    low, high = ends(1 - confidence)
+    return replace(found, low=low, high=high).with_ends(ends)
+
+
 def _stacked(of_seeds: Sequence["Tensor"]) -> "Tensor":
     """Return one (N,) tensor per seed as (S, N)."""
     import torch
 
     lengths = {len(each) for each in of_seeds}
+    if not lengths:
+        raise ValueError("There is no training.")
     if len(lengths) != 1:
         raise ValueError(f"The trainings must be measured on the same images, not on {sorted(lengths)} of them.")
     return torch.stack(list(of_seeds))
-
-
-def _two_levels(values: "Tensor") -> tuple[float, float | None]:
-    """Return the variance of the mean of seeds and images, both drawn at random, and its degrees of freedom.
-
-    One part is due to the images: the variance of an image's mean over the seeds, over the number of images. Every seed
-    is measured on the same images, so more seeds do not average out how difficult these are. The other part is due to
-    the seeds: the variance between their means, less what chance alone makes of it, over the number of seeds. It may be
-    negative, but leaves at least a tenth of the images' part. These are the estimates of a two-way analysis of variance
-    with random effects. In Satterthwaite's degrees of freedom, the variance between the means is chance's at least.
-
-    Parameters
-    ----------
-    values : (S, N) float64, S at least 2.
-
-    Returns
-    -------
-    The variance, and the degrees of freedom, at least S - 1; None: the variance is 0.
-    """
-    seeds, n = values.shape
-    free = max(n - 1, 1)  # of one image only the variance between the seeds is known
-    of_images, of_seeds = values.mean(0), values.mean(1, keepdim=True)
-    rest = float((values - of_images - of_seeds + values.mean()).square().sum()) / ((seeds - 1) * free)
-    by_images, between = float(of_images.var()) / n if n > 1 else 0.0, float(of_seeds.var())
-    variance = max(by_images + (between - rest / n) / seeds, by_images / 10)
-    if variance <= 1e-24 * float(values.square().mean()):  # but for rounding, nothing varies
-        return 0.0, None
-    degrees = variance**2 / ((max(between, rest / n) / seeds) ** 2 / (seeds - 1) + by_images**2 / free)
-    return variance, max(degrees, seeds - 1.0)
-
-
-def _effective(of_one: float, variance: float, values: "Tensor") -> float:
-    """Return how many images give the mean of one training, of values with variance `of_one`, this variance.
-
-    `values` are all values, (S, N): the answer is N if none differs.
-    """
-    n = values.shape[1]
-    some = of_one * n / max(n - 1, 1) / variance if variance else values.numel()
-    return some if of_one > 0 else n
-
-
-def _quantile(confidence: float, degrees: float | None = None) -> float:
-    """Return the two-sided quantile of Student's t; of the normal distribution without degrees of freedom."""
-    from scipy.special import ndtri, stdtrit
-
-    upper = (1 + confidence) / 2
-    return float(ndtri(upper) if degrees is None else stdtrit(degrees, upper))
-
-
-def _wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a share of `n` images, which need not be a whole number."""
-    scale = 2 * (n + quantile**2)
-    centre = (2 * n * share + quantile**2) / scale
-    half = quantile / scale * math.sqrt(4 * n * share * (1 - share) + quantile**2)
-    return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
-
-
-def _agreement(first: "Tensor", second: "Tensor") -> tuple[float, float, float, float]:
-    """Return how often both are True, only the first, only the second, neither."""
-    both, only_first = float((first & second).sum()), float((first & ~second).sum())
-    only_second = float((~first & second).sum())
-    return both, only_first, only_second, first.numel() - both - only_first - only_second
-
-
-def _newcombe(
-    both: float, only_first: float, only_second: float, neither: float, quantile: float
-) -> tuple[float, float, float]:
-    """Return a paired difference of shares and the distances to both ends of its interval (Newcombe 1998, method 10).
-
-    Parameters
-    ----------
-    both, only_first, only_second, neither : how many images; they need not be whole numbers.
-    quantile : of the normal distribution.
-    """
-    n = both + only_first + only_second + neither
-    p, q = (both + only_first) / n, (both + only_second) / n
-    (p_low, p_high), (q_low, q_high) = _wilson(p, n, quantile), _wilson(q, n, quantile)
-    cross = both * neither - only_first * only_second
-    if cross > 0:
-        cross = max(cross - n / 2, 0)
-    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
-    phi = cross / math.sqrt(margins) if margins > 0 else 0.0
-    return p - q, _combined(p - p_low, q_high - q, phi), _combined(p_high - p, q - q_low, phi)
-
-
-def _combined(a: float, b: float, correlation: float) -> float:
-    return math.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))

@@ -66,6 +66,19 @@ def test_a_mean_over_epochs_is_that_of_each_images_share():
             assert one.minus(other, epochs, theirs).value == pytest.approx(float(apart.mean())), (epochs, theirs)
 
 
+def test_a_mean_over_epochs_has_the_mean_of_their_ends_at_every_confidence():
+    by_epoch = {epoch: torch.arange(N) < hits for epoch, hits in ((1, 0), (2, 2))}
+    curve = Curve("peer", "own", {0: by_epoch})
+    both = [statistics.proportion(correct, 0.99) for correct in by_epoch.values()]
+    found = curve.at(1, 2)
+    assert found.ends(0.01) == pytest.approx(
+        [sum(end) / 2 for end in zip(*((e.low, e.high) for e in both), strict=True)]
+    )
+    below = found.linear(-1, 0.2)
+    p = statistics.p_value(below)
+    assert found.ends(p)[1] == pytest.approx(0.2)
+
+
 def test_of_one_epoch_it_is_the_usual_estimate():
     one, other = curve(0.4, network="peer"), curve(0.6, (0.1, 0.2, 0.3), "teacher")
     pairs = [(one.correct[seed][4], other.correct[seed][4]) for seed in range(3)]

@@ -23,6 +23,7 @@ from rkdkit.papers.reported import reported
 from rkdkit.plan import Planner, ask
 from rkdkit.saved import read_exhibit
 from rkdkit.spec import RunSpec
+from rkdkit.statistics import p_value
 from rkdkit.store import Store
 from rkdkit.trainings import Train
 
@@ -377,6 +378,7 @@ def test_claims_show_the_pair_and_the_interval_that_decide():
     apart = ablation.measured.minus(code_of("ARD"), "ARD", "pgd-20")
     size = ard.lower.estimate
     assert (size.value, size.low, size.high) == pytest.approx((-apart.value, -apart.high, -apart.low))
+    assert ard.p_value == pytest.approx(p_value(apart.linear(1, 0.03)), rel=1e-6, abs=0)
     around_zero = cat.lower.estimate
     assert around_zero.low == 0
     assert around_zero.high > 0

@@ -45,10 +45,11 @@ def test_the_variance_of_a_mean_has_a_part_of_the_images_and_one_of_the_seeds():
     assert (clipped.low, clipped.high) == (1, 4)
 
 
-def test_seeds_that_are_alike_by_chance_leave_a_tenth_of_the_images_part():
-    values = [torch.tensor([0.0, 1, 0, 1]), torch.tensor([1.0, 0, 0, 1])]  # their means are equal
-    found = mean_over_seeds(values)
-    assert found.high - 0.5 == pytest.approx(stats.t.ppf(0.975, found.degrees) * math.sqrt((0.5 / 3) / 4 / 10))
+def test_seeds_that_are_alike_by_chance_leave_the_variance_of_independent_answers():
+    """Both seeds' means are 0.5, images' 0.5, 0.5, 0 and 1: without the least variance, there would be none."""
+    found = mean_over_seeds([torch.tensor([0.0, 1, 0, 1]), torch.tensor([1.0, 0, 0, 1])])
+    rest = 4 * 0.5**2 / (1 * 3)
+    assert found.high - 0.5 == pytest.approx(stats.t.ppf(0.975, found.degrees) * math.sqrt(rest / (2 * 4)))
 
 
 def test_where_networks_agree_a_second_one_says_nothing_new():
@@ -100,17 +101,17 @@ def test_one_training_keeps_its_interval():
 
 def test_results_on_different_images_are_refused():
     long, short = torch.ones(4, dtype=torch.bool), torch.ones(3, dtype=torch.bool)
-    for call in (
-        lambda: accuracy_over_seeds([]),
-        lambda: accuracy_over_seeds([long, short]),
-        lambda: difference_over_seeds([]),
-        lambda: difference_over_seeds([(long, short), (long, short)]),
-        lambda: difference_over_seeds([(long, long), (short, short)]),
-        lambda: mean_over_seeds([]),
-        lambda: mean_over_seeds([torch.tensor([1.0])] * 2),
-        lambda: mean_over_seeds([torch.tensor([1.0, math.nan])] * 2),
+    for call, message in (
+        (lambda: accuracy_over_seeds([]), "There is no training"),
+        (lambda: difference_over_seeds([]), "There is no training"),
+        (lambda: mean_over_seeds([]), "There is no training"),
+        (lambda: accuracy_over_seeds([long, short]), "same images"),
+        (lambda: difference_over_seeds([(long, short), (long, short)]), "one length"),
+        (lambda: difference_over_seeds([(long, long), (short, short)]), "same images"),
+        (lambda: mean_over_seeds([torch.tensor([1.0])] * 2), "two images"),
+        (lambda: mean_over_seeds([torch.tensor([1.0, math.nan])] * 2), "two images"),
     ):
-        with pytest.raises(ValueError, match=r"same images|one length|two images|unpack"):
+        with pytest.raises(ValueError, match=message):
             call()
 
 
@@ -220,21 +221,37 @@ TRIALS = 1500
 """Draws for each simulated world: the standard error of a coverage of 95 % is 0.6 %."""
 
 
-def around_95(share, least=0.93):
-    """Whether a coverage is within 93 to 97 %, but for two standard errors of the simulation."""
-    return least - 0.01 <= share <= 0.98
+def is_in(share, least=0.93, most=0.97):
+    """Whether a coverage is in a range, but for two standard errors of the simulation."""
+    return least - 0.01 <= share <= most + 0.01
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("accuracies", [(0.8,), (0.55, 0.5)], ids=["accuracy", "difference"])
-def test_intervals_cover_the_truth_95_times_of_100(intervals, accuracies, seeds):
+def test_the_coverage_of_moderate_accuracies_and_their_differences(intervals, accuracies, seeds):
+    """Differences of networks that vary little between seeds have up to 100 %; docs/statistics.md says why."""
     images_matter = intervals.World(accuracies, 0.01, 100, seeds, 0.8)
     seeds_matter = intervals.World(accuracies, 0.08, 500, seeds, 0.8)
-    assert around_95(intervals.covered(images_matter, TRIALS))
-    few = (
-        seeds == 3 and len(accuracies) == 1
-    )  # docs/statistics.md says how much less an accuracy's interval covers then
-    assert around_95(intervals.covered(seeds_matter, TRIALS), 0.91 if few else 0.93)
+    assert is_in(intervals.covered(images_matter, TRIALS), most=0.97 if len(accuracies) == 1 else 1)
+    few = seeds == 3 and len(accuracies) == 1
+    assert is_in(intervals.covered(seeds_matter, TRIALS), 0.915 if few else 0.93)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "sd", "least", "most"),
+    [
+        (0.05, 0.0, 0.93, 0.98),
+        (0.97, 0.0, 0.92, 0.98),
+        (0.97, 0.02, 0.90, 0.93),
+        (0.05, 0.08, 0.82, 0.91),
+        (0.97, 0.08, 0.67, 0.78),
+    ],
+)
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_coverage_of_accuracies_near_0_or_1(intervals, accuracy, sd, least, most, seeds):
+    """docs/statistics.md has these ranges: far below 95 % if networks vary between seeds."""
+    world = intervals.World((accuracy,), sd, 1000, seeds, 0.8)
+    assert is_in(intervals.covered(world, TRIALS), least, most)
 
 
 def without_seeds(of_seeds):
@@ -271,10 +288,10 @@ def test_a_simulated_network_has_the_accuracy_that_is_asked_for(intervals):
     assert world.difference == pytest.approx(0.2)
 
 
-def test_a_family_without_a_true_claim_has_no_verdict_95_times_of_100(intervals):
+def test_a_family_without_a_true_claim_seldom_has_a_verdict(intervals):
     for world in (intervals.World((0.8, 0.8), 0.0, 200, 1, 0.8), intervals.World((0.8, 0.8), 0.02, 200, 5, 0.8)):
         alone, corrected = intervals.wrong_families(world, 250)
-        assert alone > 0.15
+        assert alone > (0.15 if world.seeds == 1 else 0.05)
         assert corrected < 0.08
 
 
@@ -294,6 +311,57 @@ def test_the_p_value_of_a_mean_is_that_of_students_test():
         ours = p_value(statistics.mean(values, confidence=confidence), confidence)
         assert ours == pytest.approx(stats.ttest_1samp(values.numpy(), 0).pvalue)
     assert p_value(statistics.mean(-values)) == pytest.approx(stats.ttest_1samp(values.numpy(), 0).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "limit"), [(0, 64, 0.1), (0, 497, 0.1), (3, 64, 0.1), (64, 64, 0.9), (20, 64, 0.1)]
+)
+def test_the_p_value_of_an_accuracy_and_a_number_is_the_score_tests(hits, n, limit):
+    quantity = Quantity("ours", statistics.proportion(torch.arange(n) < hits))
+    deviations = abs(hits / n - limit) / math.sqrt(limit * (1 - limit) / n)
+    for compared in (claims.below, claims.above):
+        found = p_value(compared(limit, "a number", quantity)[2])
+        assert found == pytest.approx(2 * stats.norm.sf(deviations), rel=1e-6, abs=0)
+
+
+def test_at_confidence_1_minus_p_an_interval_of_shares_ends_at_0():
+    (first, second), _ = drawn((3, 60, 2))
+    second = second & (torch.arange(60) % 3 > 0)
+    pairs = list(zip(first, second, strict=True))
+    for estimator, given_ in ((statistics.paired_difference, pairs[0]), (difference_over_seeds, [pairs])):
+        p = p_value(estimator(*given_))
+        assert 1e-6 < p < 0.9
+        assert min(map(abs, ends(estimator(*given_, 1 - p))[1:])) < 1e-9
+        assert p_value(estimator(*given_, 0.7), 0.7) == pytest.approx(p)
+    limit = 0.5 * accuracy_over_seeds(list(first)).value
+    p = p_value(accuracy_over_seeds(list(first)).linear(1, -limit))
+    assert accuracy_over_seeds(list(first), 1 - p).low == pytest.approx(limit)
+    assert p_value(accuracy_over_seeds(list(first)).linear(-2, 2 * limit)) == pytest.approx(p)
+    assert p_value(Measure.of(difference_over_seeds(pairs))) == p_value(difference_over_seeds(pairs))
+
+
+def test_newcombes_and_mcnemars_p_values_differ_by_a_factor_of_two_at_most_where_few_networks_differ():
+    """Nine images of 64 decide, and one network is right on each of them; the rest they answer alike."""
+    for both, factor in ((0, 0.92), (20, 1.82), (40, 1.55), (55, 0.92)):
+        first, second = torch.arange(64) < both + 9, torch.arange(64) < both
+        tested = statistics.paired_test(first, second)
+        assert tested.p_value == pytest.approx(2 / 2**9)
+        assert tested.p_value / p_value(tested.difference) == pytest.approx(factor, abs=0.01)
+
+
+def test_tiny_p_values_are_known_too():
+    right = torch.arange(5_000) < 3_000
+    found = statistics.proportion(right).linear(1, -0.5)
+    assert p_value(found) == pytest.approx(2 * stats.norm.sf(0.1 / math.sqrt(0.25 / 5_000)), rel=1e-4, abs=0)
+    assert p_value(statistics.paired_difference(right | True, right & False)) == 0
+    assert p_value(statistics.proportion(right).linear(1, -0.6)) == 1
+
+
+def test_a_changed_estimate_does_not_keep_the_ends_of_another():
+    found = statistics.proportion(torch.arange(9) < 4)
+    assert found.ends(0.05) == pytest.approx((found.low, found.high))
+    assert replace(found, value=0.3).ends is None
+    assert statistics.over_seeds([found, found]).ends is None
 
 
 def test_what_is_known_exactly_has_no_doubt():
@@ -375,5 +443,7 @@ def test_a_judged_claim_is_read_as_it_was_written_and_so_is_one_of_earlier_files
     for field, value in (("adjusted_p_value", 2), ("adjusted_p_value", "small")):
         with pytest.raises(ValueError, match="adjusted_p_value of a claim must be"):
             Claim.from_json({**written, field: value})
+    again = as_family([Claim.from_json(written), Claim.from_json({**written, "text": "other"})])
+    assert [each.adjusted_p_value for each in again] == [judged.adjusted_p_value] * 2, "stored p values stay"
     with pytest.raises(ValueError, match="degrees of a claim's estimate"):
         Claim.from_json({**written, "difference": {**written["difference"], "degrees": "many"}})

@@ -59,7 +59,8 @@ class Curve:
     def at(self, *epochs: int) -> statistics.Estimate:
         """Return the robust accuracy at an epoch, or its mean over several epochs, over all seeds.
 
-        The mean is that of each image's share of epochs at which it is classified correctly.
+        The mean is that of each image's share of epochs at which it is classified correctly. Its interval is from the
+        mean of the epochs' lower ends to that of their upper ends.
         """
         return _mean([statistics.accuracy_over_seeds([by[e] for by in self.correct.values()]) for e in epochs])
 
@@ -99,7 +100,14 @@ def _mean(estimates: Sequence[statistics.Estimate]) -> statistics.Estimate:
         for name in ("value", "low", "high")
     )
     degrees = [estimate.degrees for estimate in estimates if estimate.degrees is not None]
-    return replace(estimates[0], value=value, low=low, high=high, degrees=min(degrees, default=None))
+    all_ends = [estimate.ends for estimate in estimates if estimate.ends]  # each of them has its ends
+
+    def ends(alpha: float) -> tuple[float, float]:
+        lows, highs = zip(*(of_epoch(alpha) for of_epoch in all_ends), strict=True)
+        return math.fsum(lows) / len(lows), math.fsum(highs) / len(highs)
+
+    found = replace(estimates[0], value=value, low=low, high=high, degrees=min(degrees, default=None))
+    return found.with_ends(ends)
 
 
 def table_of(curves: Iterable[Curve]) -> pd.DataFrame:

@@ -216,7 +216,7 @@ class Trajectories:
         which = self._part(part)
         chosen = [of_seed[which] for of_seed in values]
         if chosen[0].dtype == torch.bool:
-            return Measure(**vars(statistics.accuracy_over_seeds(chosen)))
+            return Measure.of(statistics.accuracy_over_seeds(chosen))
         return mean_over_seeds(chosen, bounds=bounds)
 
     def minus(
@@ -226,7 +226,7 @@ class Trajectories:
         which = self._part(part)
         pairs = [(a[which], b[which]) for a, b in zip(first, second, strict=True)]
         if pairs[0][0].dtype == torch.bool:
-            return Measure(**vars(statistics.difference_over_seeds(pairs)))
+            return Measure.of(statistics.difference_over_seeds(pairs))
         return mean_over_seeds([a - b for a, b in pairs], bounds=_of_difference(bounds))
 
     def between(self, values: BY_IMAGE, first: str, second: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Measure:
@@ -356,7 +356,7 @@ def _check_trained(ranked_by: Sequence[Run], families: Mapping[str, Family], ima
 
 
 def _mean(values: Tensor) -> Measure:
-    return Measure(**vars(statistics.proportion(values))) if values.dtype == torch.bool else mean(values)
+    return Measure.of(statistics.proportion(values)) if values.dtype == torch.bool else mean(values)
 
 
 def _of_difference(bounds: tuple[float, float]) -> tuple[float, float]:

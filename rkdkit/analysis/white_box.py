@@ -191,11 +191,12 @@ def highest(
     """
     confidence = statistics.CONFIDENCE
     differences = {other: measured.minus(method, other, metric) for other in others}
-    if any(difference.low <= 0 for difference in differences.values()):
+    is_first = all(difference.low > 0 for difference in differences.values())
+    if not is_first:
         confidence = 1 - (1 - confidence) / len(others)
         differences = {other: measured.minus(method, other, metric, confidence) for other in others}
     below = [other for other in others if differences[other].high < 0]
-    if confidence == statistics.CONFIDENCE:  # all are above 0: the least certain difference decides
+    if is_first:  # the least certain difference decides
         rival = max(others, key=lambda other: statistics.p_value(differences[other]))
     else:
         rival = min(below or others, key=lambda other: differences[other].high if below else differences[other].low)

@@ -173,11 +173,10 @@ def _smooth(measured: WhiteBox, metric: str, path: Sequence[float]) -> Claim:
     deciding = min(below or range(len(steps)), key=lambda i: margins[i].high if below else margins[i].low)
     first, second = steps[deciding]
     whole, step = (measured.minus(named(b), named(a), metric) for a, b in ((path[0], path[-1]), (first, second)))
-    half = replace(whole, value=whole.value / 2, low=whole.low / 2, high=whole.high / 2)
     return Claim(
         f"The {words} changes smoothly with beta: no step of beta makes more than half of the whole change.",
         SOURCE,
-        Quantity(f"half of the whole change of {words}", half),
+        Quantity(f"half of the whole change of {words}", whole.linear(0.5)),
         Quantity(f"its change from beta {first:g} to {second:g}, the step that decides", step),
         margins[deciding],
         confidence,

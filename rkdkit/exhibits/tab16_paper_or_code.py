@@ -165,9 +165,14 @@ def _any(ablation: Ablation, metric: str, lines: Mapping[str, str], number: int,
 def _small(ablation: Ablation, name: str, robust: str) -> Claim:
     """Return the claim that a method's robust accuracies in the two readings differ by less than `LIMIT`."""
     found = ablation.measured.minus(code_of(name), name, ablation.robust)
-    distance = replace(
-        found, value=abs(found.value), low=max(found.low, -found.high, 0.0), high=max(-found.low, found.high)
-    )
+
+    def absolute(low: float, high: float) -> tuple[float, float]:
+        return max(low, -high, 0.0), max(-low, high)
+
+    low, high = absolute(found.low, found.high)
+    distance = replace(found, value=abs(found.value), low=low, high=high)
+    if ends := found.ends:
+        distance = distance.with_ends(lambda alpha: absolute(*ends(alpha)))
     quantity = Quantity(f"{name}, change of the {robust} by the reading", distance)
     limit = f"{100 * LIMIT:g} points"
     text = f"The reading changes the {robust} of {name} by less than {limit}."

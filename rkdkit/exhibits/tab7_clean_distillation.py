@@ -1,7 +1,5 @@
 """ARD, Tables 1 to 5: how much of a teacher's robustness a student takes over that never sees an attack."""
 
-from dataclasses import replace
-
 from rkdkit.analysis.distillation import SHORTER, Line, Tables, tables_of
 from rkdkit.analysis.white_box import WhiteBox, attack_named
 from rkdkit.claims import Claim, Quantity, below_guessing
@@ -49,8 +47,7 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
         return Quantity(f"{row}, {attack} accuracy", measured.accuracy(row, lines.robust))
 
     def part(row: str, share: float) -> Quantity:
-        own = measured.accuracy(row, lines.robust)
-        scaled = replace(own, value=share * own.value, low=share * own.low, high=share * own.high)
+        scaled = measured.accuracy(row, lines.robust).linear(share)
         return Quantity(f"{share:.0%} of {row}, {attack} accuracy", scaled)
 
     def kd(table: str, guide: str, network: str = _SMALL, alpha: float = 1) -> str:
