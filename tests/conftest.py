@@ -100,6 +100,23 @@ def interrupted_after(spec: RunSpec, epochs: int) -> None:
             runs.ensure(spec)
 
 
+def compiled_does_what_plain_does(spec: RunSpec, dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train an epoch plainly and compiled; refuse other losses and weights, batch-norm buffers included."""
+    cpu = torch.device("cpu")
+    monkeypatch.setenv("RKDKIT_COMPILE", "off")
+    plain = Training(spec, dataset, cpu)
+    expected = plain.run_epoch().loss
+    monkeypatch.setenv("RKDKIT_COMPILE", "on")
+    compiled = Training(spec, dataset, cpu)
+    assert (plain.compiled, compiled.compiled) == (False, True)
+    assert compiled.run_epoch().loss == pytest.approx(expected, rel=1e-4)
+    for role, weights in plain.weights().items():
+        ours = compiled.weights()[role]
+        assert list(ours) == list(weights)
+        for name, weight in weights.items():
+            assert torch.allclose(ours[name].float(), weight.float(), atol=1e-4), f"{role}: {name}"
+
+
 def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
     """Start a Python process that sees the tests' helpers and keeps its runs in `store`."""
     environment = {**os.environ, "RKDKIT_STORE": str(store), "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"}

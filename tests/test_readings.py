@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import OneBlock, interrupted_after, tiny_spec
+from conftest import OneBlock, compiled_does_what_plain_does, interrupted_after, tiny_spec
 from test_plan import FORWARD, TO_THE_IMAGE, TO_THE_WEIGHTS
 from test_runtime import needs_a_compiler
 from torch import nn
@@ -381,17 +381,7 @@ def test_the_codes_reading_trains_in_bfloat16(mine, digits):
 @pytest.mark.usefixtures("one_block")
 def test_a_compiled_training_in_the_codes_reading_does_what_a_plain_one_does(mine, monkeypatch, digits):
     mine(EVERYTHING)
-    spec = tiny_spec("Mine", reading="code", n_train=64, epochs=1)
-    monkeypatch.setenv("RKDKIT_COMPILE", "off")
-    plain = Training(spec, digits, CPU)
-    expected = plain.run_epoch().loss
-    monkeypatch.setenv("RKDKIT_COMPILE", "on")
-    compiled = Training(spec, digits, CPU)
-    assert (plain.compiled, compiled.compiled) == (False, True)
-    assert compiled.run_epoch().loss == pytest.approx(expected, rel=1e-4)
-    ours = compiled.weights()["student"]
-    for name, weight in plain.weights()["student"].items():
-        assert torch.allclose(ours[name].float(), weight.float(), atol=1e-4), name
+    compiled_does_what_plain_does(tiny_spec("Mine", reading="code", n_train=64, epochs=1), digits, monkeypatch)
 
 
 @pytest.mark.usefixtures("one_block")

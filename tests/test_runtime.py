@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import tiny_spec
+from conftest import compiled_does_what_plain_does, tiny_spec
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -187,17 +187,7 @@ def test_a_norm_in_train_mode_or_without_running_statistics_is_not_folded():
 @needs_a_compiler
 @pytest.mark.usefixtures("one_block")
 def test_a_compiled_training_does_what_a_plain_one_does(monkeypatch, digits):
-    spec = tiny_spec("PeerAiD", n_train=64, epochs=1)
-    plain = Training(spec, digits, CPU)
-    expected = plain.run_epoch().loss
-    monkeypatch.setenv("RKDKIT_COMPILE", "on")
-    compiled = Training(spec, digits, CPU)
-    assert (plain.compiled, compiled.compiled) == (False, True)
-    assert compiled.run_epoch().loss == pytest.approx(expected, rel=1e-4)
-    for role, weights in plain.weights().items():
-        ours = compiled.weights()[role]
-        assert list(ours) == list(weights)
-        assert all(torch.allclose(ours[name].float(), w.float(), atol=1e-4) for name, w in weights.items())
+    compiled_does_what_plain_does(tiny_spec("PeerAiD", n_train=64, epochs=1), digits, monkeypatch)
 
 
 @pytest.mark.usefixtures("one_block")
