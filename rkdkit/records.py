@@ -24,6 +24,26 @@ def is_record(content: Any) -> bool:
     return _is(content, _RECORD) and _is_consistent(content)
 
 
+def names_what_it_keeps(record: Mapping[str, Any]) -> bool:
+    """Return whether a record names just the snapshots that its specification keeps up to its last finished epoch.
+
+    Parameters
+    ----------
+    record : as :func:`is_record`, with the JSON of a `RunSpec`.
+    """
+    spec = record["spec"]
+    first = {"student": 1} | ({"peer": 1} if spec["peer"] else {})  # the epoch from which each network is kept
+    if spec["ema_decay"] is not None or spec["swa_start"] is not None:
+        first["student_averaged"] = (spec["swa_start"] or 0) + 1
+    epochs = [
+        epoch
+        for epoch in range(1, record["finished"] + 1)
+        if epoch % spec["snapshot_every"] == 0 or epoch == spec["epochs"]
+    ]
+    kept = {(role, epoch) for role, since in first.items() for epoch in epochs if epoch >= since}
+    return kept == {(role, int(epoch)) for role, by_epoch in record["snapshots"].items() for epoch in by_epoch}
+
+
 def _is_consistent(record: Mapping[str, Any]) -> bool:
     finished = record["finished"]
     epochs = [int(epoch) for kept in (*record["snapshots"].values(), record["states"]) for epoch in kept]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rkdkit import data, executors, methods, training
 from rkdkit.progress import say, track
 from rkdkit.provenance import environment
+from rkdkit.records import names_what_it_keeps
 from rkdkit.references import Snapshot, epochs_of
 from rkdkit.spec import RunSpec, Teacher
 from rkdkit.store import DamagedFileError, RunFolder, StoreError
@@ -206,10 +207,9 @@ class Train(Task):
             raise StoreError(
                 f"{folder.path} holds another run than its name says: {record['spec']}. Delete or rename it."
             )
-        if (named := _named(record)) != _kept(self.spec, record["finished"]):
+        if not names_what_it_keeps(record):
             raise StoreError(
-                f"{folder.path} names other snapshots than {self.spec} keeps: {named}. Delete that folder to train "
-                "again."
+                f"{folder.path} names other snapshots than {self.spec} keeps. Delete that folder to train again."
             )
         if dataset.source != data.BLANK and record["data"]["digest"] != dataset.digest:
             raise StoreError(
@@ -239,17 +239,6 @@ class Train(Task):
                     "or other hardware is enough for other weights. Delete that folder to train the student again by "
                     "the teacher that is there, or put the earlier teacher's folder back."
                 )
-
-
-def _kept(spec: RunSpec, finished: int) -> dict[str, list[int]]:
-    """Return the epochs of each network's snapshots after so many epochs."""
-    kept = {role: [e for e in epochs_of(spec, role) if e <= finished] for role in spec.roles_at(spec.epochs)}
-    return {role: epochs for role, epochs in kept.items() if epochs}
-
-
-def _named(record: dict[str, Any]) -> dict[str, list[int]]:
-    """Return the epochs of each network's snapshots that a record names."""
-    return {role: sorted(map(int, by_epoch)) for role, by_epoch in record["snapshots"].items() if by_epoch}
 
 
 def _digest(teacher: Teacher, context: Context) -> str | None:

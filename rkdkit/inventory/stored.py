@@ -309,7 +309,7 @@ def is_spec(value: Any) -> bool:
         return False
     texts = all(isinstance(value.get(name), str) for name in ("method", "dataset", "student", "peer"))
     numbers = all(type(value.get(name)) is int for name in ("seed", "epochs", "snapshot_every"))
-    averages = all(isinstance(value.get(name), float | int | None) for name in ("swa_start", "ema_decay"))
+    averages = all(isinstance(value.get(name, ""), float | int | None) for name in ("swa_start", "ema_decay"))
     return texts and averages and numbers and all(map(_is_teacher, value["teachers"]))
 
 

@@ -2,10 +2,9 @@
 
 import hashlib
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rkdkit.identity import digest_of
 from rkdkit.inventory.made import Made
@@ -23,6 +22,7 @@ from rkdkit.inventory.stored import (
     teacher_title,
 )
 from rkdkit.origin import origin_of
+from rkdkit.records import names_what_it_keeps
 
 _CHUNK = 2**20
 _MISSING = "is missing"
@@ -122,7 +122,7 @@ def _verify_run(
         if not busy and any(file.kind in (SNAPSHOT, STATE) or file.name == "run.json" for file in run.files):
             damaged(run.folder / "run.json", run.problem)
         return
-    if set(_kept(record)) != {(role, epoch) for role, epoch, _ in run.snapshots}:
+    if not names_what_it_keeps(record):
         damaged(run.folder / "run.json", "names other snapshots than the run keeps")
     if run.folder.name != folder_name(record["spec"], record["id"]):
         what = f"holds another run than its name says: {run.title}, id {record['id']}"
@@ -145,17 +145,6 @@ def _verify_run(
         found.files += 1
         if problem:
             damaged(run.folder / state["name"], problem)
-
-
-def _kept(record: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield role and epoch of the snapshots that a run keeps up to its last finished epoch."""
-    spec = record["spec"]
-    first = {"student": 1} | ({"peer": 1} if spec["peer"] else {})
-    if spec.get("ema_decay") is not None or spec.get("swa_start") is not None:
-        first["student_averaged"] = (spec.get("swa_start") or 0) + 1
-    for epoch in range(1, record["finished"] + 1):
-        if epoch % spec["snapshot_every"] == 0 or epoch == spec["epochs"]:
-            yield from ((role, epoch) for role, since in first.items() if epoch >= since)
 
 
 def _students(run: StoredRun, inventory: Inventory) -> str:
