@@ -46,7 +46,9 @@ def setup(profile: str, trains: Sequence[str], **parameters: object) -> Setup:
     return prepare("benchmark", Exhibit(paper="none", trains=tuple(trains)), profile, **parameters)  # type: ignore[arg-type]
 
 
-def paired(scale: Setup, pairs: Mapping[str, tuple[Sequence[Snapshot], Sequence[Snapshot]]], sides: tuple[str, str]) -> None:
+def paired(
+    scale: Setup, pairs: Mapping[str, tuple[Sequence[Snapshot], Sequence[Snapshot]]], sides: tuple[str, str]
+) -> None:
     """Print accuracies of networks in pairs, and their differences, paired by image and by seed.
 
     Parameters

@@ -33,7 +33,7 @@ def main(
     guides = scale.specs(teacher)
     groups = {
         (method, side): [
-            scale.profile.spec(method, seed, teachers=(Teacher(guides[(place + step) % seeds]),))
+            scale.profile.spec(method, seed, teachers=(Teacher(run=guides[(place + step) % seeds]),))
             for place, seed in enumerate(scale.seeds)
         ]
         for method in methods
