@@ -66,19 +66,21 @@ def load(path: str | Path) -> tuple[str, ...]:
         If there is no such file, it stops with an error, adds no method, changes a method that was there, or a name or
         title that it gives cannot be one; the message is one line and says what to do.
     """
-    file = Path(path).expanduser().absolute()
+    file = _full(path)
     content = _read(file)
     digest, known, table = hashlib.sha256(content).hexdigest(), _LOADED.get(file), methods.METHODS
-    if known is not None and known.sha256 == digest and set(known.names) <= set(table):
+    module = f"{__name__}_{digest[:16]}"
+    if known is not None and known.sha256 == digest and _is_there(known):
         return known.names
     before = dict(table)
     for name in known.names if known is not None else ():
         table.pop(name, None)
     others = dict(table)
     try:
-        _execute(file, content, f"{__name__}_{digest[:16]}")
+        _execute(file, content, module)
         names = _added(file, others, table)
     except BaseException:
+        sys.modules.pop(module, None)
         table.clear()
         table.update(before)
         raise
@@ -89,18 +91,33 @@ def load(path: str | Path) -> tuple[str, ...]:
 def load_named() -> tuple[str, ...]:
     """Load the file that the environment variable `VARIABLE` names; return the names of its methods, (): it names none.
 
+    A command that runs for hours sets up exhibits again and again. It reads the file once, so that whoever changes it
+    meanwhile changes nothing in the middle; a notebook looks whether it has changed.
+
     Raises
     ------
     ValueError
         As :func:`load`.
     """
     path = os.environ.get(VARIABLE)
-    return load(path) if path else ()
+    if not path:
+        return ()
+    known = _LOADED.get(_full(path))
+    in_notebook = "ipykernel.kernelapp" in sys.modules
+    return load(path) if known is None or in_notebook or not _is_there(known) else known.names
 
 
 def source_of(name: str) -> Source | None:
     """Return the file that a method is from; None: it is the kit's, or was added without a file."""
     return next((source for source in _LOADED.values() if name in source.names), None)
+
+
+def _full(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _is_there(source: Source) -> bool:
+    return set(source.names) <= set(methods.METHODS)
 
 
 def _read(file: Path) -> bytes:
@@ -120,7 +137,6 @@ def _execute(file: Path, content: bytes, name: str) -> None:
     try:
         exec(compile(content, str(file), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise ValueError(_told(file, error)) from None
 
 
