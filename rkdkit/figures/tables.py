@@ -156,7 +156,7 @@ def draw_differences(
 
 
 def heights_of_differences(table: pd.DataFrame, row: str = "method") -> list[float]:
-    """Return the heights in inches of the accuracies and, if there are any, of the differences in :func:`differences`."""
+    """Return the heights in inches of the accuracies and, unless there are none, of the differences."""
     return [0.9 + 0.26 * len(rows) for rows in _rows_and_pairs(table, row) if rows]
 
 
