@@ -242,7 +242,7 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _own_methods(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the rows of methods that are not the kit's own, and the file that each is from; nothing: there are none."""
+    """Return the rows of methods that are not the kit's own, and the file of each; nothing: there are none."""
     found = {}
     for name in sorted({methods.row_of(run.spec.method) for run in runs} - set(BUILT_IN)):
         row, source = methods.get(name), own.source_of(name)
