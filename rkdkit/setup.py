@@ -217,16 +217,15 @@ def prepare(
     overrides = _overrides(exhibit, base, parameters)
     scale = dataclasses.replace(base, **overrides, fixed=tuple(sorted(overrides)))
     overrides = {name: getattr(scale, name) for name in overrides if getattr(scale, name) != getattr(base, name)}
+    compared = _compared(exhibit, methods)
+    overrides |= {"methods": list(compared)} if compared != exhibit.compares else {}
     seed = checks.whole("seed", seed, 0, LARGEST_FIRST_SEED)
     n_seeds = checks.whole("n_seeds", n_seeds, 1, checks.MOST_TRAININGS)
     folder = paths.output_folder(scale.name, output_dir)
     checks.folder("output_dir", folder, writable=executors.current().draws)
-    compared = _compared(exhibit, methods)
     _check(exhibit, scale, compared)
     if exhibit.needs_data:
         _check_images(exhibit, scale)
-    if compared != exhibit.compares:
-        overrides["methods"] = list(compared)
     seeds = tuple(range(seed, seed + n_seeds))
     return Setup(name, exhibit, scale, overrides, seeds, folder, started, executors.current().listen(), compared)
 
