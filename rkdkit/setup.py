@@ -82,7 +82,7 @@ class Setup:
     output_dir: Path
     started: float
     asked: executors.Asked
-    methods: tuple[str, ...] = ()
+    methods: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def dataset(self) -> data.Dataset:
@@ -227,7 +227,8 @@ def prepare(
     if exhibit.needs_data:
         _check_images(exhibit, scale)
     seeds = tuple(range(seed, seed + n_seeds))
-    return Setup(name, exhibit, scale, overrides, seeds, folder, started, executors.current().listen(), compared)
+    asked = executors.current().listen()
+    return Setup(name, exhibit, scale, overrides, seeds, folder, started, asked, methods=compared)
 
 
 def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:
