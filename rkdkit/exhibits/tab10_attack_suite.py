@@ -134,7 +134,9 @@ def beside_the_paper(measured: WhiteBox, dataset: str, network: str) -> pd.DataF
     theirs = paper_numbers(measured.measured_by)
     words = dict(zip(theirs.metric, theirs.paper_metric, strict=True))
     numbers = beside(measured.table(), theirs, dataset, network)
-    return measured.against(compared(list(measured.evaluations)), numbers.assign(paper_metric=numbers.metric.map(words)))
+    return measured.against(
+        compared(list(measured.evaluations)), numbers.assign(paper_metric=numbers.metric.map(words))
+    )
 
 
 def strength(suite: Mapping[str, attacks.Attack | None]) -> str:
@@ -169,7 +171,8 @@ def check_claims(measured: WhiteBox) -> list[Claim]:
     def question(method: str, other: str, metric: str, attack: str) -> Question:
         def judge(text: str) -> Claim:
             sides = [
-                Quantity(f"{name}, accuracy under {attack}", measured.accuracy(name, metric)) for name in (method, other)
+                Quantity(f"{name}, accuracy under {attack}", measured.accuracy(name, metric))
+                for name in (method, other)
             ]
             return Claim(text, SOURCE, sides[0], sides[1], measured.minus(method, other, metric))
 

@@ -91,7 +91,9 @@ def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str
     figure, axes = new_figure()
     teachers = dict.fromkeys(taught_by.get(network, network) for network in table.network)
     pairs = dict(zip(teachers, itertools.cycle(_PAIRS), strict=False))
-    of_teacher = {teacher: [s for s, theirs in taught_by.items() if theirs == teacher] for teacher in taught_by.values()}
+    of_teacher = {
+        teacher: [s for s, theirs in taught_by.items() if theirs == teacher] for teacher in taught_by.values()
+    }
     shades = [COLOURS["student"], *PALETTE[5:]]  # the others are of other networks
     for network in dict.fromkeys(table.network):
         part, teacher = table[table.network == network], taught_by.get(network)

@@ -179,7 +179,7 @@ def _check(name: object, table: Mapping[str, object]) -> None:
             f"a method cannot be called {checks.shown(name)}: its name has letters, digits, spaces and + - . _ only, "
             f"at most {LONGEST}. The kit makes names such as {methods.part_name('ARD', 'loss')!r} itself."
         )
-    if name.lower() in _OTHERS_NAMES or name.endswith(_AVERAGED):
+    if name in _OTHERS_NAMES or name.endswith(_AVERAGED):
         raise ValueError(f"a method cannot be called {name!r}: figures have that name for another network.")
     row = table[name]
     if not isinstance(row, Method):
