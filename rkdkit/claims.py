@@ -6,11 +6,11 @@ that any of them is wrong by chance is at most 5 %. Intervals stay those of each
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rkdkit import checks
+from rkdkit import checks, progress
 from rkdkit.statistics import CONFIDENCE, Estimate, Measure, p_value
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
@@ -113,6 +113,42 @@ class Claim:
             checks.number("adjusted_p_value of a claim", adjusted, 0, 1)
         difference = _estimate("difference", named["difference"])
         return cls(text, source, higher, lower, difference, named["confidence"], adjusted)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sentence of a paper that becomes a claim where all that it is about was measured.
+
+    Attributes
+    ----------
+    text : the sentence.
+    needs : the methods or networks that it is about.
+    judge : makes the claim from the sentence.
+    """
+
+    text: str
+    needs: Collection[str]
+    judge: Callable[[str], Claim]
+
+
+def judged(questions: Iterable[Question], measured: Collection[str]) -> list[Claim]:
+    """Return the claims that can be judged; say which are left out.
+
+    Parameters
+    ----------
+    questions : what the paper says.
+    measured : the methods or networks that were measured.
+    """
+    found, left_out = list[Claim](), list[str]()
+    for question in questions:
+        lacking = [name for name in question.needs if name not in measured]
+        if lacking:
+            left_out.append(f"  {question.text} (not compared here: {', '.join(lacking)})")
+        else:
+            found.append(question.judge(question.text))
+    if left_out:
+        progress.say("\n".join(["Left out, as they are about methods that are not compared here:", *left_out]))
+    return found
 
 
 def as_family(claims: Sequence[Claim]) -> list[Claim]:

@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `methods`, `plan`, `train`, `figures`; other modules have `push` and `runs`.
+"""The command line: `rkdkit list`, `plan`, `train`, `figures`; other modules have `methods`, `push` and `runs`.
 
 Each command imports what it needs. `rkdkit figures` of a single exhibit imports neither torch nor Dask: its notebook
 does, in a process of its own.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, cli_push, cli_runs, endings, paths
+from rkdkit import checks, cli_methods, cli_push, cli_runs, endings, paths
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
 app.add_typer(cli_runs.app, name="runs")
 app.command()(cli_push.push)
+app.command("methods")(cli_methods.page)
 
 
 _PARTS = re.compile(r"(\d+)")
@@ -92,14 +93,6 @@ def _heading(notebook: Path) -> str:
     """Return the question that a notebook asks: its first line."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return "".join(cells[0]["source"]).partition("\n")[0].lstrip("# ")
-
-
-@app.command("methods")
-def methods_page() -> None:
-    """Print the table of methods, as docs/methods.md has it."""
-    from rkdkit.documentation import methods_page
-
-    typer.echo(methods_page(), nl=False)
 
 
 _Names = Annotated[
@@ -269,6 +262,7 @@ def plan(
     calibration: Annotated[bool, typer.Option(help="Time a step of each kind on this machine.")] = True,
     tflops: Annotated[float | None, typer.Option(help="A GPU's sustained rate in bfloat16, in TFLOP/s.")] = None,
     tflops_float32: Annotated[float | None, typer.Option(help="Its sustained rate in float32, without TF32.")] = None,
+    _methods: cli_methods.File = "",
 ) -> None:
     """Say what exhibits need before anything is trained: runs, work, memory, time. Nothing is written."""
     from rich.console import Console
@@ -315,6 +309,7 @@ def figures(
     workers: _Workers = "",
     scheduler: _Scheduler = "",
     scheduler_file: _SchedulerFile = "",
+    _methods: cli_methods.File = "",
 ) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
     from rkdkit import drawing, outcome
@@ -374,6 +369,7 @@ def train(
     workers: _Workers = "",
     scheduler: _Scheduler = "",
     scheduler_file: _SchedulerFile = "",
+    _methods: cli_methods.File = "",
 ) -> None:
     """Train and measure all that exhibits need, without drawing them."""
     notebooks = notebooks_of(names, profile, parameter, draws=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rkdkit import endings
+from rkdkit import cli_methods, endings
 
 
 @endings.one_line_at_the_end("What was sent stays there: the same command sends the rest.")
@@ -27,6 +27,7 @@ def push(
         bool,
         typer.Option("--all-snapshots", help="All networks of their runs, not only those that the exhibits name."),
     ] = False,
+    _methods: cli_methods.File = "",
 ) -> None:
     """Put what exhibits rest on into a mirror, from which RKDKIT_MIRROR=URL fetches it: runs, networks and answers."""
     from rkdkit import cli, paths, pushing

@@ -114,7 +114,18 @@ def command_of(file: Path, made: Mapping[str, Any]) -> str:
         given |= {"n_seeds": len(seeds)} if len(seeds) > 1 else {}
     if not in_its_place:
         given["output_dir"] = str(paths.below_project(file.parent))
+    if file_of_methods := _methods_file(made):
+        words += ["--methods", file_of_methods]
     for name, value in given.items():
         written = "none" if value is None else value if isinstance(value, str) else repr(value)
         words += ["-p", f"{name}={written}"]
     return shlex.join(words)
+
+
+def _methods_file(made: Mapping[str, Any]) -> str:
+    """Return the name of the file with the user's own methods that an exhibit rests on, as far as it is known."""
+    provenance = made.get("provenance")
+    own = provenance.get("own_methods") if isinstance(provenance, dict) else None
+    rows = own.values() if isinstance(own, dict) else ()
+    names = [row["file"] for row in rows if isinstance(row, dict) and isinstance(row.get("file"), str)]
+    return str(names[0]) if names else ""

@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from rkdkit import attacks, autoattack, checks, data, evaluation, executors, methods, paths
+from rkdkit.methods.own import load_named
 from rkdkit.profiles import PROFILES, Profile
 from rkdkit.references import Images
 from rkdkit.runs import SELECTIONS
@@ -32,6 +33,9 @@ class Exhibit:
     unused : fields that the exhibit does not use and that must not be set.
     needs : the smallest number of test images that it can use.
     trains : methods that must be trainable with its parameters.
+    compares : the methods that it compares where a notebook does not name others; empty: a notebook cannot.
+    fewest : how many methods it compares at least.
+    slots : the teacher slots for which it has teachers.
     times : whether it measures how long something takes, so that it must not be drawn beside others.
     says : makes a sentence of the parameters, for a line of the caption; None: no further line.
     """
@@ -41,6 +45,9 @@ class Exhibit:
     unused: tuple[str, ...] = ()
     needs: int = 1
     trains: tuple[str, ...] = ("PeerAiD",)
+    compares: tuple[str, ...] = ()
+    fewest: int = 1
+    slots: tuple[str, ...] = tuple(methods.GUIDES)
     times: bool = False
     says: Callable[["Setup"], str] | None = field(default=None, compare=False)
 
@@ -59,11 +66,12 @@ class Setup:
     name : the name of the exhibit and of its notebook.
     exhibit : the `EXHIBIT` of its module.
     profile : the profile with the notebook's overrides applied.
-    overrides : the fields that differ from the named profile.
+    overrides : the fields that differ from the named profile, and "methods" if they are not the paper's.
     seeds : one per training of each method.
     output_dir : the folder of the exhibit's three files.
     started : `time.perf_counter()` when :func:`prepare` was called.
     asked : all tasks requested since then: the results that the exhibit rests on.
+    methods : the methods that are compared, if the exhibit lets a notebook name them.
     """
 
     name: str
@@ -74,6 +82,7 @@ class Setup:
     output_dir: Path
     started: float
     asked: executors.Asked
+    methods: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def dataset(self) -> data.Dataset:
@@ -99,7 +108,7 @@ class Setup:
             If the data are not there.
         """
         profile = dataclasses.replace(self.profile, **fields)
-        check_runs(profile, self.exhibit.trains)
+        check_runs(profile, (*self.exhibit.trains, *self.methods))
         _load(profile.dataset)
         return dataclasses.replace(self, profile=profile)
 
@@ -175,6 +184,7 @@ def prepare(
     seed: int = 0,
     n_seeds: int = 1,
     output_dir: str | None = None,
+    methods: Sequence[str] | None = None,
     **parameters: Any,
 ) -> Setup:
     """Turn an exhibit's parameters into a checked :class:`Setup`; notebooks call ``exhibits.setup``.
@@ -185,6 +195,8 @@ def prepare(
     profile : the name of a profile.
     seed, n_seeds : the first seed, and the number of trainings of each method.
     output_dir : as `paths.output_folder`; it must be writable, unless the exhibit is only planned.
+    methods : the methods to compare, if the exhibit compares some; None: the paper's. Those of the user's own file are
+        known, see `methods.own`.
     parameters : fields of :class:`Profile`. With None, a field keeps the profile's value. The text "none" sets a number
         to None where None has a meaning ("all images", "no averaging").
 
@@ -199,20 +211,24 @@ def prepare(
         If the data are not there.
     """
     started = time.perf_counter()
+    load_named()
     base = PROFILES[checks.one_of("profile", profile, PROFILES)]
     base = dataclasses.replace(base, **{**exhibit.differs.get("", {}), **exhibit.differs.get(profile, {})})
     overrides = _overrides(exhibit, base, parameters)
     scale = dataclasses.replace(base, **overrides, fixed=tuple(sorted(overrides)))
     overrides = {name: getattr(scale, name) for name in overrides if getattr(scale, name) != getattr(base, name)}
+    compared = _compared(exhibit, methods)
+    overrides |= {"methods": list(compared)} if compared != exhibit.compares else {}
     seed = checks.whole("seed", seed, 0, LARGEST_FIRST_SEED)
     n_seeds = checks.whole("n_seeds", n_seeds, 1, checks.MOST_TRAININGS)
     folder = paths.output_folder(scale.name, output_dir)
     checks.folder("output_dir", folder, writable=executors.current().draws)
-    _check(exhibit, scale)
+    _check(exhibit, scale, compared)
     if exhibit.needs_data:
         _check_images(exhibit, scale)
     seeds = tuple(range(seed, seed + n_seeds))
-    return Setup(name, exhibit, scale, overrides, seeds, folder, started, executors.current().listen())
+    asked = executors.current().listen()
+    return Setup(name, exhibit, scale, overrides, seeds, folder, started, asked, methods=compared)
 
 
 def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:
@@ -231,9 +247,10 @@ def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:
 def _overrides(exhibit: Exhibit, base: Profile, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the profile's fields that parameters set, with fractions as numbers; refuse unknown and unused names."""
     known = [name for name in FIELDS if name not in exhibit.unused]
+    always = ["profile", "seed", "n_seeds", "output_dir", *(["methods"] if exhibit.compares else [])]
     for name, value in parameters.items():
         if name not in exhibit.unused:
-            checks.one_of("parameter", name, ["profile", "seed", "n_seeds", "output_dir", *known])
+            checks.one_of("parameter", name, [*always, *known])
         elif value is not None:
             raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
     overrides = {name: value for name, value in parameters.items() if value is not None}
@@ -250,14 +267,40 @@ def _overrides(exhibit: Exhibit, base: Profile, parameters: Mapping[str, Any]) -
     return overrides
 
 
-def _check(exhibit: Exhibit, scale: Profile) -> None:
+def _compared(exhibit: Exhibit, names: object) -> tuple[str, ...]:
+    """Return the methods that an exhibit compares: those that its notebook names, or the paper's."""
+    if names is None:
+        return exhibit.compares
+    if not exhibit.compares:
+        raise checks.UnknownNameError("This exhibit takes no methods: what it compares is fixed. Leave it out.")
+    given = checks.listed("methods", names, '["PGD-AT", "RSLAD"]')
+    for name in given:
+        row = _row(name)
+        for slot in row.guides:
+            if slot not in exhibit.slots:
+                raise ValueError(f"{name} needs a {methods.GUIDES[slot]} ({slot}), and none is trained here for it.")
+    if len(given) < exhibit.fewest or len(set(given)) < len(given):
+        number = f"{exhibit.fewest} method{'s' if exhibit.fewest > 1 else ''}"
+        raise ValueError(f"methods must list at least {number}, and each once, not {checks.shown(names)}.")
+    return tuple(given)
+
+
+def _row(name: object) -> methods.Method:
+    try:
+        return methods.get(name)  # type: ignore[arg-type]
+    except checks.UnknownNameError as error:
+        hint = "" if load_named() else " One of your own is in a Python file: --methods FILE."
+        raise checks.UnknownNameError(f"{error}{hint}") from None
+
+
+def _check(exhibit: Exhibit, scale: Profile, compared: Sequence[str]) -> None:
     data.source_of(scale.dataset)
     checks.one_of("selection", scale.select_on, SELECTIONS)
     checks.number("test_steps", scale.test_steps, 0, checks.MOST_STEPS)
     checks.one_of("test_iterate", scale.test_iterate, attacks.ITERATES)
     for method in scale.settings:
         methods.get(method).resolve(scale.settings[method])
-    check_runs(scale, exhibit.trains)
+    check_runs(scale, dict.fromkeys((*exhibit.trains, *compared)))
     if scale.select_on == "val" and scale.n_val == 0:
         raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
 

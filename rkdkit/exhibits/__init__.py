@@ -61,7 +61,7 @@ def setup(name: str, profile: str, **parameters: Any) -> Setup:
     Parameters
     ----------
     name : the exhibit's name, which is also its notebook's.
-    profile, parameters : as `setup.prepare`: `seed`, `n_seeds`, `output_dir` and any field of a profile.
+    profile, parameters : as `setup.prepare`: `seed`, `n_seeds`, `output_dir`, `methods` and any field of a profile.
 
     Raises
     ------

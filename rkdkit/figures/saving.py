@@ -10,10 +10,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rkdkit import executors, exhibits, paths, saved
+from rkdkit import executors, exhibits, methods, paths, saved
 from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import Claim, as_family, family, family_in_words, report
 from rkdkit.measurements import Measurement
+from rkdkit.methods import own
+from rkdkit.methods.table import BUILT_IN
 from rkdkit.progress import say
 from rkdkit.provenance import code_digest, environment
 from rkdkit.references import Images, Snapshot
@@ -74,6 +76,7 @@ def save(
         "notebook": code_digest(notebook) if notebook.is_file() else None,
         "training_time_s": round(sum(run.training_seconds for run in runs), 1),
         "runs": [_run(run) for run in runs],
+        **_own_methods(runs),
     }
     summary = {
         "exhibit": setup.name,
@@ -236,6 +239,16 @@ def _run(run: Run) -> dict[str, Any]:
         "trained_with": record["environments"],
         "training_time_s": round(run.training_seconds, 1),
     }
+
+
+def _own_methods(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the rows of methods that are not the kit's own, and the file of each; nothing: there are none."""
+    found = {}
+    for name in sorted({methods.row_of(run.spec.method) for run in runs} - set(BUILT_IN)):
+        row, source = methods.get(name), own.source_of(name)
+        about = {"title": row.title, "source": row.source, "row": row.definition()}
+        found[name] = about if source is None else {**about, "file": source.file.name, "sha256": source.sha256}
+    return {"own_methods": found} if found else {}
 
 
 def _networks(snapshots: Sequence[Snapshot], context: Context) -> list[dict[str, Any]]:
