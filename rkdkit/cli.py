@@ -200,7 +200,7 @@ def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, obj
 
         fields = [name for name in setup.FIELDS if name not in own] if "more" in own else []
         for name in given:
-            checks.one_of("parameter", name, [*own, *fields])
+            checks.one_of("parameter", name, [*own, *fields], setup.SYNONYMS)
     parameters = {name: value for name, value in given.items() if name in own}
     more = {name: value for name, value in given.items() if name in fields}
     said = parameters.get("more", {})
@@ -242,7 +242,10 @@ def _asked(
             given[name] = _value(value)
         asked = exhibits_named(names) if names else list(known)
         profile = checks.one_of("profile", given["profile"], PROFILES)
-        checks.folder("output_dir", paths.output_folder(profile, given.get("output_dir")), writable=draws)
+        folder = paths.output_folder(profile, given.get("output_dir"))
+        checks.folder("output_dir", folder, writable=draws)
+        if given.get("output_dir"):  # a notebook is run in another working folder
+            given["output_dir"] = str(folder)
         for variable, folder in paths.folders_of_environment().items():
             checks.folder(variable, folder)
         if any(name in os.environ for name in SPEED):

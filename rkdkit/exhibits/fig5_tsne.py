@@ -15,7 +15,7 @@ from rkdkit.determinism import generator
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Exhibit
 
-EXHIBIT = Exhibit(paper="PeerAiD, Figure 5", unused=("teacher_method", "n_autoattack"))
+EXHIBIT = Exhibit(paper="PeerAiD, Figure 5", unused=("teacher_method", "n_autoattack"), own={"classes": None})
 
 TITLES = {"PGD-AT": "fixed teacher (PGD-AT)", "TRADES": "fixed teacher (TRADES)", "peer": "peer"}
 """The networks in the order of the panels, and their titles."""

@@ -26,6 +26,7 @@ EXHIBIT = Exhibit(
     differs={profile: {**ard(profile), **_IMAGES.get(profile, {})} for profile in PROFILES},
     unused=("teacher_method", "peer", "n_autoattack"),
     trains=("PGD-AT", "TRADES", "ARD", "Free-AT", "Fast-ARD"),
+    own={"long_steps": None, "restarts": None},
 )
 
 ENTRIES = {

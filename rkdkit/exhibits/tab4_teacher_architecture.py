@@ -22,6 +22,7 @@ EXHIBIT = Exhibit(
         "small": _TWICE_AS_WIDE,
         "paper": {"dataset": "cifar100", "student": "resnet18", "teacher": "wrn-34-10", "peer": "wrn-34-10"},
     },
+    own={"all_mobile": False},
 )
 
 METHODS = DISTILLATION
