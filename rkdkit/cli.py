@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # this optional package; notebooks have no such addresses
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.add_typer(cli_runs.app, name="runs")
 app.command()(cli_push.push)
 
@@ -43,6 +43,25 @@ COMMITTED = "committed"
 
 SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
 """The variables that `runtime.current` reads and checks, which needs torch."""
+
+
+def _say_versions(asked: bool) -> None:
+    if asked:
+        from rkdkit import provenance
+
+        typer.echo(provenance.versions())
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_versions, is_eager=True, help="Print the versions of kit and torch."),
+    ] = False,
+) -> None:
+    """Robust knowledge distillation, reproduced."""
+    del version  # its callback prints and ends
 
 
 def _notebooks() -> dict[str, Path]:

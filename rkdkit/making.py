@@ -12,10 +12,11 @@ from rkdkit import endings
 from rkdkit.cluster.failures import TasksFailedError, closure
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import shown
-from rkdkit.cluster.workers import Workers, costs_of, how_many, without_modules
+from rkdkit.cluster.workers import Workers, how_many, without_modules
 from rkdkit.drawing import Notebook
 from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of, without
+from rkdkit.plan.estimate import costs_of
 from rkdkit.store import StoreError
 from rkdkit.tasks import Task
 
