@@ -70,7 +70,7 @@ class Row:
     n: float = 0.0
     note: str = ""
     below: str = ""
-    _began: float = field(default_factory=time.monotonic, repr=False)
+    _began: float = field(default_factory=lambda: time.monotonic(), repr=False)
     _first: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -133,7 +133,8 @@ class Overall:
             return
         self.bar.n = min(self._done + self._weight * share, self.total)
         self.bar.set_postfix_str(what, refresh=False)
-        if at_once or time.monotonic() - self._drawn > EVERY:
+        # rows are drawn when it is time
+        if at_once or isinstance(self.bar, _Shown) or time.monotonic() - self._drawn > EVERY:
             self._drawn = time.monotonic()
             self.bar.refresh()
 
@@ -229,9 +230,9 @@ class _Shown(_Bar):
         super().__init__(iterable, settings)
         self.whole = whole
         self.row = kernel.Row(self.label, float(self.total or 0), self.n)
+        if whole is not None:  # it no longer says what this row says now
+            whole.moved(self.row.share)
         kernel.BOARD.add(self.row)
-        if whole is not None:
-            whole.moved(0.0, at_once=True)
 
     def refresh(self) -> None:
         row, before = self.row, (self.row.note, self.row.below)

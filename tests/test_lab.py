@@ -1,9 +1,12 @@
 """What a user of JupyterLab sees: progress in real kernels, interruptions, refusals, and where files go."""
 
+import ast
+import hashlib
 import io
 import itertools
 import json
 import os
+import queue
 import re
 import sys
 import time
@@ -76,7 +79,7 @@ class Lab:
             done = done or meanwhile()
             try:
                 message = self.client.get_iopub_msg(timeout=0.05)
-            except Exception:  # queue.Empty: nothing was said
+            except queue.Empty:
                 continue
             if message["parent_header"].get("msg_id") != asked:
                 continue
@@ -188,7 +191,7 @@ def test_several_tasks_have_one_bar_with_the_time_left_and_the_present_one_below
     of_all = [int(re.search(r"(\d+)%", lines[0])[1]) for lines in both]
     assert of_all == sorted(of_all), "it only grows"
     assert min(of_all) < 40 < 60 < max(of_all)
-    assert all(page.count("<progress") == len(text.splitlines()) for text, page in cell.rows if page)
+    assert all(page.count("<progress") == sum(map(bool, map(LINE.match, text.splitlines()))) for text, page in cell.rows)
     assert max(len(lines) for lines in shown) == 2
 
 
@@ -243,9 +246,6 @@ def test_a_refusal_is_one_line_and_a_mistake_in_the_code_keeps_its_traceback(lab
         shown = lab.run(cell)
         assert shown.error[0] == name
         assert len(shown.error[1]) > 3, "programming errors are not hidden"
-    unpacked = f"from rkdkit import data\nkept = data.source_of\ndata.source_of = 5\nexhibits.setup({FIG1!r}, 'smoke')"
-    assert len(lab.run(unpacked).error[1]) > 3
-    lab.run("data.source_of = kept")
 
 
 def test_only_a_raise_in_the_kit_is_a_refusal():
@@ -283,13 +283,6 @@ def test_papermill_sees_an_interrupted_notebook_as_failed(tmp_path):
     assert (failed.value.ename, failed.value.evalue) == ("Stopped", line)
     assert endings.in_words("Stopped", line) == line
     assert "went on" not in (tmp_path / "out.ipynb").read_text().partition("print('went on')")[2]
-
-
-def every_spec():
-    """A specification of every method with every network and reading, and several seeds."""
-    sizes = ("", "/2", "/4", "/8", "/16")
-    for method, architecture, size in itertools.product(methods.METHODS, models.ARCHITECTURES, sizes):
-        yield tiny_spec(method, student=f"{architecture}{size}", seed=10**9)
 
 
 def test_every_label_has_the_same_width_and_begins_with_method_and_seed():
@@ -398,7 +391,7 @@ def test_the_bar_of_all_counts_tasks_by_their_work(board):
     _, shown, _ = board
     with progress.overall("all", 10) as whole:
         with whole.piece(8, "the first"):
-            assert shown[-1].endswith("\n  the first") or "the first" in shown[-1]
+            assert shown[-1].endswith("the first")
             with progress.track(total=4, desc="steps") as bar:
                 bar.update(2)
                 kernel.BOARD.moved(at_once=True)
@@ -474,8 +467,6 @@ def test_parameters_that_are_not_the_profiles_have_a_folder_of_their_own():
 
 
 def digest_of(**values):
-    import hashlib
-
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -502,8 +493,10 @@ def test_an_exhibit_knows_its_notebooks_own_parameters(path):
     source = "".join(next(each for each in cells if "parameters" in each["metadata"].get("tags", []))["source"])
     values: dict = {}
     exec(source, values)
-    code = "".join(line for each in cells for line in each["source"])
-    handed_over = set(re.findall(r"(\w+)=\1\b", code[code.index("exhibits.setup(") :].partition("\n)")[0]))
+    code = "\n".join("".join(each["source"]) for each in cells)
+    calls = (each for each in ast.walk(ast.parse(code)) if isinstance(each, ast.Call))
+    (call,) = (each for each in calls if ast.unparse(each.func) == "exhibits.setup")
+    handed_over = {keyword.arg for keyword in call.keywords}
     own = {
         name: value
         for name, value in values.items()
@@ -616,12 +609,12 @@ def test_prune_knows_what_lies_in_folders_of_their_own(project):
     assert exhibit.command == f"rkdkit figures {FIG1} --profile quick -p eps=0.1"
 
 
-def test_push_looks_where_setup_saves():
+def test_push_looks_where_setup_saves(tmp_path):
     for given in (
         {},
         {"eps": "8/255", "n_seeds": 3},
         {"seed": 2.0, "more": {"lr": 0.05}},
-        {"output_dir": "/mine", "eps": 0.1},
+        {"output_dir": str(tmp_path), "eps": 0.1},
         {"settings": {"KD": {"tau": 5}}, "milestones": (1, 2)},
     ):
         notebook = Notebook(Path("notebooks") / f"{FIG1}.ipynb", {"profile": "smoke", **given})
