@@ -123,9 +123,18 @@ class Overall:
         """
         self._weight = weight
         self.moved(0.0, what, at_once=True)
-        yield
-        self._done, self._weight = self._done + weight, 0.0
-        self.moved(0.0)
+        try:
+            yield
+        finally:
+            self._done, self._weight = self._done + weight, 0.0
+            self.moved(0.0)
+
+    def expect(self, more: float) -> None:
+        """Note how much work there is beside the pieces that are done, if that changed."""
+        self.total = self._done + more
+        if self.bar is not None:
+            self.bar.total = self.total
+            self.moved(0.0, at_once=True)
 
     def moved(self, share: float, what: str = "", *, at_once: bool = False) -> None:
         """Note how much of the present piece is done, in [0, 1], and what to show of it."""
