@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, cli_push, cli_runs, endings, paths
+from rkdkit import checks, cli_push, cli_runs, cli_version, endings, paths
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.callback()(cli_version.main)
 app.add_typer(cli_runs.app, name="runs")
 app.command()(cli_push.push)
 
@@ -43,25 +44,6 @@ COMMITTED = "committed"
 
 SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
 """The variables that `runtime.current` reads and checks, which needs torch."""
-
-
-def _say_versions(asked: bool) -> None:
-    if asked:
-        from rkdkit import provenance
-
-        typer.echo(provenance.versions())
-        raise typer.Exit
-
-
-@app.callback()
-def main(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_say_versions, is_eager=True, help="Print the versions of kit and torch."),
-    ] = False,
-) -> None:
-    """Robust knowledge distillation, reproduced."""
-    del version  # its callback prints and ends
 
 
 def _notebooks() -> dict[str, Path]:
