@@ -47,9 +47,7 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
 
 
-def one_of(
-    kind: str, name: object, known: Iterable[str], synonyms: Mapping[str, str] | None = None
-) -> str:
+def one_of(kind: str, name: object, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
     """Return `name` if it is known; otherwise refuse it and list the known names, close matches first.
 
     Parameters

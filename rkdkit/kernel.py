@@ -144,7 +144,7 @@ class Board:
 
         shown = {"text/plain": "\n".join(map(str, self._rows)), "text/html": "".join(row.html() for row in self._rows)}
         if self._handle is None:
-            self._handle = display(shown, raw=True, display_id=True)
+            self._handle = display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self._handle.update(shown, raw=True)
         self._drawn = time.monotonic()

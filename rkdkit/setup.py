@@ -41,7 +41,7 @@ SYNONYMS = {
     "trainsize": "n_train",
     "wd": "weight_decay",
 }
-"""What the field also calls parameters, without capitals, hyphens and underscores, and the names that they have here."""
+"""What the field also calls parameters, without capitals, hyphens and underscores, and their names here."""
 
 LARGEST_FIRST_SEED = 10**9
 """The largest seed that a notebook may set; those of further teachers lie above it (`comparisons.ANOTHER`)."""
