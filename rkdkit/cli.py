@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, cli_methods, cli_push, cli_runs, endings, paths
+from rkdkit import checks, cli_methods, cli_push, cli_runs, cli_version, endings, paths
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 # this optional package; notebooks have no such addresses
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.callback()(cli_version.main)
 app.add_typer(cli_runs.app, name="runs")
 app.command()(cli_push.push)
 app.command("methods")(cli_methods.page)
@@ -193,7 +194,7 @@ def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, obj
 
         fields = [name for name in setup.FIELDS if name not in own] if "more" in own else []
         for name in given:
-            checks.one_of("parameter", name, [*own, *fields])
+            checks.one_of("parameter", name, [*own, *fields], setup.SYNONYMS)
     parameters = {name: value for name, value in given.items() if name in own}
     more = {name: value for name, value in given.items() if name in fields}
     said = parameters.get("more", {})
@@ -235,7 +236,10 @@ def _asked(
             given[name] = _value(value)
         asked = exhibits_named(names) if names else list(known)
         profile = checks.one_of("profile", given["profile"], PROFILES)
-        checks.folder("output_dir", paths.output_folder(profile, given.get("output_dir")), writable=draws)
+        folder = paths.output_folder(profile, given.get("output_dir"))
+        checks.folder("output_dir", folder, writable=draws)
+        if given.get("output_dir"):  # a notebook is run in another working folder
+            given["output_dir"] = str(folder)
         for variable, folder in paths.folders_of_environment().items():
             checks.folder(variable, folder)
         if any(name in os.environ for name in SPEED):

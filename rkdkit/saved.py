@@ -102,18 +102,20 @@ def command_of(file: Path, made: Mapping[str, Any]) -> str:
     file : the JSON, which need not be there.
     made : the summary, as far as it is known; the parameters that it names are in the command.
     """
-    named, overrides, seeds = made.get("profile"), made.get("overrides"), made.get("seeds")
+    named, seeds = made.get("profile"), made.get("seeds")
     profile = named if isinstance(named, str) and named.isidentifier() else file.parent.name
-    in_its_place = file.parent.resolve() == paths.output_folder(profile).resolve()
+    given = {name: value for kind in ("overrides", "own") for name, value in _by_name(made.get(kind)).items()}
+    if isinstance(seeds, list) and seeds:
+        given |= {"seed": seeds[0]} if seeds[0] != 0 else {}
+    changed = {name: value for name, value in given.items() if name not in ("n_seeds", "output_dir")}
+    in_its_place = file.parent.resolve() == paths.output_folder(profile, changed=changed).resolve()
     words = ["rkdkit", "figures", file.stem]
     if in_its_place or profile == named:
         words += ["--profile", profile]
-    given = dict(overrides) if isinstance(overrides, dict) else {}
-    if isinstance(seeds, list) and seeds:
-        given |= {"seed": seeds[0]} if seeds[0] != 0 else {}
-        given |= {"n_seeds": len(seeds)} if len(seeds) > 1 else {}
+    if isinstance(seeds, list) and len(seeds) > 1:
+        given["n_seeds"] = len(seeds)
     if not in_its_place:
-        given["output_dir"] = str(paths.below_project(file.parent))
+        given["output_dir"] = str(paths.from_here(file.parent))
     if file_of_methods := _methods_file(made):
         words += ["--methods", file_of_methods]
     for name, value in given.items():
@@ -129,3 +131,7 @@ def _methods_file(made: Mapping[str, Any]) -> str:
     rows = own.values() if isinstance(own, dict) else ()
     names = [row["file"] for row in rows if isinstance(row, dict) and isinstance(row.get("file"), str)]
     return str(names[0]) if names else ""
+
+
+def _by_name(values: object) -> dict[str, Any]:
+    return values if isinstance(values, dict) else {}

@@ -19,7 +19,13 @@ from rkdkit.setup import Exhibit
 METHODS = ("PGD-AT", "TRADES")
 """The methods that train the paper's fixed teachers, in the order of the panels."""
 
-EXHIBIT = Exhibit(paper="PeerAiD, Figure 5", unused=("teacher_method", "n_autoattack"), compares=METHODS, slots=())
+EXHIBIT = Exhibit(
+    paper="PeerAiD, Figure 5",
+    unused=("teacher_method", "n_autoattack"),
+    compares=METHODS,
+    slots=(),
+    own={"classes": None},
+)
 
 PEER = "peer"
 """The network that the fixed teachers are compared with."""

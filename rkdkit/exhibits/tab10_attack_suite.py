@@ -38,6 +38,7 @@ EXHIBIT = Exhibit(
     unused=("teacher_method", "peer", "n_autoattack"),
     trains=("PGD-AT", "TRADES", "ARD", "Free-AT", "Fast-ARD"),
     compares=METHODS,
+    own={"long_steps": None, "restarts": None},
 )
 
 COMPARED = {"ARD": "PGD-AT", "Fast-ARD": "Free-AT"}

@@ -27,6 +27,7 @@ EXHIBIT = Exhibit(
     },
     compares=METHODS,
     fewest=2,
+    own={"all_mobile": False},
 )
 
 TABLE_5_DATA = {"paper": "cifar10"}

@@ -83,6 +83,7 @@ def save(
         "paper": setup.exhibit.paper,
         "profile": setup.profile.name,
         **(_scale(setup) if setup.exhibit.needs_data else {}),
+        **({"own": setup.own} if setup.own else {}),
         "measured": _measured(measured),
         "teachers": _networks([Snapshot(t.run, t.role, t.epoch or 0) for t in guides if t.run is not None], context),
         "networks": _networks([snapshot for task in measured for snapshot in task.snapshots], context),
@@ -92,7 +93,9 @@ def save(
     }
     judged = family_in_words(claims, setup.name)
     lines = [*_caption(setup, measured, note), *filter(None, [judged]), _made_by(provenance)]
-    return _write(setup.output_dir / f"{setup.name}.json", figure, "\n".join(lines), numbers, summary)
+    written = _write(setup.output_dir / f"{setup.name}.json", figure, "\n".join(lines), numbers, summary)
+    say(f"{_where(setup)}:\n  " + "\n  ".join(map(str, written)))
+    return written
 
 
 def at_quick(name: str) -> str:
@@ -270,14 +273,23 @@ def _write(file: Path, figure: Figure, caption: str, table: pd.DataFrame, summar
     picture = _captioned_png(figure, caption, file.stem)
     numbers = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
     try:
-        written = saved.write_exhibit(file, summary, picture=picture, numbers=numbers)
+        return saved.write_exhibit(file, summary, picture=picture, numbers=numbers)
     except OSError as error:
         raise StoreError(
             f"Could not write picture, numbers and {file}: {error.strerror or error}. What was trained and measured is "
             "kept. Free some space or make the folder writable, then repeat the command."
         ) from error
-    say("Written:\n  " + "\n  ".join(map(str, written)))
-    return written
+
+
+def _where(setup: Setup) -> str:
+    """Say that the files are written, and why elsewhere than in figures/<profile>, if the notebook did not say so."""
+    usual, own = (paths.output_folder(setup.profile.name, changed=each) for each in ({}, setup.changes))
+    if setup.output_dir != own or own == usual:
+        return "Written"
+    return (
+        f"Written to a folder of their own, since {', '.join(sorted(setup.changes))} differ from the exhibit's at "
+        f"{setup.profile.name}; output_dir names another"
+    )
 
 
 def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
