@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `methods`, `plan`, `train`, `figures`; other modules have `push` and `runs`.
+"""The command line: `rkdkit list`, `methods`, `plan`, `train`, `figures`; other modules have the other commands.
 
 Each command imports what it needs. `rkdkit figures` of a single exhibit imports neither torch nor Dask: its notebook
 does, in a process of its own.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, cli_push, cli_runs, endings, paths
+from rkdkit import checks, cli_push, cli_runs, cli_tables, endings, paths, saved
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
 app.add_typer(cli_runs.app, name="runs")
+app.add_typer(cli_tables.app)
 app.command()(cli_push.push)
-
 
 _PARTS = re.compile(r"(\d+)")
 
@@ -240,6 +240,7 @@ def _asked(
             if not equals or not name.isidentifier():
                 raise ValueError(f"--parameter takes NAME=VALUE, not {checks.shown(pair)}.")
             given[name] = _value(value)
+        saved.take_formats(given)
         asked = exhibits_named(names) if names else list(known)
         profile = checks.one_of("profile", given["profile"], PROFILES)
         checks.folder("output_dir", paths.output_folder(profile, given.get("output_dir")), writable=draws)

@@ -58,6 +58,7 @@ class Setup:
     ----------
     name : the name of the exhibit and of its notebook.
     exhibit : the `EXHIBIT` of its module.
+    formats : those in which its picture is saved, as `saved.formats`.
     profile : the profile with the notebook's overrides applied.
     overrides : the fields that differ from the named profile.
     seeds : one per training of each method.
@@ -68,6 +69,7 @@ class Setup:
 
     name: str
     exhibit: Exhibit
+    formats: tuple[str, ...] = field(default=("png",), kw_only=True)
     profile: Profile
     overrides: dict[str, Any]
     seeds: tuple[int, ...]

@@ -3,11 +3,12 @@
 The `EXHIBIT` of each module says how its scale differs from a profile's.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from typing import Any
 
-from rkdkit import checks, mirror
+from rkdkit import checks, mirror, saved
 from rkdkit.setup import Exhibit, Setup, prepare
 
 __all__ = ["NAMES", "WITHOUT_SEEDS", "Exhibit", "Setup", "committed_seeds", "get", "setup"]
@@ -55,12 +56,13 @@ def get(name: str) -> Exhibit:
     return exhibit
 
 
-def setup(name: str, profile: str, **parameters: Any) -> Setup:
+def setup(name: str, profile: str, *, formats: object = None, **parameters: Any) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
 
     Parameters
     ----------
     name : the exhibit's name, which is also its notebook's.
+    formats : in which the picture is saved, as `saved.formats`: "png,pdf,svg"; None: as the environment says.
     profile, parameters : as `setup.prepare`: `seed`, `n_seeds`, `output_dir` and any field of a profile.
 
     Raises
@@ -73,7 +75,8 @@ def setup(name: str, profile: str, **parameters: Any) -> Setup:
     exhibit = get(name)
     if name in WITHOUT_SEEDS and parameters.get("n_seeds", 1) != 1:
         raise ValueError(f"This exhibit takes no n_seeds: {WITHOUT_SEEDS[name]}. Leave it out.")
-    made = prepare(name, exhibit, profile, **parameters)
+    pictures = saved.formats(formats)
+    made = dataclasses.replace(prepare(name, exhibit, profile, **parameters), formats=pictures)
     if (source := mirror.current()) is not None:
         source.hold_to(made.output_dir / f"{name}.json")
     return made
