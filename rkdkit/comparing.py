@@ -27,7 +27,7 @@ from rkdkit.plan.estimate import A_SECOND
 from rkdkit.setup import Setup
 from rkdkit.statistics import CONFIDENCE
 from rkdkit.trainings import Train
-from rkdkit.typeset import FORMATS, Table, latex, markdown, text
+from rkdkit.typeset import FORMATS, Table, latex, markdown, metric_in_words, text
 
 SEEDS = 3
 """How many trainings of each method are compared unless it is said: with one, nothing is known of other trainings."""
@@ -76,22 +76,22 @@ class Comparison:
 
     def tables(self) -> list[Table]:
         """Return two tables: the accuracies, and the differences from the first method with their verdicts."""
-        metrics = self.measured.metrics
+        metrics = {metric: metric_in_words(metric) for metric in self.measured.metrics}
         accuracies = tuple(
             (method, *(str(self.measured.accuracy(method, metric)).replace(" %", "") for metric in metrics))
             for method in self.measured.evaluations
         )
         others = list(dict.fromkeys(method for method, _ in self.differences))
         compared = tuple(
-            (method, metric, claims.difference_in_words(claim.difference).removesuffix(" points"), verdict)
+            (method, name, claims.difference_in_words(claim.difference).removesuffix(" points"), verdict)
             for method in others
-            for metric in metrics
+            for metric, name in metrics.items()
             for claim in [self.differences[method, metric]]
             for verdict in [VERDICTS[claim.verdict]]
         )
         title = "Accuracy in per cent, with 95 % intervals"
         return [
-            Table(("method", *metrics), accuracies, title, self.notes, "compared"),
+            Table(("method", *metrics.values()), accuracies, title, self.notes, "compared"),
             Table(
                 ("method", "accuracy", f"minus {self.first}", "verdict"),
                 compared,

@@ -20,7 +20,7 @@ from typing import Any
 
 from rkdkit import claims, files
 from rkdkit.saved import read_exhibit
-from rkdkit.typeset import FORMATS, Table, latex, markdown
+from rkdkit.typeset import FORMATS, Table, latex, markdown, metric_in_words
 
 SHARES = ("accuracy", "robust_accuracy", "clean", "robust", "share")
 """The columns whose values are shares of images or points: the tables show them in per cent."""
@@ -257,7 +257,8 @@ def _side_by_side(
     for each in numbers.estimates:
         columns = []
         for metric in metrics:
-            for name, cell in ((metric, each.cell), (f"{metric}, paper", each.papers_cell)):
+            of = metric_in_words(metric)
+            for name, cell in ((of, each.cell), (f"{of}, paper", each.papers_cell)):
                 cells = [cell(of_metrics[metric]) if metric in of_metrics else "" for of_metrics in lines.values()]
                 columns += [(name, cells)] if any(cells) else []
         if columns:
@@ -296,7 +297,7 @@ def _of_lines(
         elif all(len(values) == 1 for values in of_metrics.values()):
             by_value: dict[str, list[str]] = {}
             for metric, (value,) in of_metrics.items():
-                by_value.setdefault(value, []).append(metric)
+                by_value.setdefault(value, []).append(metric_in_words(metric))
             told = [f"{value} ({', '.join(of)})" for value, of in by_value.items() if value]
             sentences.append(f"{_words(name)}: {'; '.join(told)}.")
         elif all(len(values) <= 1 for values in of_lines):

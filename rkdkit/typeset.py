@@ -107,6 +107,13 @@ def text(tables: Sequence[Table]) -> str:
     return "\n".join(map(_text, tables))
 
 
+def metric_in_words(metric: str) -> str:
+    """Return a metric as tables name it: "PGD-20 from resnet34" for "pgd-20 from resnet34"."""
+    names = {"autoattack": "AutoAttack", "deepfool": "DeepFool"}
+    attack = r"\b(autoattack|deepfool|(mi-)?fgsm|pgd)\b"
+    return re.sub(attack, lambda found: names.get(found.group(), found.group().upper()), metric)
+
+
 _SPECIAL = {
     **{character: f"\\{character}" for character in "{}$&#%_"},
     "\\": r"\textbackslash{}",

@@ -111,8 +111,8 @@ def test_table_1_is_a_line_a_method_with_the_papers_numbers_beside():
     accuracies, differences, *_, claims = exporting.tables_of(QUICK / "tab1_white_box.json")
     ours = json.loads((QUICK / "tab1_white_box.json").read_text())
     assert accuracies.heading == (
-        *("method", "clean", "clean, paper", "fgsm", "fgsm, paper"),
-        *("pgd-20", "pgd-20, paper", "autoattack", "autoattack, paper"),
+        *("method", "clean", "clean, paper", "FGSM", "FGSM, paper"),
+        *("PGD-20", "PGD-20, paper", "AutoAttack", "AutoAttack, paper"),
     )
     assert [row[0] for row in accuracies.rows][:2] == ["Natural", "PGD-AT"]
     numbers = csv.DictReader((QUICK / "tab1_white_box.csv").read_text().splitlines())
@@ -123,7 +123,7 @@ def test_table_1_is_a_line_a_method_with_the_papers_numbers_beside():
     assert accuracies.title == "PeerAiD, Table 1: accuracy in per cent, with 95 % intervals"
     assert f"profile quick, toy scale, digits, resnet18/4, eps {ours['eps']:g}" in accuracies.notes[0]
     assert any(note.startswith("In all lines: ") for note in accuracies.notes)
-    assert any(re.match(r"n: \d+ \(clean, fgsm, pgd-20\); \d+ \(autoattack\)\.", note) for note in accuracies.notes)
+    assert any(re.match(r"n: \d+ \(clean, FGSM, PGD-20\); \d+ \(AutoAttack\)\.", note) for note in accuracies.notes)
     assert differences.heading[:2] == ("method", "minus")
     assert {row[1] for row in differences.rows} == {"PeerAiD"}
     assert "PeerAiD" not in {row[0] for row in differences.rows}, "it is compared with none"
