@@ -96,9 +96,12 @@ class Numbers:
         OSError
             If it cannot be read.
         ValueError
-            If a line has more or fewer cells than there are columns.
+            If it is empty, or a line has more or fewer cells than there are columns.
         """
-        names, *lines = csv.reader(io.StringIO(files.read(file).decode()))
+        written = list(csv.reader(io.StringIO(files.read(file).decode())))
+        if not written:
+            raise ValueError(f"{file} is empty.")
+        names, *lines = written
         return cls(tuple(names), tuple(dict(zip(names, line, strict=True)) for line in lines))
 
     @cached_property
@@ -217,11 +220,11 @@ def _as_it_is(numbers: Numbers, paper: str, how: Sequence[str], label: str) -> T
     of_value = {each.value: each for each in numbers.estimates}
     merged = {name for each in numbers.estimates for name in (each.low, each.high, each.paper)}
     columns, same = list[tuple[str, list[str]]](), list[str]()
-    head = 0
+    head: int | None = None
     for name in (name for name in numbers.names if name not in merged):
         cells = [row[name] for row in numbers.rows]
         if name in of_value:
-            each, head = of_value[name], head or len(columns)
+            each, head = of_value[name], len(columns) if head is None else head
             unit = " (%)" if each.share else ""
             columns.append((_words(name) + unit, list(map(each.cell, numbers.rows))))
             theirs = list(map(each.papers_cell, numbers.rows))
@@ -233,7 +236,8 @@ def _as_it_is(numbers: Numbers, paper: str, how: Sequence[str], label: str) -> T
     intervals = ", with 95 % intervals" if of_value else ""
     what = ", ".join(map(_words, of_value)) or "its lines"
     notes = [*how, *([f"In all lines: {', '.join(same)}."] if same else [])]
-    return _table(columns, f"{paper}: {what}{intervals}", notes, label, max(head, 1))
+    columns = columns or [(_words(name), [row[name] for row in numbers.rows]) for name in numbers.names]
+    return _table(columns, f"{paper}: {what}{intervals}", notes, label, head or 1)
 
 
 def _side_by_side(
