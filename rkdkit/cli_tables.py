@@ -165,7 +165,9 @@ def _check_csv(output: Path, into_file: bool, wanted: Sequence[Path]) -> None:
     if into_file and len(wanted) > 1:
         raise ValueError(f"The tables of {len(wanted)} exhibits do not go into one CSV: name a folder.")
     if not into_file and any((output / file.name).exists() for file in wanted):
-        raise ValueError(f"--output: exhibits are saved in {output}, and have CSVs of these names. Name another folder.")
+        raise ValueError(
+            f"--output: exhibits are saved in {output}, and have CSVs of these names. Name another folder."
+        )
 
 
 def _made(names: Sequence[str] | None, folder: Path, profile: str) -> list[Path]:

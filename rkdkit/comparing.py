@@ -123,7 +123,9 @@ class Comparison:
         size, most = len(self.differences), f"{100 * CONFIDENCE:g} %"
         if size == 1:
             return f"The verdict is that of the {most} interval."
-        return f"Verdicts: one family, these {size} differences, at {most} together (Holm); each interval is for itself."
+        return (
+            f"Verdicts: one family, these {size} differences, at {most} together (Holm); each interval is for itself."
+        )
 
 
 def check(names: Sequence[str]) -> None:
@@ -235,11 +237,9 @@ def _notes(made: Setup, measured: WhiteBox) -> list[str]:
     """Return sentences that say how a comparison was made."""
     attacks = [attack for attack in measured.measured_by.values() if attack is not None]
     notes = [f"{made.described(attacks, made.n_test)}."]
-    notes += [
-        f"AutoAttack: {attack.parameters()['implementation']}, first {made.n_of(['autoattack'])['autoattack']:,} images."
-        for attack in attacks
-        if isinstance(attack, AutoAttack)
-    ]
+    for metric, n in made.n_of(measured.metrics).items():
+        if isinstance(attack := measured.measured_by[metric], AutoAttack):
+            notes.append(f"AutoAttack: {attack.parameters()['implementation']}, first {n:,} images.")
     if len(made.seeds) == 1:
         notes.append("With one seed, the intervals do not include the variance between trainings.")
     return notes

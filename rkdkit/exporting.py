@@ -20,7 +20,7 @@ from typing import Any
 
 from rkdkit import claims, files
 from rkdkit.saved import read_exhibit
-from rkdkit.typeset import FORMATS, Table, latex, markdown, metric_in_words
+from rkdkit.typeset import BESIDE, FORMATS, Table, latex, markdown, metric_in_words
 
 SHARES = ("accuracy", "robust_accuracy", "clean", "robust", "share")
 """The columns whose values are shares of images or points: the tables show them in per cent."""
@@ -228,7 +228,7 @@ def _as_it_is(numbers: Numbers, paper: str, how: Sequence[str], label: str) -> T
             unit = " (%)" if each.share else ""
             columns.append((_words(name) + unit, list(map(each.cell, numbers.rows))))
             theirs = list(map(each.papers_cell, numbers.rows))
-            columns += [(f"{_words(name)}, paper{unit}", theirs)] if any(theirs) else []
+            columns += [(BESIDE, theirs)] if any(theirs) else []
         elif len(set(cells)) == 1 and cells[0] and len(cells) > 1:
             same.append(f"{_words(name)} {cells[0]}")
         elif any(cells):
@@ -261,10 +261,11 @@ def _side_by_side(
     for each in numbers.estimates:
         columns = []
         for metric in metrics:
-            of = metric_in_words(metric)
-            for name, cell in ((of, each.cell), (f"{of}, paper", each.papers_cell)):
-                cells = [cell(of_metrics[metric]) if metric in of_metrics else "" for of_metrics in lines.values()]
-                columns += [(name, cells)] if any(cells) else []
+            of = [line.get(metric) for line in lines.values()]
+            ours, theirs = ([cell(row) if row else "" for row in of] for cell in (each.cell, each.papers_cell))
+            name = metric_in_words(metric)
+            columns += [(name, ours)] if any(ours) else []
+            columns += [(BESIDE if any(ours) else f"{name}, {BESIDE}", theirs)] if any(theirs) else []
         if columns:
             first = [*key, *([("minus", minus)] if any(minus) and each.value == "difference" else [])]
             intervals = ", with 95 % intervals" if any("[" in cell for _, cells in columns for cell in cells) else ""
@@ -290,9 +291,7 @@ def _of_lines(
     same, sentences, about, left_out = list[str](), list[str](), dict[str, list[str]](), list[str]()
     for name in (name for name in numbers.plain if name not in (*numbers.key, _MINUS)):
         of_lines = [_known(each.values(), name) for each in lines.values()]
-        of_metrics = {
-            metric: {each[metric][name] for each in lines.values() if metric in each} for metric in metrics
-        }
+        of_metrics = {metric: {each[metric][name] for each in lines.values() if metric in each} for metric in metrics}
         known = {value for values in of_lines for value in values}
         if not known:
             continue
@@ -333,7 +332,9 @@ def _claims_table(judged: Sequence[claims.Claim], paper: str, how: Sequence[str]
         rows.append((f"{claim.text} ({claim.source})", *sides, difference, claim.verdict + alone))
     notes = [*how, *filter(None, [claims.family_in_words(judged, label)])]
     heading = ("claim", "claimed to be higher", "claimed to be lower", "difference", "verdict")
-    return Table(heading, tuple(rows), f"{paper}: the claims and their verdicts", tuple(notes), f"{label}-claims", 1, 18)
+    return Table(
+        heading, tuple(rows), f"{paper}: the claims and their verdicts", tuple(notes), f"{label}-claims", 1, 18
+    )
 
 
 def _claims_csv(judged: Sequence[claims.Claim]) -> str:
@@ -349,8 +350,8 @@ def _claims_csv(judged: Sequence[claims.Claim]) -> str:
     writer.writerow(heading)
     for claim in judged:
         line: list[object] = [claim.text, claim.source]
-        for side in (claim.higher, claim.lower):
-            line += [side.name, side.estimate.value, side.estimate.low, side.estimate.high]
+        for quantity in (claim.higher, claim.lower):
+            line += [quantity.name, quantity.estimate.value, quantity.estimate.low, quantity.estimate.high]
         of = claim.difference
         unit = getattr(of, "unit", "fraction")
         adjusted = "" if claim.adjusted_p_value is None else claim.adjusted_p_value

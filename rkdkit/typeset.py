@@ -16,6 +16,9 @@ FORMATS = {"latex": ".tex", "markdown": ".md", "csv": ".csv"}
 PACKAGES = ("array", "booktabs", "graphicx", "longtable")
 """The LaTeX packages that the tables need."""
 
+BESIDE = "paper"
+"""The name of a column that belongs to the one before it: a table is not divided between the two."""
+
 _WIDEST = 132
 """The characters of a line of a float, at most: more columns go into a further table, with the same first columns."""
 
@@ -80,7 +83,8 @@ class Table:
     @property
     def lines(self) -> int:
         """About how many lines the rows take, those of broken cells included."""
-        return sum(max(map(_lines_of, row, self.widths), default=1) for row in self.rows)
+        widths = self.widths
+        return sum(max(map(_lines_of, row, widths), default=1) for row in self.rows)
 
 
 def latex(tables: Sequence[Table]) -> str:
@@ -133,24 +137,21 @@ _TYPOGRAPHIC = {
     **{"\N{LEFT DOUBLE QUOTATION MARK}": "``", "\N{RIGHT DOUBLE QUOTATION MARK}": "''"},
 }
 
-_GREEK = dict(
-    zip(
-        "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ",
-        (
-            r"\alpha \beta \gamma \delta \varepsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi \pi \rho \sigma "
-            r"\tau \upsilon \varphi \chi \psi \omega \Gamma \Delta \Theta \Lambda \Xi \Pi \Sigma \Upsilon \Phi \Psi "
-            r"\Omega"
-        ).split(),
-        strict=True,
-    )
+_GREEK = (
+    "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon varphi chi "
+    "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 )
+"""What LaTeX calls the letters of the next lines, in the same order."""
 
 _MATHEMATICAL = {
     **{"\N{MINUS SIGN}": "-", "\N{MULTIPLICATION SIGN}": r"\times", "\N{PLUS-MINUS SIGN}": r"\pm"},
     **{"≤": r"\leq", "≥": r"\geq", "≈": r"\approx", "≠": r"\neq", "·": r"\cdot", "∞": r"\infty", "∈": r"\in"},
     **{"→": r"\rightarrow", "←": r"\leftarrow", "∂": r"\partial", "∇": r"\nabla", "∑": r"\sum", "‖": r"\|"},
     **{"¹": "^{1}", "²": "^{2}", "³": "^{3}", "°": r"^{\circ}", "µ": r"\mu", "′": "'", "ϵ": r"\epsilon", "ϕ": r"\phi"},
-    **_GREEK,
+    **{
+        letter: f"\\{name}"
+        for letter, name in zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", _GREEK.split(" "), strict=True)
+    },
 }
 
 _NOT_IN_ALL_FONTS = "ÐðÞþ"
@@ -237,7 +238,8 @@ def _divided(table: Table) -> Iterator[Table]:
     first = sum(widths[: table.head]) + _BETWEEN * table.head
     groups, taken = list[list[int]]([[]]), first
     for i in range(table.head, len(widths)):
-        if groups[-1] and taken + widths[i] > limit:
+        with_next = widths[i] + (_BETWEEN + widths[i + 1] if table.heading[i + 1 : i + 2] == (BESIDE,) else 0)
+        if groups[-1] and table.heading[i] != BESIDE and taken + with_next > limit:
             groups.append([])
             taken = first
         groups[-1].append(i)

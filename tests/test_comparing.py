@@ -186,7 +186,7 @@ WRONG_VALUES = [
     (["--seeds", "0"], "n_seeds must be between 1 and 1000, not 0"),
     (parameters("lr=1e308"), "lr must be between 0 and 3.4e+38"),
     (parameters("dataset=folder:nowhere"), "nowhere"),
-    (parameters("dataset=digits:3,8"), "AutoAttack"),
+    (parameters("dataset=digits:3,8", "n_train=64", "n_val=32", "n_test=40"), "AutoAttack"),
 ]
 
 
