@@ -61,7 +61,7 @@ class Table:
     notes: tuple[str, ...] = ()
     label: str = "table"
     head: int = 1
-    wrap: int = 32
+    wrap: int = 42
 
     def __post_init__(self) -> None:
         for row in self.rows:
