@@ -257,7 +257,7 @@ def _line(claim: Claim) -> str:
     notes = [] if claim.confidence == CONFIDENCE else [f"{100 * claim.confidence:.4g} % interval"]
     notes += [] if claim.verdict == claim.alone else [f"alone: {claim.alone}"]
     text = f"{claim.text} ({'; '.join(notes)})" if notes else claim.text
-    start = f"{claim.verdict:<{len(OPEN)}}  {_difference(claim.difference):<28}  "
+    start = f"{claim.verdict:<{len(OPEN)}}  {difference_in_words(claim.difference):<28}  "
     return textwrap.fill(text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
 
 
@@ -272,7 +272,7 @@ def _surprise(claim: Claim) -> float:
     return -difference.high / width if width else math.inf
 
 
-def _difference(estimate: Estimate) -> str:
+def difference_in_words(estimate: Estimate) -> str:
     """Return a difference in words: of accuracies it is in points, not in per cent."""
     if isinstance(estimate, Measure):
         return str(estimate)

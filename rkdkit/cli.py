@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `plan`, `train`, `figures`; other modules have `methods`, `push` and `runs`.
+"""The command line: `rkdkit list`, `plan`, `train`, `figures`; other modules have the other commands.
 
 Each command imports what it needs. `rkdkit figures` of a single exhibit imports neither torch nor Dask: its notebook
 does, in a process of its own.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, cli_methods, cli_push, cli_runs, cli_version, endings, paths
+from rkdkit import checks, cli_methods, cli_push, cli_runs, cli_tables, cli_version, endings, paths, saved
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.callback()(cli_version.main)
 app.add_typer(cli_runs.app, name="runs")
+app.add_typer(cli_tables.app)
 app.command()(cli_push.push)
 app.command("methods")(cli_methods.page)
-
 
 _PARTS = re.compile(r"(\d+)")
 
@@ -234,6 +234,7 @@ def _asked(
             if not equals or not name.isidentifier():
                 raise ValueError(f"--parameter takes NAME=VALUE, not {checks.shown(pair)}.")
             given[name] = _value(value)
+        saved.take_formats(given)
         asked = exhibits_named(names) if names else list(known)
         profile = checks.one_of("profile", given["profile"], PROFILES)
         folder = paths.output_folder(profile, given.get("output_dir"))

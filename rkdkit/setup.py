@@ -93,6 +93,7 @@ class Setup:
     ----------
     name : the name of the exhibit and of its notebook.
     exhibit : the `EXHIBIT` of its module.
+    formats : those in which its picture is saved, as `saved.formats`.
     profile : the profile with the notebook's overrides applied.
     overrides : the fields that differ from the named profile, and "methods" if they are not the paper's.
     seeds : one per training of each method.
@@ -105,6 +106,7 @@ class Setup:
 
     name: str
     exhibit: Exhibit
+    formats: tuple[str, ...] = field(default=("png",), kw_only=True)
     profile: Profile
     overrides: dict[str, Any]
     seeds: tuple[int, ...]

@@ -3,12 +3,13 @@
 The `EXHIBIT` of each module says how its scale differs from a profile's.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 import sys
 from typing import Any
 
-from rkdkit import checks, kernel, mirror
+from rkdkit import checks, kernel, mirror, saved
 from rkdkit.setup import Exhibit, Setup, prepare
 
 __all__ = ["NAMES", "WITHOUT_SEEDS", "Exhibit", "Setup", "committed_seeds", "get", "setup"]
@@ -56,7 +57,7 @@ def get(name: str) -> Exhibit:
     return exhibit
 
 
-def setup(name: str, profile: str, **parameters: Any) -> Setup:
+def setup(name: str, profile: str, *, formats: object = None, **parameters: Any) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
 
     In a Jupyter kernel, a refusal is shown as its message, without a traceback.
@@ -64,6 +65,7 @@ def setup(name: str, profile: str, **parameters: Any) -> Setup:
     Parameters
     ----------
     name : the exhibit's name, which is also its notebook's.
+    formats : in which the picture is saved, as `saved.formats`: "png,pdf,svg"; None: as the environment says.
     profile, parameters : as `setup.prepare`: `seed`, `n_seeds`, `output_dir`, `methods` and any field of a profile. The
         notebook's own parameters (`Exhibit.own`), which are not handed over, are looked up where this is called.
 
@@ -80,7 +82,9 @@ def setup(name: str, profile: str, **parameters: Any) -> Setup:
             raise ValueError(f"This exhibit takes no n_seeds: {WITHOUT_SEEDS[name]}. Leave it out.")
         called_from = sys._getframe(1).f_globals
         own = {each: called_from[each] for each in exhibit.own if each in called_from}
+        pictures = saved.formats(formats)
         made = prepare(name, exhibit, profile, **parameters, own=own)
+        made = dataclasses.replace(made, formats=pictures)
         if (source := mirror.current()) is not None:
             source.hold_to(made.output_dir / f"{name}.json")
     return made

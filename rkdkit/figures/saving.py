@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from rkdkit import executors, exhibits, methods, paths, saved
@@ -41,6 +42,8 @@ def save(
     setup: Setup, figure: Figure, numbers: pd.DataFrame, claims: Sequence[Claim] = (), *, note: str = ""
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
+
+    The picture is written in all of `setup.formats`.
 
     If this is interrupted, the earlier three files are there, or three that `saved.read_exhibit` refuses.
     The runs, attacks and images that the exhibit rests on are taken from the tasks requested since `setup` was made.
@@ -93,7 +96,8 @@ def save(
     }
     judged = family_in_words(claims, setup.name)
     lines = [*_caption(setup, measured, note), *filter(None, [judged]), _made_by(provenance)]
-    written = _write(setup.output_dir / f"{setup.name}.json", figure, "\n".join(lines), numbers, summary)
+    file = setup.output_dir / f"{setup.name}.json"
+    written = _write(file, figure, "\n".join(lines), numbers, summary, setup.formats)
     say(f"{_where(setup)}:\n  " + "\n  ".join(map(str, written)))
     return written
 
@@ -269,11 +273,14 @@ def _networks(snapshots: Sequence[Snapshot], context: Context) -> list[dict[str,
     return list(listed.values())
 
 
-def _write(file: Path, figure: Figure, caption: str, table: pd.DataFrame, summary: Mapping[str, Any]) -> list[Path]:
-    picture = _captioned_png(figure, caption, file.stem)
+def _write(
+    file: Path, figure: Figure, caption: str, table: pd.DataFrame, summary: Mapping[str, Any], formats: Sequence[str]
+) -> list[Path]:
+    further = _captioned(figure, caption, file.stem, formats)
+    picture = further.pop("png")
     numbers = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
     try:
-        return saved.write_exhibit(file, summary, picture=picture, numbers=numbers)
+        return saved.write_exhibit(file, summary, picture=picture, numbers=numbers, further=further)
     except OSError as error:
         raise StoreError(
             f"Could not write picture, numbers and {file}: {error.strerror or error}. What was trained and measured is "
@@ -292,15 +299,27 @@ def _where(setup: Setup) -> str:
     )
 
 
-def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
-    """Return the figure as PNG with a small caption below its content; the figure itself is not changed."""
+def _captioned(figure: Figure, caption: str, title: str, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
+    """Return the figure in formats, with a small caption below its content; the figure itself is not changed.
+
+    The same figure gives the same bytes at any time.
+    """
     figure.canvas.draw()
     lowest = figure.get_tightbbox().y0 - 0.08  # inches
     note = figure.text(0.5, lowest / figure.get_figheight(), caption, ha="center", va="top", fontsize=7, color="0.35")
     layout = figure.get_layout_engine()
     figure.set_layout_engine("none")  # the drawing keeps its layout: the caption takes no room from it
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Title": title, "Description": caption})
+    about = {
+        "png": {"Title": title, "Description": caption},
+        "pdf": {"Title": title, "Subject": caption, "CreationDate": None},
+        "svg": {"Title": title, "Description": caption, "Date": None},
+    }
+    pictures = {}
+    with rc_context({"svg.hashsalt": title, "pdf.fonttype": 42}):  # 42: letters as publishers want them
+        for name in formats:
+            picture = io.BytesIO()
+            figure.savefig(picture, format=name, bbox_inches="tight", metadata=about[name])
+            pictures[name] = picture.getvalue()
     note.remove()
     figure.set_layout_engine(layout)
-    return picture.getvalue()
+    return pictures
