@@ -9,6 +9,9 @@ from rkdkit import checks
 
 _MARK = 'name = "rkdkit"'
 
+NO_EXHIBITS = ("explore",)
+"""The notebooks that are no exhibits: they save no picture."""
+
 
 def project_root() -> Path:
     """Return the checkout around the working directory, else the one around this package, else the working directory.
@@ -77,6 +80,12 @@ def output_folder(profile: str, output_dir: object = None) -> Path:
     if not isinstance(output_dir, str | None):
         raise ValueError(f"output_dir must be a text, the path of a folder, not {checks.shown(output_dir)}.")
     return project_root() / (output_dir or f"figures/{profile}")
+
+
+
+def exhibit_notebooks() -> list[Path]:
+    """Return the project's notebooks, without those that are no exhibits; in no order."""
+    return [path for path in (project_root() / "notebooks").glob("*.ipynb") if path.stem not in NO_EXHIBITS]
 
 
 def below_project(path: Path) -> Path:
