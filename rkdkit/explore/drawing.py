@@ -104,7 +104,7 @@ def pictures(seen: Seen, step: int) -> str:
         (difference(seen.image, now, seen.eps), scaled, "what the attack changed"),
     )
     figures = (
-        f'<figure><img src="{as_uri(image)}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<figure><img src="{as_uri(image)}" alt="{escape(alt)}"/><figcaption>{escape(caption)}</figcaption></figure>'
         for image, caption, alt in parts
     )
     return f'<div class="rkdkit-row">{"".join(figures)}</div>'
