@@ -9,7 +9,7 @@ over the epochs, too, if that was begun before; `an epoch of a curve` says how l
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -27,8 +27,11 @@ def moves(explorer: Explorer) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield everything that can be moved, one movement after the other: what it is, and what moves it."""
     first, second = explorer.columns
 
-    def setting(widget: object, value: object) -> Callable[[], object]:
-        return lambda: setattr(widget, "value", value)
+    def setting(widget: Any, value: object) -> Callable[[], object]:
+        def move() -> None:
+            widget.value = value
+
+        return move
 
     for button in explorer.buttons:
         yield "another image", button.click

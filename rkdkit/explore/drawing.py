@@ -30,10 +30,10 @@ STYLE = f"""
 .rkdkit-row figcaption {{ width: {_PIXELS}px; font-size: 12px; line-height: 1.3; min-height: 3.9em; }}
 .rkdkit-shown svg {{ max-width: 100%; height: auto; }}
 .rkdkit-shown svg text {{ fill: currentColor; font-size: 10px; }}
-.rkdkit-shown table {{ border-collapse: collapse; font-size: 12px; }}
+.rkdkit-shown table {{ border-collapse: collapse; font-size: 12px; line-height: 1.5; }}
 .rkdkit-shown th, .rkdkit-shown td {{ text-align: left; padding: 1px 8px 1px 0; font-weight: normal; }}
 .rkdkit-shown p {{ margin: 4px 0; line-height: 1.35; font-size: 12px; }}
-.rkdkit-problem {{ border-left: 4px solid #d55e00; padding-left: 6px; }}
+.rkdkit-problem {{ border-left: 4px solid #d55e00; padding-left: 6px; white-space: pre-line; line-height: 1.4; }}
 .rkdkit-key {{ display: inline-block; width: 22px; height: 0; vertical-align: middle; margin-right: 4px; }}
 .rkdkit-button.jupyter-button {{ background-size: 100% 100%; image-rendering: pixelated; padding: 0; }}
 .rkdkit-button.jupyter-button:focus-visible {{ outline: 3px solid #0173b2; }}

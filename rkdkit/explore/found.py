@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,7 @@ def _told_apart(runs: Iterable[FoundRun]) -> list[FoundRun]:
     for group in alike.values():
         for run, rare in zip(group, _rarities([_fields(run.spec) for run in group]), strict=True):
             name = "; ".join([run.name, *([rare] if rare else [])])
-            named.append(FoundRun(run.id, f"{name} ({run.id[:6]})", run.spec, run.epochs, run.data_digest, run.note))
+            named.append(replace(run, name=f"{name} ({run.id[:6]})"))
     return sorted(named, key=lambda run: (run.spec.label, run.name))
 
 
