@@ -174,7 +174,8 @@ def _found(run: StoredRun, root: Path) -> FoundRun:
     named = 0
     for role, epoch, _ in run.snapshots:
         named += 1
-        if run.snapshot_file(role, epoch) in here and role in spec.roles_at(epoch):
+        known = epoch <= spec.epochs and spec.has_snapshot(epoch) and role in spec.roles_at(epoch)
+        if known and run.snapshot_file(role, epoch) in here:
             epochs.setdefault(role, []).append(epoch)
     whole = f"delete the folder {run.folder}, and run the command that made it"
     if not named:
