@@ -82,7 +82,6 @@ def output_folder(profile: str, output_dir: object = None) -> Path:
     return project_root() / (output_dir or f"figures/{profile}")
 
 
-
 def exhibit_notebooks() -> list[Path]:
     """Return the project's notebooks, without those that are no exhibits; in no order."""
     return [path for path in (project_root() / "notebooks").glob("*.ipynb") if path.stem not in NO_EXHIBITS]

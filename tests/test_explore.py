@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import itertools
 import json
 import re
 import shutil
@@ -76,13 +77,13 @@ def found_run(store, spec):
     return explore.look_through(store).named(spec.id)
 
 
-def member(store, run, name, epoch, answers):
+def member(run, name, epoch, answers):
     return next(each for each in answers.members(run, epoch) if each.name == name)
 
 
 def iterates(store, spec, index, name="student", epoch=None, eps=EPS):
     run, answers = found_run(store, spec), explore.Answers(store, STEPS)
-    return answers.iterates(run, member(store, run, name, epoch or spec.epochs, answers), index, eps)
+    return answers.iterates(run, member(run, name, epoch or spec.epochs, answers), index, eps)
 
 
 def content(folder):
@@ -113,12 +114,14 @@ def text_of(widget):
 
 
 def test_the_last_image_of_the_attack_is_that_of_an_evaluation(full, digits):
-    ((expected, _),) = evaluation.perturbed(network(full, PEERED), digits.test.images[:1], digits.test.labels[:1], ATTACK)
+    ((expected, _),) = evaluation.perturbed(
+        network(full, PEERED), digits.test.images[:1], digits.test.labels[:1], ATTACK
+    )
     found = iterates(full, PEERED, 0)
     assert found.shape == (STEPS + 1, 1, 8, 8)
     assert torch.equal(found[-1], expected[0])
     image = data.to_float(digits.test.images[0])
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert 0 < (after - before).abs().max() <= EPS / 4 + 1e-6
     assert (found - image).abs().max() <= EPS + 1e-6
     batch = torch.cat([x for x, _ in evaluation.perturbed(network(full, PEERED), *_first(digits, 8), ATTACK)])
@@ -182,7 +185,9 @@ def test_the_curve_over_the_epochs_is_that_of_evaluations(full, digits):
     assert epochs == [1, 2, 3]
     for attack, found in ((None, natural), (ATTACK, attacked)):
         expected = [
-            float(evaluation.per_image("cross entropy", network(full, PEERED, "peer", epoch), *_first(digits, 1), attack))
+            float(
+                evaluation.per_image("cross entropy", network(full, PEERED, "peer", epoch), *_first(digits, 1), attack)
+            )
             for epoch in epochs
         ]
         assert found == pytest.approx(expected, rel=1e-3)
@@ -190,13 +195,16 @@ def test_the_curve_over_the_epochs_is_that_of_evaluations(full, digits):
 
 
 def test_averaged_weights_have_a_curve_from_the_epoch_on_from_which_they_are_averaged(full):
-    assert explore.Trajectory(explore.Answers(full), found_run(full, PEERED), "averaged student", 0, EPS).epochs == (2, 3)
+    assert explore.Trajectory(explore.Answers(full), found_run(full, PEERED), "averaged student", 0, EPS).epochs == (
+        2,
+        3,
+    )
 
 
 def test_which_images_a_network_mistakes_are_those_of_an_evaluation(full, digits):
     run, answers = found_run(full, PEERED), explore.Answers(full, STEPS)
     expected = evaluation.correct_predictions([network(full, PEERED)], *_first(digits, 60))[0]
-    found = answers.correct(run, member(full, run, "student", 3, answers), range(20, 60))
+    found = answers.correct(run, member(run, "student", 3, answers), range(20, 60))
     assert torch.equal(found, expected[20:])
     assert 0 < found.sum() < 40, "or marks of all or none would pass"
 
@@ -322,7 +330,11 @@ def test_a_click_on_an_image_shows_it(explorer, digits):
 
 def test_each_button_shows_its_image_and_says_which_it_is(explorer, digits):
     explorer.page.value = 3
-    rules = dict(re.findall(r"-(\d+)\.jupyter-button \{ background-image: url\(data:image/png;base64,([^)]*)\)", _rules(explorer)))
+    rules = dict(
+        re.findall(
+            r"-(\d+)\.jupyter-button \{ background-image: url\(data:image/png;base64,([^)]*)\)", _rules(explorer)
+        )
+    )
     assert len(rules) == 12
     for place, button in enumerate(explorer.buttons):
         index = 24 + place
@@ -454,7 +466,7 @@ def test_everything_shown_has_a_text_for_those_who_do_not_see_it(explorer):
     assert all(widget.description for widget in moved)
 
 
-def test_the_numbers_are_those_that_are_shown(explorer, full):
+def test_the_numbers_are_those_that_are_shown(explorer):
     explorer.columns[1].method.value = "RSLAD"
     explorer.step.value = 2
     numbers = explorer.numbers().set_index(["run", "network", "image"])
@@ -492,7 +504,7 @@ def test_an_empty_store_says_what_to_run(tmp_path):
     assert explorer.numbers().empty
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="store leads to .*file, which is a file"):
+    with pytest.raises(ValueError, match=r"store leads to .*file, which is a file"):
         explore.look_through(tmp_path / "file")
 
 
@@ -679,7 +691,11 @@ def test_what_is_computed_needs_no_widgets(full):
 def executed(tmp_path, **parameters):
     """Run the notebook in a folder without a checkout; return its outputs, cell by cell."""
     papermill.execute_notebook(
-        str(ROOT / "notebooks" / "explore.ipynb"), str(tmp_path / "out.ipynb"), parameters, progress_bar=False, cwd=str(tmp_path)
+        str(ROOT / "notebooks" / "explore.ipynb"),
+        str(tmp_path / "out.ipynb"),
+        parameters,
+        progress_bar=False,
+        cwd=str(tmp_path),
     )
     cells = json.loads((tmp_path / "out.ipynb").read_text(encoding="utf-8"))["cells"]
     return [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]

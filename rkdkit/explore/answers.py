@@ -377,7 +377,6 @@ def _absent(file: Path) -> str:
     )
 
 
-
 def _size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 

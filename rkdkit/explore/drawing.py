@@ -135,9 +135,7 @@ def _answer(probabilities: Tensor, classes: Sequence[str], label: int) -> str:
 
 def all_bars(seen: Seen, classes: Sequence[str], step: int) -> str:
     """Return the bars of all networks that answered, as HTML."""
-    shown = classes_with_bars(
-        [seen.probabilities(name, at) for name in seen.logits for at in (None, step)], seen.label
-    )
+    shown = classes_with_bars([seen.probabilities(name, at) for name in seen.logits for at in (None, step)], seen.label)
     drawn = (
         bars(
             name,
