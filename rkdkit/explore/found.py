@@ -56,7 +56,7 @@ class Found:
     Attributes
     ----------
     root : the store's folder.
-    runs : the runs that can be looked at, by method and name.
+    runs : the runs that can be looked at, by method, those of the most usual network first.
     problems : a line for each run that cannot be, with what to do about it.
     """
 
@@ -201,7 +201,7 @@ def _label(spec: RunSpec) -> str:
 
 
 def _told_apart(runs: Iterable[FoundRun]) -> list[FoundRun]:
-    """Return runs in order, with what tells those of one name apart added to their names."""
+    """Return runs by method, those of the most usual network first; what tells runs apart is added to their names."""
     alike: dict[tuple[str, str], list[FoundRun]] = {}
     for run in runs:
         alike.setdefault((run.spec.dataset, run.name), []).append(run)
@@ -210,7 +210,8 @@ def _told_apart(runs: Iterable[FoundRun]) -> list[FoundRun]:
         for run, rare in zip(group, _rarities([_fields(run.spec) for run in group]), strict=True):
             name = "; ".join([run.name, *([rare] if rare else [])])
             named.append(replace(run, name=f"{name} ({run.id[:6]})"))
-    return sorted(named, key=lambda run: (run.spec.label, run.name))
+    usual = Counter(run.spec.student for run in named)
+    return sorted(named, key=lambda run: (run.spec.label, -usual[run.spec.student], run.name))
 
 
 def _fields(spec: RunSpec) -> dict[str, Any]:
