@@ -88,8 +88,9 @@ def main(
     for what, times in taken.items():
         waited, computed = zip(*times, strict=True)
         over = sum(each > LIMIT for each in waited)
-        rows.append([what, len(times), statistics.median(waited), max(waited), over, statistics.median(computed)])
-    table(["what is moved", "times", "median s", "worst s", f"over {LIMIT} s", "median s of the processor"], rows)
+        spent = statistics.median(waited), max(waited), over, statistics.median(computed), max(computed)
+        rows.append([what, len(times), *spent])
+    table(["what is moved", "times", "median s", "worst s", f"over {LIMIT} s", "median CPU s", "worst CPU s"], rows)
 
 
 if __name__ == "__main__":

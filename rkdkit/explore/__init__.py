@@ -23,8 +23,8 @@ def explorer(
     Parameters
     ----------
     found : as :func:`look_through` returns it. If there is no run in it, the widget says what to do.
-    run, beside : the run to begin with, and the one beside it: as `Found.named` takes them; None: the first run that
-        has a peer, and none beside it.
+    run, beside : the run to begin with, and the one beside it: as `Found.named` takes them; None: a run of PeerAiD, or
+        else one with a peer, and none beside it.
     n_images : the number of images in a page of the grid.
     steps : the number of steps of the attack, PGD.
 

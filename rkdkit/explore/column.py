@@ -43,14 +43,14 @@ class Column:
         self.seen: Seen | None = None
         self.trajectory: Trajectory | None = None
         self._drawn_for: tuple[object, ...] = ()
-        look = {"style": WIDE, "layout": widgets.Layout(width="440px")}
+        look = {"style": WIDE, "layout": widgets.Layout(width="400px")}
         self.method = widgets.Dropdown(description="Other method" if optional else "Method", **look)
         self.run = widgets.Dropdown(description="Run", **look)
         self.epoch = widgets.SelectionSlider(options=[1], description="Epoch", **look)
         self.who = widgets.Dropdown(description="Attacked", **look)
         self.shown, self.curves = widgets.HTML().add_class("rkdkit-shown"), widgets.HTML().add_class("rkdkit-shown")
         self._chosen = widgets.VBox([self.run, self.epoch, self.who, self.shown, self.curves])
-        self.widget = widgets.VBox([self.method, self._chosen], layout=widgets.Layout(width="470px"))
+        self.widget = widgets.VBox([self.method, self._chosen], layout=widgets.Layout(width="412px"))
         self.method.observe(explorer.moved(self._fill_runs), "value")
         self.run.observe(explorer.moved(self._fill_epochs), "value")
         self.epoch.observe(explorer.moved(self._fill_who), "value")
@@ -75,11 +75,12 @@ class Column:
         return next((each for each in self.members if each.name == self.who.value), None)
 
     def fill(self, by_method: dict[str, list[FoundRun]]) -> None:
-        """Offer the runs of another dataset, and choose one: of a method with a peer, if there is one."""
+        """Offer the runs of another dataset, and choose one: of PeerAiD, or else of another method with a peer."""
         self._by_method = by_method
         self.method.options = [*([NONE] if self._optional else []), *by_method]
-        with_peer = (label for label, runs in by_method.items() if "peer" in runs[0].epochs)
-        self.method.value = NONE if self._optional else next(with_peer, next(iter(by_method)))
+        with_peer = [label for label, runs in by_method.items() if "peer" in runs[0].epochs]
+        first = next((label for label in ("PeerAiD", *with_peer) if label in by_method), next(iter(by_method)))
+        self.method.value = NONE if self._optional else first
         self._fill_runs()
 
     def choose(self, run: FoundRun) -> None:

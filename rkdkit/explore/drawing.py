@@ -21,7 +21,7 @@ MOST_CLASSES = 10
 """How many classes have bars; of more, those with the highest probabilities and the true one."""
 
 _POINT_SIZE = 41
-_PIXELS = 126
+_PIXELS = 118
 
 STYLE = f"""
 .rkdkit-row {{ display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-end; }}
@@ -173,7 +173,7 @@ def bars(title: str, fill: str, rows: Mapping[str, tuple[float, float]], true: s
     rows : the two probabilities, by class.
     true : the true class, whose name is bold.
     """
-    left, wide, high = 62, 104, 21
+    left, wide, high = 60, 100, 21
     parts = []
     for place, (name, (natural, attacked)) in enumerate(rows.items()):
         y = 18 + high * place
@@ -189,7 +189,7 @@ def bars(title: str, fill: str, rows: Mapping[str, tuple[float, float]], true: s
     values = "; ".join(f"{name}: {100 * n:.0f} and {100 * a:.0f} %" for name, (n, a) in rows.items())
     size = f'width="{left + wide + 24}" height="{20 + high * len(rows)}"'
     head = f'<svg {size} role="img" aria-label="{escape(f"{title}, to x and to the attacked image: {values}")}">'
-    short = title if len(title) <= 34 else f"{title[:33]}…"
+    short = title if len(title) <= 30 else f"{title[:29]}…"
     return f'{head}<text x="0" y="10" font-weight="bold">{escape(short)}</text>{"".join(parts)}</svg>'
 
 
@@ -235,7 +235,7 @@ def curves(title: str, lines: Iterable[Line], at: float, ends: tuple[float, floa
     share : whether the values are in [0, 1]; otherwise the axis goes from 0 to the highest value.
     """
     drawn = list(lines)
-    width, height, left, top, low = 420, 128, 34, 20, 110
+    width, height, left, top, low = 390, 128, 34, 20, 110
     highest = 1.0 if share else max([1.0, *(y for line in drawn for y in line.y)])
     first, last = ends
     span = max(last - first, 1)

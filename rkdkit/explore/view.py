@@ -84,7 +84,7 @@ class Explorer:
         self.show()
 
     def _make_widgets(self) -> None:
-        look, row = {"style": WIDE, "layout": widgets.Layout(width="440px")}, widgets.Layout(flex_flow="row wrap")
+        look, row = {"style": WIDE, "layout": widgets.Layout(width="400px")}, widgets.Layout(flex_flow="row wrap")
         steps = self.answers.steps
         self.dataset = widgets.Dropdown(description="Dataset", **look)
         self.page = widgets.IntSlider(value=1, min=1, max=1, description="Page of images", **look)
