@@ -24,7 +24,7 @@ _POINT_SIZE = 41
 _PIXELS = 118
 
 STYLE = f"""
-.rkdkit-row {{ display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-end; }}
+.rkdkit-row {{ display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-start; }}
 .rkdkit-row figure {{ margin: 0; }}
 .rkdkit-row img {{ width: {_PIXELS}px; height: {_PIXELS}px; image-rendering: pixelated; border: 1px solid #888; }}
 .rkdkit-row figcaption {{ width: {_PIXELS}px; font-size: 12px; line-height: 1.3; min-height: 3.9em; }}
@@ -32,6 +32,7 @@ STYLE = f"""
 .rkdkit-shown svg text {{ fill: currentColor; font-size: 10px; }}
 .rkdkit-shown table {{ border-collapse: collapse; font-size: 12px; line-height: 1.5; }}
 .rkdkit-shown th, .rkdkit-shown td {{ text-align: left; padding: 1px 8px 1px 0; font-weight: normal; }}
+.rkdkit-shown td {{ white-space: nowrap; }}
 .rkdkit-shown p {{ margin: 4px 0; line-height: 1.35; font-size: 12px; }}
 .rkdkit-problem {{ border-left: 4px solid #d55e00; padding-left: 6px; white-space: pre-line; line-height: 1.4; }}
 .rkdkit-key {{ display: inline-block; width: 22px; height: 0; vertical-align: middle; margin-right: 4px; }}
