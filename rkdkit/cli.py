@@ -48,7 +48,7 @@ SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
 
 
 def _notebooks() -> dict[str, Path]:
-    found = {path.stem: path for path in (paths.project_root() / "notebooks").glob("*.ipynb")}
+    found = {path.stem: path for path in paths.exhibit_notebooks()}
     # figures before tables, and 2 before 11
     return dict(sorted(found.items(), key=lambda item: [int(p) if p.isdigit() else p for p in _PARTS.split(item[0])]))
 

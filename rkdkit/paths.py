@@ -19,6 +19,9 @@ CHANGED = "changed"
 LONGEST = 100
 """How many characters the name of a folder has at most that says which parameters were changed."""
 
+NO_EXHIBITS = ("explore",)
+"""The notebooks that are no exhibits: they save no picture."""
+
 
 def project_root() -> Path:
     """Return the checkout around the working directory, else the one around this package, else the working directory.
@@ -124,6 +127,11 @@ def from_here(path: Path) -> Path:
     """Return a path as it is named from the working directory; one that does not lie below it is not changed."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def exhibit_notebooks() -> list[Path]:
+    """Return the project's notebooks, without those that are no exhibits; in no order."""
+    return [path for path in (project_root() / "notebooks").glob("*.ipynb") if path.stem not in NO_EXHIBITS]
 
 
 def below_project(path: Path) -> Path:

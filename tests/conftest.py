@@ -43,7 +43,9 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, cores // int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-TOGETHER = tuple(f"tests/test_{name}.py" for name in ("cluster", "cluster_faults", "cluster_exhibits", "mirror"))
+TOGETHER = tuple(
+    f"tests/test_{name}.py" for name in ("cluster", "cluster_faults", "cluster_exhibits", "mirror", "explore")
+)
 """The files whose tests share a scheduler, workers and trained networks: one process of `-n auto` runs a whole file."""
 
 

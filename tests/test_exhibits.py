@@ -12,13 +12,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-from rkdkit import checks, cli, data, drawing, executors, exhibits, profiles
+from rkdkit import checks, cli, data, drawing, executors, exhibits, paths, profiles
 from rkdkit.comparisons import ANOTHER
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.splits import Dataset, Split
 from rkdkit.trainings import Train
 
-NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+NOTEBOOKS = {path.stem: path for path in sorted(paths.exhibit_notebooks())}
 TRAINING = sorted(set(NOTEBOOKS) - {"fig2_method_overview", "tab11_model_cost"})
 
 pytestmark = pytest.mark.usefixtures("store")
