@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from rkdkit.analysis.embedding import EXAMPLES
+from rkdkit.claims import HOLDS, NO_CLAIM
 from rkdkit.exhibits import fig5_tsne as fig5
 from rkdkit.site.plots import GREY, SYMBOLS, by_order, colour, new_figure, of_training, ordered, palette, plain, rounded
 from rkdkit.site.thumbnails import thumbnails
@@ -92,9 +93,9 @@ def _embedding(points: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str
 
 
 TRAJECTORIES = frozenset(
-    {"teacher", "images", "quantity", "student", "image", "class", "difficulty", "value", "smoothed", "epoch"}
+    {"teacher", "images", "quantity", "student", "image", "class", "difficulty", "value", "smoothed"}
 )
-"""The columns that :func:`trajectories` needs."""
+"""The columns that :func:`trajectories` needs; earlier CSVs have no epoch."""
 
 _P_T, _P_S, _GAIN = "p<sub>T,K</sub>", "p<sub>S,K</sub>", "p_S,K - p_T,K"
 
@@ -105,9 +106,13 @@ def trajectories(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
     Parameters
     ----------
     table : the CSV of fig12_trajectories.
-    made : its JSON.
+    made : its JSON. If the trainings did not agree on which images are hard, nothing is drawn.
     """
+    if not _are_ranked(made):
+        return {}
     table = table.fillna({"student": ""})
+    if "epoch" not in table:
+        table = table.assign(epoch=float("nan"))
     thumbs = thumbnails(str(made.get("dataset", "")), "test", _classes_of(table))
     pictures: Pictures = {}
     for (teacher, images), part in table.groupby(["teacher", "images"], sort=False):
@@ -208,6 +213,12 @@ def _by_difficulty(table: pd.DataFrame, teacher: str, thumbs: list[str]) -> go.F
     return figure
 
 
+def _are_ranked(made: Mapping[str, Any]) -> bool:
+    """Return whether the trainings agreed on which images are hard: otherwise nothing is drawn by difficulty."""
+    judged = [claim for claim in made.get("claims", []) if claim["source"].startswith(NO_CLAIM)]
+    return all(claim["verdict"] == HOLDS for claim in judged)
+
+
 RANKING = frozenset({"class", "image", "rank", "difficulty", "likeness"})
 """The columns that :func:`ranking` needs."""
 
@@ -218,8 +229,11 @@ def ranking(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
     Parameters
     ----------
     table : the CSV of fig13_sample_difficulty.
-    made : its JSON; its runs say which images were trained on.
+    made : its JSON; its runs say which images were trained on. If the trainings did not agree on which
+        images are hard, nothing is drawn.
     """
+    if not _are_ranked(made):
+        return {}
     spec = next((run["spec"] for run in made.get("provenance", {}).get("runs", [])), {})
     division = {"n_train": spec.get("n_train"), "n_val": spec.get("n_val", 0)}
     images = thumbnails(str(made.get("dataset", "")), "train", _classes_of(table), **division)
