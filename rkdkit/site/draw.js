@@ -32,6 +32,7 @@
     await Plotly.newPlot(div, { data, layout, frames, config: SETTINGS });
     if (layout.meta?.turned === "together") turnTogether(div);
     div.dispatchEvent(new CustomEvent("rkdkit:drawn", { bubbles: true }));
+    div.dataset.drawn = "yes"; // for tests
   };
 
   const drawAll = () => document.querySelectorAll("script[data-rkdkit-picture]").forEach(draw);
