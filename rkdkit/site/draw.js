@@ -32,7 +32,6 @@
     await Plotly.newPlot(div, { data, layout, frames, config: SETTINGS });
     if (layout.meta?.turned === "together") turnTogether(div);
     div.dispatchEvent(new CustomEvent("rkdkit:drawn", { bubbles: true }));
-    div.dataset.drawn = "yes"; // for tests
   };
 
   const drawAll = () => document.querySelectorAll("script[data-rkdkit-picture]").forEach(draw);

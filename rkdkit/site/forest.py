@@ -158,4 +158,4 @@ def _add(figure: go.Figure, panel: _Panel, number: str, domain: tuple[float, flo
 
 
 def _in_lines(sentence: str) -> str:
-    return "<br>".join(plain(line) for line in textwrap.wrap(sentence, _WIDTH))
+    return "<br>".join(plain(line) for line in textwrap.wrap(sentence, _WIDTH, break_on_hyphens=False))

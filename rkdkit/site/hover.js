@@ -1,83 +1,95 @@
-// Shows the image of a point beside it, for the pointer and for the keyboard: left and right go from point to point,
-// up and down move the slider, if there is one.
+// Shows the image of a point beside it, for the pointer and for the keyboard: the left and right keys go from point to
+// point, up and down move the slider, if there is one.
 (() => {
   "use strict";
   const SIZE = 72; // pixels
   const GAP = 14;
 
-  const shownPoints = (div) =>
-    div.data.flatMap((trace, curveNumber) =>
-      trace.meta !== "images" || (trace.visible ?? true) !== true
-        ? []
-        : trace.x.map((_, pointNumber) => ({ curveNumber, pointNumber })),
-    );
+  const withImages = (div) => {
+    const image = Object.assign(document.createElement("img"), { className: "rkdkit-thumbnail", width: SIZE, alt: "" });
+    Object.assign(image.style, {
+      display: "none",
+      position: "absolute",
+      width: `${SIZE}px`,
+      height: `${SIZE}px`,
+      margin: 0,
+      border: "1px solid #8a8a8a",
+      imageRendering: "pixelated",
+      pointerEvents: "none",
+      zIndex: 10,
+    });
+    const told = document.createElement("span"); // a screen reader says it; it is not seen
+    told.setAttribute("role", "status");
+    Object.assign(told.style, { position: "absolute", width: "1px", height: "1px", overflow: "hidden", clipPath: "inset(50%)" });
+    div.append(image, told);
+    div.tabIndex = 0;
+    return { image, told };
+  };
 
   // the label that plotly draws is on one side of the point; the image goes to the other
   const sideOf = (div, x) => {
     const label = div.querySelector(".hoverlayer .hovertext")?.getBoundingClientRect();
-    const labelIsRight = !label || label.left + label.width / 2 > div.getBoundingClientRect().left + x;
-    return labelIsRight ? x - GAP - SIZE : x + GAP;
+    const isRight = !label || label.left + label.width / 2 > div.getBoundingClientRect().left + x;
+    const left = isRight ? x - GAP - SIZE : x + GAP;
+    return Math.min(Math.max(left, 0), div.clientWidth - SIZE);
   };
 
-  const step = (div, by) => {
-    const slider = div.layout.sliders?.[0];
-    if (!slider) return;
-    const next = Math.min(Math.max((slider.active ?? 0) + by, 0), slider.steps.length - 1);
+  const show = (div, { image, told }, { curveNumber, pointNumber }) => {
+    const trace = div.data[curveNumber];
+    const { xaxis, yaxis } = div._fullLayout;
+    const [index, about] = trace.customdata[pointNumber];
+    const x = xaxis._offset + xaxis.d2p(trace.x[pointNumber]);
+    const y = yaxis._offset + yaxis.d2p(trace.y[pointNumber]);
+    image.src = div.layout.meta.images[index];
+    image.alt = told.textContent = about;
+    Object.assign(image.style, { left: `${sideOf(div, x)}px`, top: `${Math.max(y - SIZE / 2, 0)}px`, display: "block" });
+  };
+
+  const hasImages = (trace) => trace.meta === "images" && (trace.visible ?? true) === true;
+
+  const pointsOf = (div) =>
+    div.data.flatMap((trace, curveNumber) =>
+      hasImages(trace) ? trace.x.map((_, pointNumber) => ({ curveNumber, pointNumber })) : [],
+    );
+
+  const moveSlider = (div, by) => {
+    const { active = 0, steps } = div.layout.sliders[0];
+    const next = Math.min(Math.max(active + by, 0), steps.length - 1);
     Plotly.relayout(div, { "sliders[0].active": next });
-    Plotly.animate(div, ...slider.steps[next].args);
+    Plotly.animate(div, ...steps[next].args);
   };
 
   document.addEventListener("rkdkit:drawn", ({ target: div }) => {
-    const images = div.layout.meta?.images ?? [];
-    if (!images.length) return;
-
-    const image = Object.assign(document.createElement("img"), { width: SIZE, height: SIZE, hidden: true, alt: "" });
-    Object.assign(image.style, {
-      position: "absolute",
-      imageRendering: "pixelated",
-      pointerEvents: "none",
-      zIndex: 10,
-      border: "1px solid #8a8a8a",
-      margin: 0,
-    });
-    image.className = "rkdkit-thumbnail";
-    const said = document.createElement("span"); // what a screen reader says of the point
-    said.setAttribute("role", "status");
-    Object.assign(said.style, { position: "absolute", width: "1px", height: "1px", overflow: "hidden", clipPath: "inset(50%)" });
-    div.append(image, said);
-    div.tabIndex = 0;
+    if (!div.layout.meta?.images?.length) return;
+    const shown = withImages(div);
+    const hide = () => {
+      shown.image.style.display = "none";
+    };
+    let at = -1; // the point that the keys have come to
 
     div.on("plotly_hover", ({ points: [point] }) => {
-      if (point.data.meta !== "images") return;
-      const [index, about] = point.customdata;
-      const x = point.xaxis._offset + point.xaxis.d2p(point.x);
-      const y = point.yaxis._offset + point.yaxis.d2p(point.y);
-      image.src = images[index];
-      image.alt = about;
-      said.textContent = about;
-      image.style.left = `${Math.min(Math.max(sideOf(div, x), 0), div.clientWidth - SIZE)}px`;
-      image.style.top = `${Math.max(y - SIZE / 2, 0)}px`;
-      image.hidden = false;
+      if (hasImages(div.data[point.curveNumber])) show(div, shown, point);
     });
-    const hide = () => {
-      image.hidden = true;
-    };
     div.on("plotly_unhover", hide);
     div.addEventListener("blur", hide);
-
-    let at = -1;
     div.addEventListener("keydown", (event) => {
-      const moves = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      const steps = { ArrowUp: 1, ArrowDown: -1 }[event.key];
       if (event.target !== div || event.ctrlKey || event.altKey || event.metaKey) return;
-      if (steps && div.layout.sliders?.length) {
+      const across = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const up = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+      if (up && div.layout.sliders?.length) {
         event.preventDefault();
-        step(div, steps);
-      } else if (moves) {
+        hide();
+        moveSlider(div, up);
+      } else if (across) {
         event.preventDefault();
-        const points = shownPoints(div);
-        at = (at + moves + points.length) % points.length;
-        Plotly.Fx.hover(div, [points[at]]);
+        const points = pointsOf(div);
+        if (!points.length) return;
+        at = at < 0 && across < 0 ? points.length - 1 : (at + across + points.length) % points.length;
+        Plotly.Fx.hover(div, [points[at]]); // tells nobody
+        show(div, shown, points[at]);
+      } else if (event.key === "Escape") {
+        hide();
+        Plotly.Fx.unhover(div);
       }
     });
   });

@@ -76,16 +76,20 @@ def alternative_text(name: str, exhibit: Mapping[str, Any]) -> str:
     name : the exhibit's name.
     exhibit : its JSON.
     """
-    words = name.partition("_")[2].replace("_", " ") or name
+    title = name.partition("_")[2].replace("_", " ") or name
     paper = f" ({exhibit['paper']})" if exhibit.get("paper") else ""
-    methods = list(dict.fromkeys(str(network["method"]) for network in exhibit.get("networks", [])))
-    compared = f", which compares {_listed(methods)}" if len(methods) > 1 else ""
-    first = f"{words[:1].upper()}{words[1:]}{paper}{_scale(exhibit)}{compared}."
+    about = " ".join(filter(None, [_compared(exhibit), _scale(exhibit)]))
+    first = ": ".join(filter(None, [f"{title[:1].upper()}{title[1:]}{paper}", about]))
     verdicts = [claim.get("verdict") for claim in exhibit.get("claims", [])]
     if not verdicts:
-        return first
+        return f"{first}."
     tally = [f"{verdicts.count(verdict)} {words}" for verdict, words in _TALLY.items() if verdict in verdicts]
-    return f"{first} Of {len(verdicts)} claims, {_listed(tally)}."
+    return f"{first}. Of {len(verdicts)} claims, {_listed(tally)}."
+
+
+def _compared(exhibit: Mapping[str, Any]) -> str:
+    """Return the methods whose networks were measured, in words."""
+    return _listed(list(dict.fromkeys(str(network["method"]) for network in exhibit.get("networks", []))))
 
 
 _TALLY = {HOLDS: "hold", FAILS: "do not hold", OPEN: "are too close to tell"}
@@ -97,7 +101,7 @@ def _scale(exhibit: Mapping[str, Any]) -> str:
         return ""
     seeds = len(exhibit.get("seeds", []))
     trained = "" if not seeds else ", one seed" if seeds == 1 else f", {seeds} seeds"
-    return f" on {exhibit['dataset']}{trained}"
+    return f"on {exhibit['dataset']}{trained}"
 
 
 def _listed(words: Sequence[str]) -> str:
