@@ -1,9 +1,10 @@
-"""The site's interactive pictures: their numbers are those of the CSVs, they are safe in a page, and they can be used."""
+"""The site's interactive pictures: their numbers are those of the CSVs, they are safe in a page, they can be used."""
 
 import base64
 import csv
 import html.parser
 import io
+import itertools
 import json
 import shutil
 
@@ -202,13 +203,9 @@ def test_figure_4():
         assert picture["layout"]["scene"]["zaxis"]["range"] == [0, top]
         some = rows("fig4_loss_landscape", part="surface", network=title.removeprefix("Loss surface of "))
         assert len(some) == 15 * 15
-        at = {
-            (x, y): surface["z"][i][j] for i, y in enumerate(surface["y"]) for j, x in enumerate(surface["x"])
-        }
+        at = {(x, y): surface["z"][i][j] for i, y in enumerate(surface["y"]) for j, x in enumerate(surface["x"])}
         assert at == dict(
-            zip(
-                zip(numbers(some, "second"), numbers(some, "first"), strict=True), numbers(some, "loss"), strict=True
-            )
+            zip(zip(numbers(some, "second"), numbers(some, "first"), strict=True), numbers(some, "loss"), strict=True)
         )
         assert surface["x"] == sorted(surface["x"])
         assert surface["y"] == sorted(surface["y"])
@@ -410,7 +407,8 @@ def ledger(**changes):
     for name in EXHIBITS:
         for claim in made(name)["claims"]:
             unit = claim["difference"].get("unit", "points")
-            low, value, high = ((100 if unit == "points" else 1) * claim["difference"][k] for k in ("low", "value", "high"))
+            scale = 100 if unit == "points" else 1
+            low, value, high = (scale * claim["difference"][end] for end in ("low", "value", "high"))
             verdict = {"exhibit": name, "scale": "quick", "claim": claim["text"], "verdict": claim["verdict"]}
             lines.append({**verdict, "low": low, "difference": value, "high": high, "unit": unit})
     return pd.DataFrame(lines).assign(**changes)
@@ -461,7 +459,7 @@ def test_the_forest_is_grouped_and_no_two_lines_share_a_place():
         bottom, top = layout["yaxis" + axis[1:]]["domain"]
         assert (top - bottom) * layout["height"] / (len(places) + len(headed)) > 12, "lines can be told apart"
     domains = sorted(layout[key]["domain"] for key in layout if key.startswith("yaxis"))
-    assert all(below[1] < above[0] for below, above in zip(domains, domains[1:], strict=False))
+    assert all(below[1] < above[0] for below, above in itertools.pairwise(domains))
     assert len(domains) > 1
 
 
@@ -507,9 +505,7 @@ def test_the_alternative_text_tells_title_paper_and_verdicts(name):
 
 def test_the_alternative_text_of_figure_1():
     text = pictures.alternative_text("fig1_peer_vs_teacher", made("fig1_peer_vs_teacher"))
-    assert text.startswith(
-        "Peer vs teacher (PeerAiD, Figure 1): PGD-AT and PeerAiD on digits, 5 seeds. Of 3 claims, "
-    )
+    assert text.startswith("Peer vs teacher (PeerAiD, Figure 1): PGD-AT and PeerAiD on digits, 5 seeds. Of 3 claims, ")
     assert pictures.alternative_text("fig1_peer_vs_teacher", {}) == "Peer vs teacher."
 
 
@@ -650,7 +646,8 @@ def test_texts_take_the_colour_of_the_page_and_follow_its_theme(opened):
 
 
 PLACE = """([curve, point]) => {
-    const div = document.querySelector(".rkdkit-picture"), box = div.getBoundingClientRect(), { xaxis, yaxis } = div._fullLayout;
+    const div = document.querySelector(".rkdkit-picture"), box = div.getBoundingClientRect();
+    const { xaxis, yaxis } = div._fullLayout;
     const trace = div.data[curve];
     return [box.left + xaxis._offset + xaxis.d2p(trace.x[point]), box.top + yaxis._offset + yaxis.d2p(trace.y[point])];
 }"""
@@ -732,7 +729,6 @@ def test_surfaces_are_turned_together_by_the_mouse(opened):
 def test_no_picture_is_wider_than_the_window(opened, width):
     page = opened(*sorted(MAKERS), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for box in page.evaluate(
-        "[...document.querySelectorAll('.rkdkit-picture')].map(div => [div.clientWidth, div.querySelector('svg').clientWidth])"
-    ):
-        assert box[1] <= box[0]
+    widths = "div => [div.clientWidth, div.querySelector('svg').clientWidth]"
+    for place, drawn_in in page.evaluate(f"[...document.querySelectorAll('.rkdkit-picture')].map({widths})"):
+        assert drawn_in <= place

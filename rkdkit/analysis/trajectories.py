@@ -294,7 +294,7 @@ class Trajectories:
 
 
 def _followed(answers: Answers, order: Tensor, hardness: Tensor, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Yield the rows of `COURSES` for some of the images, in their `order`, and some of the epochs, to four decimals."""
+    """Yield the rows of `COURSES` for some of the images, in their order, and some of the epochs."""
     chosen = order[_evenly(len(order), FOLLOWED)]
     numbers = {"image": chosen.numpy(), "difficulty": hardness[chosen].numpy()}
     names = {"class": [classes[image] for image in chosen.tolist()], "figure": ""}

@@ -126,9 +126,9 @@ def trajectories(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
 
 def _followed(table: pd.DataFrame, thumbs: list[str]) -> go.Figure:
     """Draw the probability of the correct class by teacher and student, with a slider over their epochs."""
-    by_quantity = {quantity: part for quantity, part in table.groupby("quantity", sort=False)}
     wide = {
-        quantity: part.pivot(index="epoch", columns="image", values="value") for quantity, part in by_quantity.items()
+        quantity: part.pivot(index="epoch", columns="image", values="value")
+        for quantity, part in table.groupby("quantity", sort=False)
     }
     one = table.drop_duplicates("image")
     order = one.image.tolist()

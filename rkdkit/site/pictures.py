@@ -23,7 +23,7 @@ from rkdkit.site.forest import forest
 
 __all__ = ["alternative_text", "forest", "interactive", "scripts", "write"]
 
-_NAMES = ("network", "examples", "images", "class", "method", "teacher", "student", "quantity", "figure", "name", "part")
+_NAMES = ("network", "examples", "images", "class", "method", "teacher", "student", "quantity", "figure", "name")
 """The columns that hold names, also where a name is a number."""
 
 _METHODS = 5
