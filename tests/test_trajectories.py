@@ -195,7 +195,7 @@ def test_the_table_follows_some_images_over_some_epochs():
     assert list(table.columns) == list(plain.columns)
     assert list(rows.quantity.unique()) == ["p_T,k", "p_S,k"]
     for (quantity, epoch), part in rows.groupby(["quantity", "epoch"]):
-        assert len(part) == 60
+        assert len(part) == 40
         assert [part.image.iloc[0], part.image.iloc[-1]] == [N - 1, 0], "from the easiest to the hardest"
         assert part.difficulty.is_monotonic_increasing
         expected = [epoch / 1000 + HARDNESS[i].item() / 2 + (0.05 if quantity == "p_S,k" else 0) for i in part.image]

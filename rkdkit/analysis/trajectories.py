@@ -34,7 +34,7 @@ FIGURES: dict[tuple[str, str], dict[str, str]] = {
 COURSES = ("p_T,k", "p_S,k")
 """The probability of the correct class after epoch k: of a teacher, and of its AKD student."""
 
-FOLLOWED, FOLLOWED_EPOCHS = 60, 20
+FOLLOWED, FOLLOWED_EPOCHS = 40, 20
 """How many images, from the easiest to the hardest, and how many epochs the table of `Trajectories` follows at most."""
 
 

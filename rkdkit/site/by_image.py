@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from rkdkit.analysis.embedding import EXAMPLES
+from rkdkit.analysis.trajectories import COURSES
 from rkdkit.claims import HOLDS, NO_CLAIM
 from rkdkit.exhibits import fig5_tsne as fig5
 from rkdkit.site.plots import GREY, SYMBOLS, by_order, colour, new_figure, of_training, ordered, palette, plain, rounded
@@ -120,22 +121,22 @@ def trajectories(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
         followed = part[part.epoch.notna()]
         if len(followed):
             pictures[f"Epoch by epoch: {of}"] = _followed(followed, thumbs)
-        pictures[f"By difficulty: {of}"] = _by_difficulty(part[part.epoch.isna()], teacher, thumbs)
+        pictures[f"By difficulty: {of}"] = _by_difficulty(part[part.epoch.isna()], str(teacher), thumbs)
     return pictures
 
 
 def _followed(table: pd.DataFrame, thumbs: list[str]) -> go.Figure:
     """Draw the probability of the correct class by teacher and student, with a slider over their epochs."""
     wide = {
-        quantity: part.pivot(index="epoch", columns="image", values="value")
-        for quantity, part in table.groupby("quantity", sort=False)
+        course: part.pivot(index="epoch", columns="image", values="value")
+        for course, part in table.groupby("quantity", sort=False)
     }
     one = table.drop_duplicates("image")
     order = one.image.tolist()
-    epochs = [int(epoch) for epoch in wide["p_T,k"].index]
+    epochs = [int(epoch) for epoch in wide[COURSES[0]].index.tolist()]
 
     def at(epoch: int) -> dict[str, Any]:
-        of_teacher, of_student = (rounded(wide[quantity].loc[epoch, order]) for quantity in ("p_T,k", "p_S,k"))
+        of_teacher, of_student = (rounded(wide[course].loc[epoch][order]) for course in COURSES)
         return {"x": of_teacher, "y": of_student}
 
     figure = new_figure(
@@ -234,7 +235,7 @@ def ranking(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
     """
     if not _are_ranked(made):
         return {}
-    spec = next((run["spec"] for run in made.get("provenance", {}).get("runs", [])), {})
+    spec: Mapping[str, Any] = next((run["spec"] for run in made.get("provenance", {}).get("runs", [])), {})
     division = {"n_train": spec.get("n_train"), "n_val": spec.get("n_val", 0)}
     images = thumbnails(str(made.get("dataset", "")), "train", _classes_of(table), **division)
     classes = sorted(table["class"].unique())

@@ -65,7 +65,9 @@ def _accuracies(table: pd.DataFrame, names: Mapping[tuple[str, str], str], title
         part = table[(table.network == network) & (table.examples == examples)]
         named = legend(names.get(pair, f"{network} on {examples}"))
         first = examples in ("student", BY_PEER)
-        look = {"dash": "solid", "symbol": "circle"} if first else {"dash": "dash", "symbol": "triangle-up"}
+        look: dict[str, Any] = (
+            {"dash": "solid", "symbol": "circle"} if first else {"dash": "dash", "symbol": "triangle-up"}
+        )
         add_curve(figure, part, "epoch", "robust_accuracy", named, colour(network), scale=100, unit=" %", **look)
     accuracy_axis(figure, title)
     return figure
@@ -83,7 +85,7 @@ def _landscapes(table: pd.DataFrame, _: Mapping[str, Any]) -> Pictures:
     for network in ordered(profiles.network, fig4.LINES):
         name, line = fig4.LINES.get(network, ("", "-"))
         part = profiles[profiles.network == network]
-        look = {"dash": "solid" if line == "-" else "dash", "mode": "lines"}
+        look: dict[str, Any] = {"dash": "solid" if line == "-" else "dash", "mode": "lines"}
         add_curve(lines, part, "first", "loss", plain(network), colour(name), unit=" nats", **look)
     lines.update_yaxes(rangemode="tozero")
     return {**drawn, "Loss profiles": lines}
@@ -92,7 +94,7 @@ def _landscapes(table: pd.DataFrame, _: Mapping[str, Any]) -> Pictures:
 def _surface(part: pd.DataFrame, top: float | None) -> go.Figure:
     """Draw one surface; all have the same scale and colours, and are turned together (`draw.js`)."""
     grid = part.pivot(index="first", columns="second", values="loss")
-    first, second = rounded(grid.index), rounded(grid.columns)
+    first, second = rounded(grid.index.tolist()), rounded(grid.columns.tolist())
     bar = {"orientation": "h", "thickness": 12, "y": -0.02, "yanchor": "top"}
     figure = new_figure(
         500,
@@ -160,7 +162,7 @@ def _trade_off(table: pd.DataFrame) -> go.Figure:
             for epoch, alpha in zip(part.teacher_epoch, part.alpha, strict=True)
         ]
         name = f"{plain(method)}, {plain(teacher)} teacher"
-        _add_networks(figure, part, name, of_training(teacher), symbols[method], about)
+        _add_networks(figure, part, name, of_training(str(teacher)), symbols[method], about)
     _add_teachers(figure, table, lambda part: [f"epoch {int(epoch)}" for epoch in part.teacher_epoch])
     return figure
 
@@ -172,7 +174,9 @@ def _accuracy_plane(table: pd.DataFrame) -> go.Figure:
 
 def _add_teachers(figure: go.Figure, table: pd.DataFrame, about: Callable[[pd.DataFrame], Iterable[str]]) -> None:
     for teacher, part in table[table.role == "teacher"].groupby("teacher", sort=False):
-        _add_networks(figure, part, f"the {plain(teacher)} teacher itself", of_training(teacher), "star", about(part))
+        _add_networks(
+            figure, part, f"the {plain(teacher)} teacher itself", of_training(str(teacher)), "star", about(part)
+        )
 
 
 def _add_networks(
@@ -221,12 +225,16 @@ def _entropy(table: pd.DataFrame, _: Mapping[str, Any]) -> Pictures:
         xaxis_title_text="Epochs of each network's own training", yaxis_title_text="Mean entropy (nats)"
     )
     dashes = by_order(list(dict.fromkeys(fig11.TEACHERS.values())), ("solid", "dash"))
-    for network, part in table.groupby("network", sort=False):
+    for name, part in table.groupby("network", sort=False):
+        network = str(name)
         teacher = fig11.TEACHERS.get(network)
-        look = {"dash": dashes.get(teacher or network, "dot"), "symbol": "circle" if teacher else "circle-open"}
+        look: dict[str, Any] = {
+            "dash": dashes.get(teacher or network, "dot"),
+            "symbol": "circle" if teacher else "circle-open",
+        }
         drawn = colour("student") if teacher else of_training(network)
-        name = f"{network}, student of {teacher}" if teacher else f"{network}, the teacher"
-        add_curve(figure, part, "epoch", "entropy_nats", plain(name), drawn, unit=" nats", **look)
+        told = f"{network}, student of {teacher}" if teacher else f"{network}, the teacher"
+        add_curve(figure, part, "epoch", "entropy_nats", plain(told), drawn, unit=" nats", **look)
     figure.update_yaxes(rangemode="tozero")
     return {"Entropy over the epochs": figure}
 
