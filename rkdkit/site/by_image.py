@@ -88,7 +88,7 @@ def _embedding(points: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str
         )
     columns = zip(scores.examples, scores.silhouette, scores.low, scores.high, strict=True)
     read = [f"{named.get(of, plain(of))}: {value:.3f} [{low:.3f}, {high:.3f}]" for of, value, low, high in columns]
-    figure.update_xaxes(showticklabels=False, ticks="", title_text="Silhouette of " + "<br>".join(read))
+    figure.update_xaxes(showticklabels=False, ticks="", title_text="<br>".join(["Silhouette", *read]))
     figure.update_yaxes(showticklabels=False, ticks="", scaleanchor="x")
     return figure
 
@@ -128,15 +128,15 @@ def trajectories(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
 def _followed(table: pd.DataFrame, thumbs: list[str]) -> go.Figure:
     """Draw the probability of the correct class by teacher and student, with a slider over their epochs."""
     wide = {
-        course: part.pivot(index="epoch", columns="image", values="value")
+        course: part.pivot(index="epoch", columns="image", values="value").to_dict("index")
         for course, part in table.groupby("quantity", sort=False)
     }
     one = table.drop_duplicates("image")
     order = one.image.tolist()
-    epochs = [int(epoch) for epoch in wide[COURSES[0]].index.tolist()]
+    epochs = table.epoch.astype(int).drop_duplicates().tolist()
 
     def at(epoch: int) -> dict[str, Any]:
-        of_teacher, of_student = (rounded(wide[course].loc[epoch][order]) for course in COURSES)
+        of_teacher, of_student = (rounded([wide[course][epoch][image] for image in order]) for course in COURSES)
         return {"x": of_teacher, "y": of_student}
 
     figure = new_figure(
@@ -243,8 +243,8 @@ def ranking(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
     figure = new_figure(
         540,
         meta={"images": images},
-        xaxis_title_text="Difficulty: the mean rank over several trainings",
-        yaxis_title_text="Likeness to the own class's mean image",
+        xaxis_title_text="Difficulty (mean rank over trainings)",
+        yaxis_title_text="Likeness to the class's mean image",
     )
     for name in classes:
         part = table[table["class"] == name]

@@ -94,17 +94,18 @@ def _landscapes(table: pd.DataFrame, _: Mapping[str, Any]) -> Pictures:
 def _surface(part: pd.DataFrame, top: float | None) -> go.Figure:
     """Draw one surface; all have the same scale and colours, and are turned together (`draw.js`)."""
     grid = part.pivot(index="first", columns="second", values="loss")
-    first, second = rounded(grid.index.tolist()), rounded(grid.columns.tolist())
-    bar = {"orientation": "h", "thickness": 12, "y": -0.02, "yanchor": "top"}
+    first, second = rounded(grid.index.tolist()), rounded(map(float, grid.columns))
+    bar = {"orientation": "h", "thickness": 12, "len": 0.7, "y": 0, "yanchor": "bottom"}
     figure = new_figure(
-        500,
+        540,
         meta={"turned": "together"},
         scene={
             "xaxis": {"title": {"text": "second"}, "tickvals": [second[0], 0, second[-1]]},
             "yaxis": {"title": {"text": "first"}, "tickvals": [first[0], 0, first[-1]]},
             "zaxis": {"title": {"text": "loss"}, "range": [0, top]},
             "aspectmode": "cube",
-            "camera": {"eye": {"x": 1.5, "y": -1.5, "z": 0.9}},
+            "camera": {"eye": {"x": 1.7, "y": -1.7, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.1}},
+            "domain": {"y": [0.14, 1]},
         },
     )
     figure.add_surface(
