@@ -104,7 +104,7 @@ def _surface(part: pd.DataFrame, top: float | None) -> go.Figure:
             "yaxis": {"title": {"text": "first"}, "tickvals": [first[0], 0, first[-1]]},
             "zaxis": {"title": {"text": "loss"}, "range": [0, top]},
             "aspectmode": "cube",
-            "camera": {"eye": {"x": 1.7, "y": -1.7, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.1}},
+            "camera": {"eye": {"x": 1.85, "y": -1.85, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.1}},
             "domain": {"y": [0.14, 1]},
         },
     )
