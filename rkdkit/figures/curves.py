@@ -133,7 +133,8 @@ def trajectories_by_difficulty(table: pd.DataFrame, difficulty: Difficulty, titl
 
     Parameters
     ----------
-    table : as `Trajectories.table`: teacher, images, quantity, student, class, value, smoothed, easiest image first.
+    table : as `Trajectories.table`: teacher, images, quantity, student, class, value, smoothed, easiest image first;
+        the rows with an epoch are not drawn.
     difficulty : how the images were ranked.
     title : the figure's title.
     """
