@@ -19,7 +19,7 @@ help:
 	@echo "make quick              every picture of figures/quick again, with as many seeds as it is committed with"
 	@echo "make mutants            how many of N small mistakes the tests notice (now: N=$(N) SEED=$(SEED)); takes about an hour"
 	@echo "make lock               bring requirements.lock in line with pyproject.toml; delete it first to upgrade all"
-	@echo "make clean              remove .venv, caches and executed notebooks (the store and data stay)"
+	@echo "make clean              remove .venv, caches, executed notebooks and the site (the store and data stay)"
 
 setup: $(READY)
 
@@ -62,4 +62,4 @@ lock: $(READY)
 	    --generate-hashes --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf .venv cache executed .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutants *.egg-info
+	rm -rf .venv cache executed site .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutants *.egg-info

@@ -9,7 +9,6 @@ project = "rkdkit"
 author = "the authors of rkdkit"
 version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
-exclude_patterns = ["extra", "_static"]
 default_role = "py:obj"
 nitpicky = False
 

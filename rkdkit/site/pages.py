@@ -55,7 +55,7 @@ def first_page(readme: str, found: Sequence[Found], lines: pd.DataFrame, numbers
         f'<a class="fact" href="{address}"><strong>{number}</strong> {what}<small>{more}</small></a>'
         for number, what, address, more in facts
     )
-    return "\n".join(
+    return "\n\n".join(
         [
             markdown.WITHOUT_CONTENTS,
             "# Robust knowledge distillation, reproduced",
