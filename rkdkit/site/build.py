@@ -102,7 +102,8 @@ def write(source: Path, found: Iterable[Found]) -> None:
     for exhibit in at_quick:
         others = [other for other in larger if other.name == exhibit.name]
         written[f"exhibits/{exhibit.name}.md"] = pages.exhibit_page(exhibit, others, shown)
-    written |= _notebooks(root, shown) | _modules(Path(rkdkit.__file__).parent)
+    drawn = {f"figures/quick/{each.name}.png": pages.file_of(each, "png") for each in at_quick if not each.problem}
+    written |= _notebooks(root, {**shown, **drawn}) | _modules(Path(rkdkit.__file__).parent)
     for name, text in written.items():
         _write(source / name, text)
     shutil.copy(root / "docs" / "conf.py", source / "conf.py")
