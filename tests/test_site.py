@@ -55,7 +55,7 @@ class Page(HTMLParser):
         if self._in_style:
             self.styles.append(data)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, _):
         self._in_style = False
 
 
@@ -102,11 +102,26 @@ def test_it_is_built_within_its_time_and_size(site):
 
 
 def test_every_page_that_others_link_to_is_there(site):
-    names = ["index", "gallery", "ledger", "numbers", "methods", "design", "performance", "statistics", "scaling", "testing"]
+    names = [
+        "index",
+        "gallery",
+        "ledger",
+        "numbers",
+        "methods",
+        "design",
+        "performance",
+        "statistics",
+        "scaling",
+        "testing",
+    ]
     names += ["results", "search", "api/index", "api/rkdkit.spec", "api/rkdkit.methods.table"]
     names += [f"exhibits/{name}" for name in found.names()]
     names += [f"notebooks/{name}" for name in found.names()]
-    names += [name for name, file in (("glossary", "docs/glossary.md"), ("changelog", "CHANGELOG.md")) if (ROOT / file).exists()]
+    names += [
+        name
+        for name, file in (("glossary", "docs/glossary.md"), ("changelog", "CHANGELOG.md"))
+        if (ROOT / file).exists()
+    ]
     assert [name for name in names if not (site[0] / f"{name}.html").is_file()] == []
 
 
@@ -120,7 +135,11 @@ def test_links_lead_somewhere(site, pages):
             target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
             if not target.is_file() or not target.is_relative_to(out.resolve()):
                 dead.append(f"{file.relative_to(out)}: {address}")
-            elif parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in pages[out / target.relative_to(out.resolve())].ids:
+            elif (
+                parts.fragment
+                and target.suffix == ".html"
+                and unquote(parts.fragment) not in pages[out / target.relative_to(out.resolve())].ids
+            ):
                 dead.append(f"{file.relative_to(out)}: {address} (no such place)")
     assert dead == []
 
@@ -152,15 +171,22 @@ def in_style(text):
 
 def test_a_page_that_loads_from_elsewhere_would_be_noticed(tmp_path):
     file = tmp_path / "page.html"
-    file.write_text('<link rel="stylesheet" href="https://a/b.css"><script src="//c/d.js"></script><style>@import "e";</style>')
+    file.write_text(
+        '<link rel="stylesheet" href="https://a/b.css"><script src="//c/d.js"></script><style>@import "e";</style>'
+    )
     page = Page(file)
     assert page.loads == ["https://a/b.css", "//c/d.js"]
     assert in_style(page.styles[0]) == ["e"]
-    assert in_style("a{b:url( 'https://x/y.woff2' )} c{d:url(data:font/woff,e)}") == ["https://x/y.woff2", "data:font/woff,e"]
+    assert in_style("a{b:url( 'https://x/y.woff2' )} c{d:url(data:font/woff,e)}") == [
+        "https://x/y.woff2",
+        "data:font/woff,e",
+    ]
 
 
 def test_every_picture_has_an_alternative_text(pages):
-    without = [(file.name, source) for file, page in pages.items() for source, text in page.alternatives if text is None]
+    without = [
+        (file.name, source) for file, page in pages.items() for source, text in page.alternatives if text is None
+    ]
     assert without == []
     shown = {file.stem: page for file, page in pages.items() if file.parent.name == "exhibits"}
     for name, page in shown.items():
@@ -183,7 +209,9 @@ def test_the_ledger_holds_every_claim():
     lines = ledger.ledger(found.all_found(QUICK, RESULTS))
     claims = claims_of(committed())
     assert len(lines) == len(claims) > 150
-    for (name, claim), (_, line) in zip(sorted(claims, key=key), lines.sort_values(["exhibit", "claim", "scale"], kind="stable").iterrows(), strict=True):
+    for (name, claim), (_, line) in zip(
+        sorted(claims, key=key), lines.sort_values(["exhibit", "claim", "scale"], kind="stable").iterrows(), strict=True
+    ):
         assert (name, claim["text"], claim["verdict"]) == (line.exhibit, line.claim, line.verdict)
 
 
@@ -265,7 +293,12 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-PAGES = {"docs/methods.md": "methods.md", "docs/design.md": "design.md", "rkdkit/spec.py": "api/rkdkit.spec.rst", "a.png": "files/a.png"}
+PAGES = {
+    "docs/methods.md": "methods.md",
+    "docs/design.md": "design.md",
+    "rkdkit/spec.py": "api/rkdkit.spec.rst",
+    "a.png": "files/a.png",
+}
 
 
 @pytest.mark.parametrize(
@@ -307,7 +340,9 @@ def test_every_command_in_a_notebooks_formulas_is_known():
     known = {*tex.SIGNS, "frac", "tfrac", "mathrm", "mathbb", "tilde"}
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         text = "".join(
-            "".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "markdown"
+            "".join(cell["source"])
+            for cell in json.loads(notebook.read_text())["cells"]
+            if cell["cell_type"] == "markdown"
         )
         for formula in re.findall(r"\$\$?([^$]+)\$", re.sub(r"`[^`\n]+`", "", text)):
             assert set(re.findall(r"\\([A-Za-z]+|.)", formula)) <= known, notebook.name
@@ -318,7 +353,18 @@ def given(x: int) -> "pd.DataFrame":
 
 
 def test_docstrings_become_those_of_numpydoc():
-    lines = ["Say x*_S and `a*b`, or train_.", "", "Parameters", "----------", "a, b : what", "    it is.", "", "Returns", "-------", "A table."]
+    lines = [
+        "Say x*_S and `a*b`, or train_.",
+        "",
+        "Parameters",
+        "----------",
+        "a, b : what",
+        "    it is.",
+        "",
+        "Returns",
+        "-------",
+        "A table.",
+    ]
     assert docstrings.prepared(lines, given) == [
         *(r"Say x\*_S and `a*b`, or train\_.", "", "Parameters", "----------", "a, b", "    what", "    it is.", ""),
         *("Returns", "-------", "DataFrame", "    A table."),

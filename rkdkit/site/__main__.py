@@ -10,7 +10,9 @@ from rkdkit import paths
 
 
 def main(
-    out: Annotated[Path | None, typer.Option(help="The folder of the site; none: site/ in the project's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the site; none: site/ in the project's folder.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="The exhibits at quick; none: figures/quick.")] = None,
     results: Annotated[Path | None, typer.Option(help="Those at larger scales; none: results.")] = None,
 ) -> None:

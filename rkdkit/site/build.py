@@ -91,7 +91,9 @@ def write(source: Path, found: Iterable[Found]) -> None:
     texts |= {root / "CHANGELOG.md": "changelog.md", root / "results" / "README.md": "results.md"}
     shown = _pages(root, texts)
     lines, papers = ledger(found), numbers(found)
-    written = {place: markdown.page(_read(file), _below(root, file), shown) for file, place in texts.items() if file.is_file()}
+    written = {
+        place: markdown.page(_read(file), _below(root, file), shown) for file, place in texts.items() if file.is_file()
+    }
     written["index.md"] = _with_contents(
         pages.first_page(markdown.page(_read(root / "README.md"), "README.md", shown), found, lines, papers),
         ["gallery", "ledger", "numbers", "methods", "reading", "api/index"],
@@ -137,7 +139,9 @@ def _reading(written: Mapping[str, str]) -> str:
     texts = {name.removesuffix(".md"): text for name, text in written.items() if "/" not in name}
     order = [*READING, *sorted(texts.keys() - {*READING, "index", "methods"})]
     entries = "\n".join(name for name in [*order, "notebooks/index"] if name in texts or "/" in name)
-    return f"# Reading\n\nHow the kit is built, measured and tested.\n\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n"
+    return (
+        f"# Reading\n\nHow the kit is built, measured and tested.\n\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n"
+    )
 
 
 def _notebooks(root: Path, shown: Mapping[str, str]) -> dict[str, str]:
@@ -172,8 +176,8 @@ def _modules(package: Path) -> dict[str, str]:
     for module in sources.keys() - {package.name}:
         hidden = "\n   :no-members:" if module.startswith(_COMMANDS) else ""
         title = f"{module}\n{'=' * len(module)}\n\n"
-        written[f"api/{module}.rst"] = (
-            f"{title}.. automodule:: {module}{hidden}\n" + _listed({each: first[each] for each in below.get(module, [])})
+        written[f"api/{module}.rst"] = f"{title}.. automodule:: {module}{hidden}\n" + _listed(
+            {each: first[each] for each in below.get(module, [])}
         )
     text = "Every public module with its functions and classes, from their docstrings. The search knows all of them."
     listed = _listed({module: first[module] for module in below[package.name]})
@@ -209,7 +213,9 @@ def _copy_scripts(own: Path, static: Path) -> None:
 
 def _copy_files(root: Path, found: Iterable[Found], extra: Path) -> None:
     """Copy what is offered for download, and make the gallery's small pictures."""
-    shutil.copytree(root / "notebooks", extra / "notebooks", ignore=lambda _, names: [n for n in names if not n.endswith(".ipynb")])
+    shutil.copytree(
+        root / "notebooks", extra / "notebooks", ignore=lambda _, names: [n for n in names if not n.endswith(".ipynb")]
+    )
     for exhibit in found:
         if exhibit.problem:
             continue

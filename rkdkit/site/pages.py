@@ -75,7 +75,11 @@ def _section_with(sign: str, parts: Mapping[str, str]) -> str:
 
 def gallery(found: Sequence[Found]) -> str:
     """Return the gallery: a card for each exhibit at `quick`, by paper; `found` are these exhibits."""
-    parts = [markdown.WITHOUT_CONTENTS, "# The exhibits", "Each exhibit is one notebook. Choose one to see its picture, its numbers and verdicts."]
+    parts = [
+        markdown.WITHOUT_CONTENTS,
+        "# The exhibits",
+        "Each exhibit is one notebook. Choose one to see its picture, its numbers and verdicts.",
+    ]
     ordered = in_order(found)
     for paper, exhibits in groupby(ordered, _paper):
         cards = "".join(_card(exhibit) for exhibit in exhibits)
@@ -182,12 +186,12 @@ def numbers_page(numbers: pd.DataFrame) -> str:
     names = {"Paper": "paper", "Table": "table", "Data": "dataset", "Method": "method", "Metric": "metric"}
     places = {name: list(columns).index(name) for name in names}
     beside = int((numbers.here != "").sum())
+    repeated = int((numbers.others != "").sum())
     return "\n\n".join(
         [
             markdown.WITHOUT_CONTENTS,
             "# The papers' numbers",
-            f"All {len(numbers)} numbers of the papers' tables, as they print them. {int((numbers.others != '').sum())} "
-            "of them were repeated by others with the released codes. "
+            f"All {len(numbers)} numbers of the papers' tables, as they print them. {repeated} of them were repeated by others with the released codes. "
             f"Beside {beside} stands what came out here, with its 95 % interval and its scale. "
             "Accuracies on other data cannot be compared with the paper's: compare how far methods are apart.",
             markdown.raw(
@@ -226,7 +230,11 @@ def _shown(exhibit: Found) -> list[str]:
     """Return the picture of an exhibit at one scale, its scale in words, and its verdicts."""
     if exhibit.problem:
         return [_problem(exhibit)]
-    return [_picture(exhibit, "../"), markdown.raw(f'<p class="scale">{escape(_scale(exhibit))}</p>'), *_claims(exhibit)]
+    return [
+        _picture(exhibit, "../"),
+        markdown.raw(f'<p class="scale">{escape(_scale(exhibit))}</p>'),
+        *_claims(exhibit),
+    ]
 
 
 def _problem(exhibit: Found) -> str:
@@ -263,7 +271,9 @@ def _claims(exhibit: Found) -> list[str]:
     if not exhibit.claims:
         return ["The papers claim nothing here that can be measured."]
     rows = pd.DataFrame({"claim": list(exhibit.claims)})
-    shares = [ledger.interval(claim.difference) for claim in exhibit.claims if ledger.unit(claim.difference) == ledger.POINTS]
+    shares = [
+        ledger.interval(claim.difference) for claim in exhibit.claims if ledger.unit(claim.difference) == ledger.POINTS
+    ]
     widest = max((abs(end) for low, _, high in shares for end in (low, high)), default=1.0)
     columns: dict[str, tables.Shown] = {
         "The paper says": _said,
@@ -317,6 +327,12 @@ def _interval(row: "pd.Series[object]", widest: float) -> Cell:
     unit = str(row["unit"])
     drawing = tables.drawn(low, value, high, widest, str(row["verdict"])) if unit == ledger.POINTS else ""
     return Cell(f'<span class="number">[{_signed(low, unit)}, {_signed(high, unit)}]</span>{drawing}', repr(low))
+
+
+def _signed(value: float, unit: str) -> str:
+    """Return a number with its sign: points to a tenth, others to three digits."""
+    form = "+.1f" if unit == ledger.POINTS else "+.3g"
+    return format(value, form).replace("-", "−")
 
 
 def _printed(row: "pd.Series[object]") -> Cell:

@@ -121,7 +121,9 @@ def as_written(values: pd.DataFrame) -> dict[str, Shown]:
 
 def verdict(told: str) -> str:
     """Return a verdict as a coloured label; its sign and words tell it, too."""
-    return f'<span class="verdict {VERDICTS[told]}"><span aria-hidden="true">{_SIGNS[told]}</span> {escape(told)}</span>'
+    return (
+        f'<span class="verdict {VERDICTS[told]}"><span aria-hidden="true">{_SIGNS[told]}</span> {escape(told)}</span>'
+    )
 
 
 def counts(found: Mapping[str, int]) -> str:
