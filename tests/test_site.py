@@ -222,11 +222,14 @@ def key(named):
 
 def test_differences_of_shares_are_in_points_and_others_in_their_unit():
     lines = ledger.ledger(found.all_found(QUICK, RESULTS))
-    claims = {(name, c["text"], c["verdict"], c["difference"]["value"]): c for name, c in claims_of(committed())}
-    told = {(line.exhibit, line.claim, line.verdict, line.difference): line for _, line in lines.iterrows()}
-    for (name, text, verdict, value), claim in claims.items():
+    claims = {
+        (name, c["text"], c["verdict"], c["difference"]["value"], c["difference"]["low"]): c
+        for name, c in claims_of(committed())
+    }
+    told = {(line.exhibit, line.claim, line.verdict, line.difference, line.low): line for _, line in lines.iterrows()}
+    for (name, text, verdict, value, _), claim in claims.items():
         factor = 1 if "unit" in claim["difference"] else 100
-        line = told[name, text, verdict, factor * value]
+        line = told[name, text, verdict, factor * value, factor * claim["difference"]["low"]]
         assert line.unit == claim["difference"].get("unit", "points")
         assert line[["low", "high"]].tolist() == [factor * claim["difference"][end] for end in ("low", "high")]
     assert {"points", "", "nats"} <= set(lines.unit)

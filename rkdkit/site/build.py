@@ -86,7 +86,7 @@ def write(source: Path, found: Iterable[Found]) -> None:
     """
     root, found = paths.project_root(), list(found)
     at_quick = [exhibit for exhibit in found if exhibit.place == found[0].place]
-    larger = [exhibit for exhibit in found if exhibit not in at_quick and not exhibit.problem]
+    larger = [exhibit for exhibit in found if exhibit not in at_quick]
     texts = {file: f"{file.stem.lower()}.md" for file in sorted((root / "docs").glob("*.md"))}
     texts |= {root / "CHANGELOG.md": "changelog.md", root / "results" / "README.md": "results.md"}
     shown = _pages(root, texts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rkdkit import exhibits, paths
+from rkdkit import exhibits, files, paths
 from rkdkit.claims import Claim
 from rkdkit.papers.places import TITLES
 from rkdkit.saved import ExhibitFilesError, command_of, read_exhibit
@@ -41,6 +41,11 @@ class Found:
         return str(self.made.get("profile", self.folder.name))
 
     @property
+    def has_digests(self) -> bool:
+        """Whether the JSON says which picture and numbers belong to it; those of earlier versions do not."""
+        return "files" in self.made
+
+    @property
     def place(self) -> str:
         """The folder as it is named from the project's folder."""
         return paths.below_project(self.folder).as_posix()
@@ -64,7 +69,7 @@ def read(name: str, folder: Path) -> Found:
     """Return an exhibit with what its files in a folder say."""
     file = folder / f"{name}.json"
     try:
-        made = read_exhibit(file)
+        made = _of_an_earlier_version(file) or read_exhibit(file)
         claims = tuple(Claim.from_json(claim) for claim in made["claims"])
     except ExhibitFilesError as error:
         problem = str(error).partition(" Make the three files again")[0]
@@ -73,6 +78,16 @@ def read(name: str, folder: Path) -> Found:
     else:
         return Found(name, folder, made, claims)
     return Found(name, folder, problem=problem.replace(f"{folder}/", f"{paths.below_project(folder)}/"))
+
+
+def _of_an_earlier_version(file: Path) -> dict[str, Any] | None:
+    """Return what the JSON of an earlier version says, which has no digests of picture and numbers; None: it is none."""
+    try:
+        made = json.loads(files.read(file))
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = all(file.with_suffix(suffix).is_file() for suffix in (".png", ".csv"))
+    return made if whole and isinstance(made, dict) and "exhibit" in made and "files" not in made else None
 
 
 def all_found(quick: Path, larger: Path) -> list[Found]:

@@ -25,6 +25,9 @@ FIRST = "fig1_peer_vs_teacher"
 FILES = "files"
 """The folder of the site that holds the exhibits' own files, as :func:`file_of` names them."""
 
+EARLIER = " An earlier version of the kit made it, which did not write down which picture and numbers belong together."
+"""What is said of an exhibit whose JSON holds no digests."""
+
 _VERDICTS = (HOLDS, FAILS, OPEN)
 
 
@@ -191,8 +194,8 @@ def numbers_page(numbers: pd.DataFrame) -> str:
         [
             markdown.WITHOUT_CONTENTS,
             "# The papers' numbers",
-            f"All {len(numbers)} numbers of the papers' tables, as they print them. {repeated} of them were repeated by others with the released codes. "
-            f"Beside {beside} stands what came out here, with its 95 % interval and its scale. "
+            f"All {len(numbers)} numbers of the papers' tables, as they print them. {repeated} of them were "
+            f"repeated by others with the released codes. Beside {beside} stands what came out here, with its 95 % interval and its scale. "
             "Accuracies on other data cannot be compared with the paper's: compare how far methods are apart.",
             markdown.raw(
                 tables.filters("numbers", numbers, list(names.values()), places)
@@ -263,7 +266,7 @@ def _scale(exhibit: Found) -> str:
     changed = "".join(f", {name} {value}" for name, value in made.get("overrides", {}).items())
     return (
         f"Profile {made['profile']}{changed}: {made['dataset']}, {made['network']}, eps {made['eps']:.3g}, "
-        f"{'one seed' if seeds == 1 else f'{seeds} seeds'}."
+        f"{'one seed' if seeds == 1 else f'{seeds} seeds'}." + (EARLIER if not exhibit.has_digests else "")
     )
 
 
