@@ -1,5 +1,7 @@
 """How Sphinx makes the site; `rkdkit.site.build` puts this file beside the pages that it writes."""
 
+from types import GenericAlias
+
 from sphinx.application import Sphinx
 
 from rkdkit import __version__
@@ -61,8 +63,15 @@ html_theme_options = {
 def setup(app: Sphinx) -> None:
     """Let docstrings be prepared before numpydoc reads them."""
     app.connect("autodoc-process-docstring", _prepare, priority=100)
+    app.connect("autodoc-skip-member", _skip)
 
 
 def _prepare(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     del app, name, options
     lines[:] = prepared(lines, obj if what in ("function", "method") else None)
+
+
+def _skip(app: Sphinx, what: str, name: str, obj: object, skipped: bool, options: object) -> bool | None:
+    """Leave out names of types such as ``tuple[int, int]``: numpydoc cannot tell what their docstring is."""
+    del app, what, name, skipped, options
+    return True if isinstance(obj, GenericAlias) else None

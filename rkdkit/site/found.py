@@ -81,7 +81,7 @@ def read(name: str, folder: Path) -> Found:
 
 
 def _of_an_earlier_version(file: Path) -> dict[str, Any] | None:
-    """Return what the JSON of an earlier version says, which has no digests of picture and numbers; None: it is none."""
+    """Return what the JSON of an earlier version says, which has no digests; None: it is another one."""
     try:
         made = json.loads(files.read(file))
     except (OSError, ValueError, RecursionError):
