@@ -62,7 +62,19 @@ def build(out: Path, quick: Path | None = None, larger: Path | None = None) -> N
         source, made = Path(folder, "source"), Path(folder, "site")
         write(source, found)
         warnings = Path(folder, "warnings")
-        options = ["-b", "html", "-W", "--keep-going", "-q", "-d", str(Path(folder, "doctrees")), "-w", str(warnings)]
+        options = [
+            "-b",
+            "html",
+            "-W",
+            "--keep-going",
+            "-q",
+            "-j",
+            "auto",
+            "-d",
+            str(Path(folder, "doctrees")),
+            "-w",
+            str(warnings),
+        ]
         if build_main([*options, str(source), str(made)]):
             raise SiteError(f"Sphinx has something to say about the site:\n{warnings.read_text(encoding='utf-8')}")
         out.parent.mkdir(parents=True, exist_ok=True)
