@@ -34,6 +34,7 @@ numpydoc_xref_param_type = False
 numpydoc_validation_checks: set[str] = set()
 
 html_theme = "pydata_sphinx_theme"
+html_context = {"default_mode": "auto"}
 html_title = "rkdkit"
 html_static_path = ["_static"]
 html_extra_path = ["extra"]

@@ -22,9 +22,10 @@
     const tables = document.querySelectorAll("table.sortable");
     if (!tables.length) return;
     await load(`${folder}tables.js`);
-    const { DataTable } = await import(window.rkdkitTables);
+    const { jQuery } = await import(window.rkdkitTables);
+    const DataTable = jQuery.fn.dataTable;
     for (const table of tables) {
-      new DataTable(table, {
+      jQuery(table).DataTable({
         autoWidth: false,
         lengthMenu: [10, 25, 50, 100, { label: "all", value: -1 }],
         language: { search: "Find", lengthMenu: "_MENU_ rows", info: "_START_ to _END_ of _TOTAL_" },

@@ -46,7 +46,9 @@ def first_page(readme: str, found: Sequence[Found], lines: pd.DataFrame, numbers
     """
     parts = markdown.sections(readme)
     begin, cite = (_section_with(sign, parts) for sign in ("make fig1", "bibtex"))
-    introduction = markdown.with_anchors(parts[""], [name.lower() for name in (begin, cite)])
+    lead, _, rest = (
+        markdown.with_anchors(parts[""], [name.lower() for name in (begin, cite)]).lstrip().partition("\n\n")
+    )
     shown = next(exhibit for exhibit in found if exhibit.name == FIRST)
     verdicts = {verdict: int((lines.verdict == verdict).sum()) for verdict in _VERDICTS}
     facts = [
@@ -62,8 +64,9 @@ def first_page(readme: str, found: Sequence[Found], lines: pd.DataFrame, numbers
         [
             markdown.WITHOUT_CONTENTS,
             "# Robust knowledge distillation, reproduced",
+            lead,
             *([_picture(shown, "", eager=True)] if not shown.problem else [_problem(shown)]),
-            introduction,
+            rest,
             markdown.raw(f'<div class="facts">{cards}</div>'),
             *([f"## {begin}", parts[begin]] if begin else []),
             *([f"## {cite}", parts[cite]] if cite else []),
