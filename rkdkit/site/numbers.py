@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -47,7 +48,7 @@ def numbers(found: Iterable[Found]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _rows(table: pd.DataFrame) -> list["pd.Series[object]"]:
+def _rows(table: pd.DataFrame) -> list["pd.Series[Any]"]:
     return [row for _, row in table.iterrows()]
 
 
@@ -79,7 +80,7 @@ def _beside(exhibit: Found) -> pd.DataFrame:
     )
 
 
-def _here(number: "pd.Series[object]", ours: pd.DataFrame) -> str:
+def _here(number: "pd.Series[Any]", ours: pd.DataFrame) -> str:
     """Return what came out here in place of a paper's number, at each scale; "": nothing, or it is not certain what."""
     if ours.empty:
         return ""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from PIL import Image
@@ -137,17 +137,16 @@ def ledger_page(lines: pd.DataFrame) -> str:
     widest = float(lines[lines.unit == ledger.POINTS][["low", "high"]].abs().to_numpy().max(initial=0.0)) or 1.0
     columns: dict[str, tables.Shown] = {
         "Paper": tables.text("paper"),
-        "Claim": tables.text("claim"),
-        "Place": tables.text("source"),
+        "Claim": lambda row: Cell(f"{escape(row.claim)}<small>{escape(row.source)}</small>", row.claim),
+        "Verdict": lambda row: Cell(tables.verdict(str(row["verdict"])), str(row["verdict"]), str(row["verdict"])),
+        "Difference": _difference,
+        "95 % interval": lambda row: _interval(row, widest),
         "Exhibit": lambda row: Cell(
             f'<a href="exhibits/{row["exhibit"]}.html">{escape(str(row["exhibit"]))}</a>', search=str(row["exhibit"])
         ),
         "Scale": tables.text("scale"),
         "Data": tables.text("dataset"),
         "Seeds": tables.number("seeds", ".0f"),
-        "Verdict": lambda row: Cell(tables.verdict(str(row["verdict"])), str(row["verdict"]), str(row["verdict"])),
-        "Difference": _difference,
-        "95 % interval": lambda row: _interval(row, widest),
     }
     names = ("Paper", "Scale", "Data", "Verdict")
     places = {name: list(columns).index(name) for name in names}
@@ -299,13 +298,13 @@ def _claims(exhibit: Found) -> list[str]:
     ]
 
 
-def _claim(row: "pd.Series[object]") -> Claim:
+def _claim(row: "pd.Series[Any]") -> Claim:
     claim = row["claim"]
     assert isinstance(claim, Claim)
     return claim
 
 
-def _said(row: "pd.Series[object]") -> Cell:
+def _said(row: "pd.Series[Any]") -> Cell:
     claim = _claim(row)
     return Cell(f"{escape(claim.text)}<small>{escape(claim.source)}</small>")
 
@@ -323,13 +322,13 @@ def _told(claim: Claim, widest: float) -> Cell:
     return Cell(f'<span class="number">{shown} [{lowest}, {highest}]</span> {escape(unit)}{drawing}')
 
 
-def _difference(row: "pd.Series[object]") -> Cell:
+def _difference(row: "pd.Series[Any]") -> Cell:
     value, unit = float(str(row["difference"])), str(row["unit"])
     shown = _signed(value, unit)
     return Cell(f'<span class="number">{shown}</span> {escape(unit)}', repr(value), shown)
 
 
-def _interval(row: "pd.Series[object]", widest: float) -> Cell:
+def _interval(row: "pd.Series[Any]", widest: float) -> Cell:
     low, value, high = (float(str(row[column])) for column in ("low", "difference", "high"))
     unit = str(row["unit"])
     drawing = tables.drawn(low, value, high, widest, str(row["verdict"])) if unit == ledger.POINTS else ""
@@ -342,7 +341,7 @@ def _signed(value: float, unit: str) -> str:
     return format(value, form).replace("-", "−")
 
 
-def _printed(row: "pd.Series[object]") -> Cell:
+def _printed(row: "pd.Series[Any]") -> Cell:
     value, spread, unit = float(str(row["value"])), float(str(row["spread"])), str(row["unit"])
     shown = f"{value:.2f}" + (f" ± {spread:.2f}" if spread == spread else "")  # NaN: none
     return Cell(f'<span class="number">{shown}</span> {escape(unit)}', repr(value), shown)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import pandas as pd
 
@@ -37,7 +38,7 @@ class Cell:
     search: str = ""
 
 
-Shown = Callable[["pd.Series[object]"], Cell]
+Shown = Callable[["pd.Series[Any]"], Cell]
 """What makes a cell from a row."""
 
 
@@ -103,7 +104,7 @@ def text(column: str) -> Shown:
 def number(column: str, form: str) -> Shown:
     """Return what shows a column of numbers, in the form of `format`; NaN is shown as nothing and sorted last."""
 
-    def cell(row: "pd.Series[object]") -> Cell:
+    def cell(row: "pd.Series[Any]") -> Cell:
         value = float(str(row[column]))
         shown = "" if math.isnan(value) else format(value, form).replace("-", "−")
         return Cell(f'<span class="number">{shown}</span>', repr(_LAST if math.isnan(value) else value), shown or " ")
