@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +17,7 @@ from rkdkit.site import docstrings, found, ledger, markdown, numbers, tables, te
 
 QUICK, RESULTS = ROOT / "figures" / "quick", ROOT / "results"
 MISSING, DAMAGED = "fig5_tsne", "tab8_ard"
-BUILT_WITHIN, SIZE = 120, 60 << 20
+SIZE = 60 << 20
 
 _FETCHED = {
     **{"script": "src", "img": "src", "iframe": "src", "source": "src", "embed": "src", "video": "src"},
@@ -72,19 +71,18 @@ def figures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(figures, tmp_path_factory):
-    """The site, built by its command, and how long that took."""
+    """The site, built by its command."""
     out = tmp_path_factory.mktemp("built") / "site"
-    began = time.monotonic()
     command = [sys.executable, "-m", "rkdkit.site", "--out", str(out), "--figures", str(figures)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
     assert f"open {out / 'index.html'}" in done.stdout
-    return out, time.monotonic() - began
+    return out
 
 
 @pytest.fixture(scope="module")
 def pages(site):
-    return {file: Page(file) for file in site[0].rglob("*.html")}
+    return {file: Page(file) for file in site.rglob("*.html")}
 
 
 def claims_of(files):
@@ -95,10 +93,8 @@ def committed():
     return [*sorted(QUICK.glob("*.json")), *sorted(RESULTS.glob("*/*.json"))]
 
 
-def test_it_is_built_within_its_time_and_size(site):
-    out, seconds = site
-    assert seconds < BUILT_WITHIN
-    assert sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) < SIZE
+def test_it_is_not_large(site):
+    assert 10 << 20 < sum(file.stat().st_size for file in site.rglob("*") if file.is_file()) < SIZE
 
 
 def test_every_page_that_others_link_to_is_there(site):
@@ -122,11 +118,11 @@ def test_every_page_that_others_link_to_is_there(site):
         for name, file in (("glossary", "docs/glossary.md"), ("changelog", "CHANGELOG.md"))
         if (ROOT / file).exists()
     ]
-    assert [name for name in names if not (site[0] / f"{name}.html").is_file()] == []
+    assert [name for name in names if not (site / f"{name}.html").is_file()] == []
 
 
 def test_links_lead_somewhere(site, pages):
-    out, dead = site[0], []
+    out, dead = site, []
     for file, page in pages.items():
         for address in page.links:
             parts = urlsplit(address)
@@ -145,7 +141,7 @@ def test_links_lead_somewhere(site, pages):
 
 
 def test_nothing_is_loaded_from_elsewhere(site, pages):
-    out, elsewhere, dead = site[0], [], []
+    out, elsewhere, dead = site, [], []
     styles = {file: file.read_text(encoding="utf-8") for file in out.rglob("*.css")}
     loaded = [(file, address) for file, page in pages.items() for address in page.loads]
     loaded += [(file, found) for file, page in pages.items() for text in page.styles for found in in_style(text)]
@@ -183,12 +179,12 @@ def test_a_page_that_loads_from_elsewhere_would_be_noticed(tmp_path):
     ]
 
 
-def test_every_picture_has_an_alternative_text(pages):
+def test_every_picture_has_an_alternative_text(site, pages):
     without = [
         (file.name, source) for file, page in pages.items() for source, text in page.alternatives if text is None
     ]
     assert without == []
-    shown = {file.stem: page for file, page in pages.items() if file.parent.name == "exhibits"}
+    shown = {file.stem: page for file, page in pages.items() if file.parent == site / "exhibits"}
     for name, page in shown.items():
         if name not in (MISSING, DAMAGED):
             assert any(len(text) > 20 and source.endswith(".png") for source, text in page.alternatives), name
@@ -196,13 +192,13 @@ def test_every_picture_has_an_alternative_text(pages):
 
 def test_an_exhibit_that_is_missing_or_damaged_has_a_page_that_says_so(site):
     for name, told in ((MISSING, f"{MISSING}.json is not there"), (DAMAGED, "do not belong together")):
-        page = (site[0] / "exhibits" / f"{name}.html").read_text()
+        page = (site / "exhibits" / f"{name}.html").read_text()
         text = re.sub(r"\s+", " ", re.sub("<[^>]+>", "", page))
         assert told in text
         assert f"rkdkit figures {name}" in text
         assert f"{name}.png" not in page
-        assert not (site[0] / "files" / "quick" / f"{name}.png").exists()
-    assert (site[0] / "gallery.html").read_text().count("not made yet") == 2
+        assert not (site / "files" / "quick" / f"{name}.png").exists()
+    assert (site / "gallery.html").read_text().count("not made yet") == 2
 
 
 def test_the_ledger_holds_every_claim():
@@ -236,7 +232,7 @@ def test_differences_of_shares_are_in_points_and_others_in_their_unit():
 
 
 def test_the_ledgers_page_shows_all_claims_that_can_be_read(site, figures):
-    page = (site[0] / "ledger.html").read_text()
+    page = (site / "ledger.html").read_text()
     table = page[page.index('<table id="ledger"') :].partition("</table>")[0]
     readable = [file for file in committed() if file.stem not in (MISSING, DAMAGED) or file.parent != QUICK]
     assert table.count("<tr>") - 1 == len(claims_of(readable)) == len(ledger.ledger(found.all_found(figures, RESULTS)))
@@ -253,7 +249,7 @@ def test_the_numbers_are_all_of_the_papers(site):
             printed += len(list(csv.DictReader(file)))
     assert len(table) == printed == 659
     assert (table.exhibit != "").all()
-    page = (site[0] / "numbers.html").read_text()
+    page = (site / "numbers.html").read_text()
     assert page[page.index('<table id="numbers"') :].partition("</table>")[0].count("<tr>") == 660
 
 
@@ -375,7 +371,7 @@ def test_docstrings_become_those_of_numpydoc():
 
 
 def test_api_pages_tell_what_a_function_takes_and_returns(site):
-    page = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", (site[0] / "api" / "rkdkit.saved.html").read_text()))
+    page = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", (site / "api" / "rkdkit.saved.html").read_text()))
     assert "Return an exhibit's summary" in page.replace("’", "'")
     assert "the JSON; the others have its name" in page
     assert "ExhibitFilesError" in page

@@ -77,6 +77,7 @@ def build(out: Path, quick: Path | None = None, larger: Path | None = None) -> N
         ]
         if build_main([*options, str(source), str(made)]):
             raise SiteError(f"Sphinx has something to say about the site:\n{warnings.read_text(encoding='utf-8')}")
+        (made / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # a template of the theme, no page
         out.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
         try:
