@@ -60,13 +60,14 @@ def embeddings(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
     made : its JSON.
     """
     points, scores = table[table.image != "all"], table[table.image == "all"]
-    classes = sorted(points["class"].unique())
+    classes, networks = sorted(points["class"].unique()), list(dict.fromkeys(points.network))
+    titles = fig5.titles([name for name in networks if name != fig5.PEER])
     images = thumbnails(str(made.get("dataset", "")), "test", _classes_of(points), classes=classes)
     return {
-        f"t-SNE: {fig5.TITLES.get(network, network)}": _embedding(
+        f"t-SNE: {titles[network]}": _embedding(
             points[points.network == network], scores[scores.network == network], classes, images
         )
-        for network in ordered(points.network, fig5.TITLES)
+        for network in networks
     }
 
 

@@ -82,8 +82,7 @@ def _landscapes(table: pd.DataFrame, _: Mapping[str, Any]) -> Pictures:
     lines = new_figure(
         xaxis_title_text="Offset along the direction (filter norms)", yaxis_title_text="Adversarial loss (nats)"
     )
-    for network in ordered(profiles.network, fig4.LINES):
-        name, line = fig4.LINES.get(network, ("", "-"))
+    for network, (name, line) in fig4.lines(dict.fromkeys(profiles.network)).items():
         part = profiles[profiles.network == network]
         look: dict[str, Any] = {"dash": "solid" if line == "-" else "dash", "mode": "lines"}
         add_curve(lines, part, "first", "loss", plain(network), colour(name), unit=" nats", **look)
