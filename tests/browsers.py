@@ -111,8 +111,8 @@ class Visit:
         self.context.on("response", self._answered)
         self.page: Page = self.context.new_page()
 
-    def faults_since(self) -> list[str]:
-        """Return the faults since the last call."""
+    def take_faults(self) -> list[str]:
+        """Return the faults, and forget them."""
         found, self.faults = self.faults, []
         return found
 

@@ -1,4 +1,4 @@
-"""The notebooks in JupyterLab, in a real browser: run by the menus, moved by the sliders, interrupted."""
+"""The notebooks in JupyterLab, in a real browser: run by the menu, moved by the sliders, interrupted."""
 
 import json
 import re
@@ -11,7 +11,8 @@ from conftest import ROOT
 from rkdkit import claims, exhibits, runs
 
 FIGURE_1 = "fig1_peer_vs_teacher"
-BAR = '[role="progressbar"], progress, .widget-hprogress .progress'
+EPOCHS = 300
+"""More than can be trained before the test interrupts it."""
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +32,12 @@ def lab(browser, folder):
     del browser  # without one, nothing is started
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
     (folder / "home").mkdir()
-    environment = {"RKDKIT_STORE": str(folder / "store")}
-    with browsers.jupyterlab(folder / "notebooks", folder / "home", environment) as started:
+    with browsers.jupyterlab(folder / "notebooks", folder / "home", {"RKDKIT_STORE": str(folder / "store")}) as started:
         yield started
 
 
-def finished(store):
-    """How many epochs of its trainings a store holds."""
+def epochs_in(store):
+    """Return how many epochs of each training a store holds."""
     return {file.parent.name: json.loads(file.read_text())["finished"] for file in store.glob("runs/*/run.json")}
 
 
@@ -46,84 +46,102 @@ def test_figure_1_is_run_by_the_menu_until_its_picture_and_verdicts_are_there(br
     with lab.opened(browser, f"{FIGURE_1}.ipynb", profile="smoke", output_dir=str(out)) as notebook:
         notebook.run_all()
         notebook.wait(90)
+        page = notebook.page
         assert notebook.red() == []
-        said = notebook.text()
-        assert len(re.findall(f"^(?:{claims.HOLDS}|{claims.FAILS}|{claims.OPEN}) ", said, re.MULTILINE)) >= 3, said
-        drawn = notebook.page.locator(".jp-OutputArea-output img").first
-        drawn.scroll_into_view_if_needed()
-        assert drawn.evaluate("image => image.complete && image.naturalWidth") > 400
-        browsers.picture(notebook.page, "lab-figure-1", tmp_path)
+        assert all(re.fullmatch(r"\[\d+\]:", prompt) for prompt in notebook.prompts())
+        verdicts = rf"^(?:{claims.HOLDS}|{claims.FAILS}|{claims.OPEN}) "
+        assert len(re.findall(verdicts, notebook.text(), re.MULTILINE)) >= 3, notebook.text()
+        assert page.locator(".jp-OutputArea-output progress").count() == 0, "a bar is left behind"
+        drawn = page.locator(".jp-OutputArea-output img").first
+        assert drawn.evaluate("image => image.decode().then(() => image.naturalWidth)") > 400
+        for place in range(len(notebook.prompts())):
+            page.locator(".jp-CodeCell").nth(place).scroll_into_view_if_needed()
+            browsers.picture(page, f"lab-figure-1-cell-{place + 1}", tmp_path)
         assert notebook.visit.faults == []
     assert sorted(path.name for path in out.iterdir()) == [f"{FIGURE_1}.{kind}" for kind in ("csv", "json", "png")]
 
 
 def test_an_interrupt_says_in_one_line_where_it_stopped_and_running_again_goes_on(browser, lab, folder, tmp_path):
-    # the same notebook under another name, because it trains something else
-    name = "interrupted.ipynb"
+    name, store = "interrupted.ipynb", folder / "store"
     shutil.copy(ROOT / "notebooks" / f"{FIGURE_1}.ipynb", lab.folder / name)
-    own = {"profile": "smoke", "seed": 7, "epochs": 300, "output_dir": str(folder / "never")}
-    store = folder / "store"
-    before = finished(store)
-    with lab.opened(browser, name, **own) as notebook:
-        notebook.run_all()
-        new = {}
+    before = epochs_in(store)
+
+    def trained():
+        return max((n for run, n in epochs_in(store).items() if run not in before), default=0)
+
+    def wait_for_more_than(epochs):
         for _ in range(600):
-            new = {run: epochs for run, epochs in finished(store).items() if run not in before}
-            if max(new.values(), default=0) >= 2:
-                break
+            if trained() > epochs:
+                return
             notebook.page.wait_for_timeout(100)
-        assert max(new.values(), default=0) >= 2, "nothing was trained within a minute"
-        assert notebook.page.locator(BAR).first.bounding_box()["width"] >= 100, "no progress bar is to be seen"
-        notebook.page.locator(BAR).first.scroll_into_view_if_needed()
+        raise AssertionError(f"after a minute, {trained()} epochs are trained: {notebook.text()}")
+
+    settings = {"profile": "smoke", "seed": 7, "epochs": EPOCHS, "output_dir": str(folder / "never")}
+    with lab.opened(browser, name, **settings) as notebook:
+        notebook.run_all()
+        wait_for_more_than(1)
+        bars = notebook.page.locator(".jp-OutputArea-output progress")
+        bars.last.scroll_into_view_if_needed()
+        assert all(bar.bounding_box()["width"] >= 100 for bar in bars.all()), "a bar is too narrow to be read"
         browsers.picture(notebook.page, "lab-training", tmp_path)
         notebook.interrupt()
         notebook.wait(30)
         browsers.picture(notebook.page, "lab-interrupted", tmp_path)
-        said = notebook.text()
-        assert "Traceback" not in said, said
-        (line,) = [line for line in said.splitlines() if re.search(r"\b(stopped|interrupted)\b", line, re.IGNORECASE)]
-        (kept,) = [n for run, n in finished(store).items() if run not in before]
-        assert f"epoch {kept}" in line, line
-        assert "again" in line, line
-        assert kept < 300
+        (line,) = notebook.red()  # a cell that did not end is red: without it, the cells below would be run
+        assert line.count("\n") == 0, line
+        kept = trained()
+        assert f"after epoch {kept} of {EPOCHS}" in line
+        assert "again" in line
+        assert "Traceback" not in notebook.text()
         notebook.run_all()
-        for _ in range(300):
-            if max(n for run, n in finished(store).items() if run not in before) > kept:
-                break
-            notebook.page.wait_for_timeout(100)
-        (more,) = [n for run, n in finished(store).items() if run not in before]
-        assert kept < more
+        wait_for_more_than(kept)
         notebook.interrupt()
         notebook.wait(30)
         assert notebook.visit.faults == []
+    assert kept < trained() < EPOCHS
+    assert not (folder / "never").exists()
 
 
 @pytest.fixture
-def explored(folder, monkeypatch):
-    """What `explore.ipynb` looks at: Figure 1's runs at smoke, trained unless the notebook of Figure 1 was run."""
+def trained(folder, monkeypatch):
+    """What `explore.ipynb` looks at: Figure 1's runs at smoke, trained unless its notebook was run before."""
     monkeypatch.setenv("RKDKIT_STORE", str(folder / "store"))
     setup = exhibits.setup(FIGURE_1, "smoke", output_dir=str(folder / "out"))
     return runs.ensure_all(setup.teacher_specs(), setup.specs("PeerAiD"))
 
 
-def test_the_explorers_sliders_change_its_picture(browser, explored, lab, tmp_path):
-    del explored
+def test_the_explorers_sliders_and_images_change_its_pictures(browser, trained, lab, tmp_path):
+    del trained
     with lab.opened(browser, "explore.ipynb") as notebook:
         notebook.run_all()
         notebook.wait(60)
         page = notebook.page
-        drawn = page.locator(".jp-OutputArea-output img")
+        drawn = page.locator(".rkdkit-shown img")
         drawn.first.wait_for()
         assert notebook.red() == []
-        for slider in page.locator('.jp-OutputArea-output [role="slider"]').all():
-            shown = drawn.evaluate_all("images => images.map(image => image.src)")
-            key = "ArrowLeft" if slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax") else None
-            slider.focus()
-            page.keyboard.press(key or "ArrowRight")
+
+        def changed_by(move):
+            before = page.locator(".rkdkit-shown").first.inner_html()
+            move()
             page.wait_for_function(
-                "shown => [...document.querySelectorAll('.jp-OutputArea-output img')]"
-                ".map(image => image.src).join() !== shown.join()",
-                arg=shown,
+                "before => document.querySelector('.rkdkit-shown').innerHTML !== before", arg=before, timeout=10_000
             )
+
+        def moved(slider):
+            at_the_end = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
+            slider.focus()
+            page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
+
+        sliders = page.locator('.rkdkit-explorer [role="slider"]:visible').all()
+        assert len(sliders) == 4, "the page of images, eps, the attack's step and the epoch"
+        for slider in sliders:
+            pictures = drawn.evaluate_all("images => images.map(image => image.src)")
+            changed_by(lambda slider=slider: moved(slider))
+            assert drawn.evaluate_all("images => images.map(image => image.src)") != pictures
+        changed_by(page.locator(".rkdkit-button:visible").nth(3).click)
+        other = page.locator(".rkdkit-explorer select:visible").last
+        other.select_option(label="PGD-AT")
+        page.wait_for_function("() => document.querySelectorAll('.rkdkit-shown img').length >= 6")
+        page.locator(".rkdkit-explorer").scroll_into_view_if_needed()
         browsers.picture(page, "lab-explorer", tmp_path)
         assert notebook.visit.faults == []
