@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,9 @@ def executable() -> str:
         return named
     found = shutil.which("chromium")
     if found is None:
-        pytest.skip("no browser: install Chromium (Debian: apt-get install chromium) or set RKDKIT_CHROMIUM to its path")
+        pytest.skip(
+            "no browser: install Chromium (Debian: apt-get install chromium) or set RKDKIT_CHROMIUM to its path"
+        )
     return found
 
 
@@ -215,15 +217,11 @@ def jupyterlab(folder: Path, home: Path, environment: Mapping[str, str]) -> Iter
     finally:
         everything = [*psutil.Process(process.pid).children(recursive=True), process]
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
         for each in everything:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 each.kill()
-            except psutil.NoSuchProcess:
-                pass
         process.wait()
 
 

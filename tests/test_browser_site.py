@@ -221,13 +221,17 @@ def test_the_ledger_is_sorted_and_filtered(visit, tmp_path):
     assert sum(found.values()) == everything
     verdict.select_option("")
     page.locator(".dt-search input").fill("tab16")
-    page.wait_for_function("all => !document.querySelector('.dt-info').textContent.includes(`of ${all}`)", arg=everything)
+    page.wait_for_function(
+        "all => !document.querySelector('.dt-info').textContent.includes(`of ${all}`)", arg=everything
+    )
     assert 0 < total(page) < everything
     assert all("tab16" in row for row in page.locator("#ledger tbody tr").all_inner_texts())
     browsers.picture(page, "site-ledger-filtered", tmp_path)
 
 
-EYES = "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p._fullLayout.scene?.camera.eye).filter(Boolean)"
+EYES = (
+    "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p._fullLayout.scene?.camera.eye).filter(Boolean)"
+)
 """From where one looks at each surface of a page."""
 
 
@@ -331,7 +335,12 @@ def test_it_works_from_its_files_without_a_server(browser, folder):
 KINDS = (
     *("index.html", "gallery.html", "ledger.html", "numbers.html", "methods.html", "glossary.html", "design.html"),
     *("changelog.html", "search.html?q=PeerAiD", "exhibits/fig4_loss_landscape.html", "exhibits/fig5_tsne.html"),
-    *("exhibits/fig1_peer_vs_teacher.html", "exhibits/tab1_white_box.html", "api/index.html", "api/rkdkit.attacks.html"),
+    *(
+        "exhibits/fig1_peer_vs_teacher.html",
+        "exhibits/tab1_white_box.html",
+        "api/index.html",
+        "api/rkdkit.attacks.html",
+    ),
     "notebooks/fig1_peer_vs_teacher.html",
 )
 """A page of each kind."""
