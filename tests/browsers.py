@@ -164,7 +164,7 @@ class Lab:
 
     Attributes
     ----------
-    folder : the notebooks.
+    folder : the copy of the project.
     origin : its address, without a slash at the end.
     """
 
@@ -174,21 +174,24 @@ class Lab:
     @contextmanager
     def opened(self, browser: "Browser", name: str, **parameters: object) -> Iterator["Notebook"]:
         """Open a notebook, in whose first code cell parameters are set before, and wait for its kernel."""
-        set_parameters(self.folder / name, parameters)
+        cells = set_parameters(self.folder / "notebooks" / name, parameters)
         with visiting(browser, self.origin) as visit:
             workspace = f"{self.origin}/lab/workspaces/{secrets.token_hex(4)}"
-            visit.page.goto(f"{workspace}/tree/{name}?token={self._token}")
+            visit.page.goto(f"{workspace}/tree/notebooks/{name}?token={self._token}")
             visit.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
+            visit.page.wait_for_function(
+                "cells => document.querySelectorAll('.jp-CodeCell').length === cells", arg=cells
+            )
             yield Notebook(visit)
 
 
 @contextmanager
 def jupyterlab(folder: Path, home: Path, environment: Mapping[str, str]) -> Iterator[Lab]:
-    """Start JupyterLab on a folder of notebooks, with nothing of the user's settings; end it and its kernels.
+    """Start JupyterLab on a copy of the project, with nothing of the user's settings; end it and its kernels.
 
     Parameters
     ----------
-    folder : the notebooks.
+    folder : the copy, with a folder of notebooks.
     home : an empty folder for what it keeps.
     environment : what the kernels find in theirs, besides that of this process.
     """
@@ -237,8 +240,8 @@ def _address(process: subprocess.Popen[bytes], home: Path) -> str:
     raise AssertionError(f"JupyterLab did not start: {(home / 'log.txt').read_text()[-3000:]}")
 
 
-def set_parameters(path: Path, parameters: Mapping[str, object]) -> None:
-    """Write values into the cell of a notebook that is tagged as its parameters."""
+def set_parameters(path: Path, parameters: Mapping[str, object]) -> int:
+    """Write values into the cell of a notebook that is tagged as its parameters; return the number of code cells."""
     notebook = json.loads(path.read_text())
     for name, value in parameters.items():
         (cell,) = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
@@ -247,6 +250,7 @@ def set_parameters(path: Path, parameters: Mapping[str, object]) -> None:
         assert found == 1, f"{path.name} has no parameter {name}"
         cell["source"] = source
     path.write_text(json.dumps(notebook))
+    return sum(cell["cell_type"] == "code" for cell in notebook["cells"])
 
 
 class Notebook:

@@ -28,11 +28,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(browser, folder):
-    """JupyterLab on a copy of the notebooks, with a store of its own."""
+    """JupyterLab on a copy of the project, with a store of its own, as `make lab` starts it."""
     del browser  # without one, nothing is started
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    project = folder / "project"
+    for name in ("notebooks", "figures"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(ROOT / "pyproject.toml", project)
     (folder / "home").mkdir()
-    with browsers.jupyterlab(folder / "notebooks", folder / "home", {"RKDKIT_STORE": str(folder / "store")}) as started:
+    with browsers.jupyterlab(project, folder / "home", {"RKDKIT_STORE": str(folder / "store")}) as started:
         yield started
 
 
@@ -42,7 +45,7 @@ def epochs_in(store):
 
 
 def test_figure_1_is_run_by_the_menu_until_its_picture_and_verdicts_are_there(browser, lab, folder, tmp_path):
-    out = folder / "out"
+    out = lab.folder / "out"
     with lab.opened(browser, f"{FIGURE_1}.ipynb", profile="smoke", output_dir=str(out)) as notebook:
         notebook.run_all()
         notebook.wait(90)
@@ -63,7 +66,7 @@ def test_figure_1_is_run_by_the_menu_until_its_picture_and_verdicts_are_there(br
 
 def test_an_interrupt_says_in_one_line_where_it_stopped_and_running_again_goes_on(browser, lab, folder, tmp_path):
     name, store = "interrupted.ipynb", folder / "store"
-    shutil.copy(ROOT / "notebooks" / f"{FIGURE_1}.ipynb", lab.folder / name)
+    shutil.copy(ROOT / "notebooks" / f"{FIGURE_1}.ipynb", lab.folder / "notebooks" / name)
     before = epochs_in(store)
 
     def trained():
@@ -76,7 +79,7 @@ def test_an_interrupt_says_in_one_line_where_it_stopped_and_running_again_goes_o
             notebook.page.wait_for_timeout(100)
         raise AssertionError(f"after a minute, {trained()} epochs are trained: {notebook.text()}")
 
-    settings = {"profile": "smoke", "seed": 7, "epochs": EPOCHS, "output_dir": str(folder / "never")}
+    settings = {"profile": "smoke", "seed": 7, "epochs": EPOCHS, "output_dir": str(lab.folder / "never")}
     with lab.opened(browser, name, **settings) as notebook:
         notebook.run_all()
         wait_for_more_than(1)
@@ -99,14 +102,14 @@ def test_an_interrupt_says_in_one_line_where_it_stopped_and_running_again_goes_o
         notebook.wait(30)
         assert notebook.visit.faults == []
     assert kept < trained() < EPOCHS
-    assert not (folder / "never").exists()
+    assert not (lab.folder / "never").exists()
 
 
 @pytest.fixture
-def trained(folder, monkeypatch):
+def trained(lab, folder, monkeypatch):
     """What `explore.ipynb` looks at: Figure 1's runs at smoke, trained unless its notebook was run before."""
     monkeypatch.setenv("RKDKIT_STORE", str(folder / "store"))
-    setup = exhibits.setup(FIGURE_1, "smoke", output_dir=str(folder / "out"))
+    setup = exhibits.setup(FIGURE_1, "smoke", output_dir=str(lab.folder / "out"))
     return runs.ensure_all(setup.teacher_specs(), setup.specs("PeerAiD"))
 
 
