@@ -44,7 +44,7 @@ def epochs_in(store):
     return {file.parent.name: json.loads(file.read_text())["finished"] for file in store.glob("runs/*/run.json")}
 
 
-def test_figure_1_is_run_by_the_menu_until_its_picture_and_verdicts_are_there(browser, lab, folder, tmp_path):
+def test_figure_1_is_run_by_the_menu_until_its_picture_and_verdicts_are_there(browser, lab, tmp_path):
     out = lab.folder / "out"
     with lab.opened(browser, f"{FIGURE_1}.ipynb", profile="smoke", output_dir=str(out)) as notebook:
         notebook.run_all()
