@@ -270,14 +270,23 @@ class Notebook:
         self.page.locator(f'.lm-Menu-item[data-command="{command}"]').click()
 
     def run_all(self) -> None:
-        """Click on Run, Run All Cells; return when the first cell was run."""
-        before = self.prompts()[0]
-        self.choose("Run", "runmenu:run-all")
+        """Click on Run, Run All Cells; return when the first cell was run.
+
+        JupyterLab drops what it is told while it is still connecting to the kernel, so the click may be repeated.
+        """
+        before = self.prompts()
+        for _ in range(6):
+            self.choose("Run", "runmenu:run-all")
+            for _ in range(50):
+                self.page.wait_for_timeout(100)
+                now = self.prompts()
+                if now[0] != before[0] and now[0] != "[*]:":
+                    return
+            if any("*" in prompt for prompt in now):
+                break
         self.page.wait_for_function(
-            r"before => { const now = document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent.trim();"
-            r" return /\d/.test(now) && now !== before }",
-            arg=before, timeout=30_000,
-        )  # fmt: skip
+            r"() => /\d/.test(document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent)", timeout=60_000
+        )
 
     def interrupt(self) -> None:
         """Click on Kernel, Interrupt Kernel."""
