@@ -266,6 +266,8 @@ class Notebook:
 
     def choose(self, menu: str, command: str) -> None:
         """Click on an item of a menu."""
+        dialog = self.page.locator(".jp-Dialog")
+        assert dialog.count() == 0, dialog.all_inner_texts()
         self.page.locator(".lm-MenuBar-item").filter(has_text=re.compile(f"^{menu}$")).click()
         self.page.locator(f'.lm-Menu-item[data-command="{command}"]').click()
 
