@@ -284,14 +284,14 @@ def folder_of(exhibit: Exhibit, given: Mapping[str, Any]) -> Path:
         As :func:`prepare`.
     """
     own = {name: value for name, value in given.items() if name in exhibit.own}
-    others = (*own, "profile", "seed", "n_seeds", "output_dir", "methods")
+    others = (*own, "profile", "seed", "n_seeds", "output_dir", "methods", "formats")
     profile = given.get("profile", "quick")
     scale, overrides = _scaled(exhibit, profile, {n: value for n, value in given.items() if n not in others})
     compared = _compared(exhibit, given.get("methods"))
     overrides |= {"methods": list(compared)} if compared != exhibit.compares else {}
     seed = checks.whole("seed", given.get("seed", 0), 0, LARGEST_FIRST_SEED)
     changes = _changes(overrides, _set_otherwise(exhibit, own), seed)
-    return paths.output_folder(scale.name, given.get("output_dir", "methods"), changes)
+    return paths.output_folder(scale.name, given.get("output_dir"), changes)
 
 
 def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:
