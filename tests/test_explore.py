@@ -620,6 +620,7 @@ def test_several_teachers_of_one_name_are_numbered(copied):
     seen = explorer_of(copied, spec.id).columns[0].seen
     name = "teacher TRADES resnet18/16 at epoch 1, weight 0.5"
     assert list(seen.logits) == ["student", f"{name} (1)", f"{name} (2)"]
+    assert "from 2 times TRADES resnet18/16 at epoch 1, seed 0" in found_run(copied, spec).name
 
 
 def test_data_that_are_not_here_or_are_others_are_said(copied, monkeypatch):

@@ -196,7 +196,9 @@ def _found(run: StoredRun, root: Path) -> FoundRun:
 
 
 def _label(spec: RunSpec) -> str:
-    guides = f" from {' and '.join(map(str, spec.teachers))}" if spec.teachers else ""
+    alike = Counter(map(str, spec.teachers))
+    named = " and ".join(f"{number} times {name}" if number > 1 else name for name, number in alike.items())
+    guides = f" from {named}" if named else ""
     return f"{spec.label} {spec.student}{guides}, seed {spec.seed}"
 
 
