@@ -732,3 +732,14 @@ def test_no_picture_is_wider_than_the_window(opened, width):
     widths = "div => [div.clientWidth, div.querySelector('svg').clientWidth]"
     for place, drawn_in in page.evaluate(f"[...document.querySelectorAll('.rkdkit-picture')].map({widths})"):
         assert drawn_in <= place
+
+
+def test_no_button_sends_a_picture_elsewhere(opened):
+    page = opened("fig4_loss_landscape", "fig1_peer_vs_teacher")
+    titles = page.evaluate("[...document.querySelectorAll('[data-title]')].map(button => button.dataset.title)")
+    assert "Download plot as a PNG" in titles
+    assert not [title for title in titles if "Share" in title or "Cloud" in title or "Edit" in title]
+    assert (
+        page.evaluate("[...document.querySelectorAll('.rkdkit-picture')].map(d => d._context.plotlyServerURL)")
+        == [""] * 5
+    )

@@ -84,7 +84,7 @@ def _embedding(points: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str
             mode="markers",
             marker={"color": colours[name], "symbol": symbols[name] + hollow, "size": 8, "opacity": 0.85},
             name=f"{plain(name)}, {named.get(examples, plain(examples))}",
-            hovertemplate="%{customdata[1]}",
+            hovertemplate="<b>%{fullData.name}</b><br>%{customdata[1]}<extra></extra>",
             **_pointed_at("test", part, images),
         )
     columns = zip(scores.examples, scores.silhouette, scores.low, scores.high, strict=True)
@@ -208,7 +208,8 @@ def _by_difficulty(table: pd.DataFrame, teacher: str, thumbs: list[str]) -> go.F
             mode="markers",
             marker={"color": hex_colour, "size": 6, "opacity": 0.7},
             showlegend=False,
-            hovertemplate="%{customdata[1]}<br>difficulty %{customdata[2]}<br>%{y}",
+            hovertemplate="<b>%{fullData.name}</b><br>%{customdata[1]}<br>"
+            "difficulty %{customdata[2]}<br>%{y}<extra></extra>",
             **common,
             **_pointed_at("test", part, thumbs, rounded(part.difficulty)),
         )
@@ -255,7 +256,8 @@ def ranking(table: pd.DataFrame, made: Mapping[str, Any]) -> Pictures:
             mode="markers",
             marker={"color": colours[name], "symbol": symbols[name], "size": 8, "opacity": 0.85},
             name=f"class {plain(name)}",
-            hovertemplate="%{customdata[1]}<br>rank %{customdata[2]} in its class<br>difficulty %{x}, likeness %{y}",
+            hovertemplate="%{customdata[1]}<br>rank %{customdata[2]} in its class<br>"
+            "difficulty %{x}, likeness %{y}<extra></extra>",
             **_pointed_at("train", part, images, part["rank"].tolist()),
         )
     return {"Difficulty and likeness": figure}

@@ -1,7 +1,12 @@
 // Draws the pictures of a page: each is JSON in a script element that names its place. The last script to be loaded.
 (() => {
   "use strict";
-  const SETTINGS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+  const SETTINGS = {
+    responsive: true,
+    displaylogo: false,
+    plotlyServerURL: "", // nothing is sent to elsewhere: plotly has a button that would
+    modeBarButtonsToRemove: ["sendChartToCloud", "lasso2d", "select2d"],
+  };
   const together = []; // the pictures whose surfaces are turned together
 
   const turnOthers = (turned, camera) => {

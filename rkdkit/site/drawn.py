@@ -199,8 +199,9 @@ def _add_networks(
         line={"color": GREY, "width": 1},
         marker={**look, "line": {"color": GREY, "width": 1}},
         name=name,
-        hovertemplate="%{customdata[0]}<br>clean %{x} % [%{customdata[1]}, %{customdata[2]}]<br>"
-        "robust %{y} % [%{customdata[3]}, %{customdata[4]}]<br>%{customdata[5]}",
+        hovertemplate="<b>%{fullData.name}</b><br>%{customdata[0]}<br>"
+        "clean %{x} % [%{customdata[1]}, %{customdata[2]}]<br>"
+        "robust %{y} % [%{customdata[3]}, %{customdata[4]}]<br>%{customdata[5]}<extra></extra>",
     )
 
 

@@ -36,7 +36,7 @@ _LOOK = go.layout.Template(
         "scene": {"xaxis": _DEEP, "yaxis": _DEEP, "zaxis": _DEEP},
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.22, "yanchor": "top"},
         "modebar": {"bgcolor": _CLEAR, "color": GREY, "activecolor": to_hex(PALETTE[0])},
-        "hoverlabel": {"align": "left", "namelength": -1},
+        "hoverlabel": {"align": "left", "bgcolor": "#222832", "bordercolor": GREY, "font": {"color": "white"}},
         "hovermode": "closest",
     }
 )
@@ -145,7 +145,8 @@ def add_curve(
         marker={"symbol": symbol, "size": 7},
         name=name,
         legendgroup=name,
-        hovertemplate=f"at %{{x}}: %{{y}}{unit} [%{{customdata[0]}}, %{{customdata[1]}}]<br>%{{customdata[2]}}",
+        hovertemplate="<b>%{fullData.name}</b><br>"
+        f"at %{{x}}: %{{y}}{unit} [%{{customdata[0]}}, %{{customdata[1]}}]<br>%{{customdata[2]}}<extra></extra>",
     )
 
 
