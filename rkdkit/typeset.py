@@ -239,7 +239,7 @@ def _divided(table: Table) -> Iterator[Table]:
     groups, taken = list[list[int]]([[]]), first
     for i in range(table.head, len(widths)):
         with_next = widths[i] + (_BETWEEN + widths[i + 1] if table.heading[i + 1 : i + 2] == (BESIDE,) else 0)
-        if groups[-1] and table.heading[i] != BESIDE and taken + with_next > limit:
+        if groups[-1] and taken + with_next > limit:
             groups.append([])
             taken = first
         groups[-1].append(i)
