@@ -43,8 +43,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, cores // int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-TOGETHER = tuple(f"tests/test_{name}.py" for name in ("cluster", "cluster_faults", "cluster_exhibits", "mirror"))
-"""The files whose tests share a scheduler, workers and trained networks: one process of `-n auto` runs a whole file."""
+TOGETHER = tuple(
+    f"tests/test_{name}.py"
+    for name in ("browser_lab", "browser_site", "cluster", "cluster_faults", "cluster_exhibits", "explore", "mirror")
+)
+"""The files whose tests share what takes long to make: a server, a site, workers, trained networks.
+
+One process of `-n auto` runs a whole file.
+"""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
