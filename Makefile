@@ -8,17 +8,18 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig1 figures quick lab check test mutants lock clean
+.PHONY: help setup fig1 figures quick lab site check test mutants lock clean
 
 help:
 	@echo "make fig1               Figure 1 of PeerAiD on the embedded digits -> figures/quick/"
 	@echo "make test               the linters, the type checker and the tests"
 	@echo "make lab                JupyterLab on the notebooks"
+	@echo "make site               static pages of all exhibits, claims and numbers -> site/index.html"
 	@echo "make figures            every notebook; PROFILE=smoke|quick|small|paper (now: $(PROFILE))"
 	@echo "make quick              every picture of figures/quick again, with as many seeds as it is committed with"
 	@echo "make mutants            how many of N small mistakes the tests notice (now: N=$(N) SEED=$(SEED)); takes about an hour"
 	@echo "make lock               bring requirements.lock in line with pyproject.toml; delete it first to upgrade all"
-	@echo "make clean              remove .venv, caches and executed notebooks (the store and data stay)"
+	@echo "make clean              remove .venv, caches, executed notebooks and the site (the store and data stay)"
 
 setup: $(READY)
 
@@ -42,6 +43,9 @@ quick: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/fig1_peer_vs_teacher.ipynb
 
+site: $(READY)
+	$(BIN)/python -m rkdkit.site
+
 check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -58,4 +62,4 @@ lock: $(READY)
 	    --generate-hashes --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf .venv cache executed .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutants *.egg-info
+	rm -rf .venv cache executed site .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutants *.egg-info

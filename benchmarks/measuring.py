@@ -17,7 +17,9 @@ import torch
 import typer
 
 from rkdkit import data
+from rkdkit.analysis.white_box import white_box
 from rkdkit.determinism import exact_arithmetic
+from rkdkit.references import Snapshot
 from rkdkit.setup import Exhibit, Setup, prepare
 
 SIZE = 8192 if torch.cuda.is_available() else 2048
@@ -42,6 +44,33 @@ Method = StrEnum("Method", {name: name for name in ("PGD-AT", "TRADES", "ARD", "
 def setup(profile: str, trains: Sequence[str], **parameters: object) -> Setup:
     """Return a profile's scale for methods that a benchmark trains; `parameters` as `setup.prepare` takes them."""
     return prepare("benchmark", Exhibit(paper="none", trains=tuple(trains)), profile, **parameters)  # type: ignore[arg-type]
+
+
+def paired(
+    scale: Setup, pairs: Mapping[str, tuple[Sequence[Snapshot], Sequence[Snapshot]]], sides: tuple[str, str]
+) -> None:
+    """Print accuracies of networks in pairs, and their differences, paired by image and by seed.
+
+    Parameters
+    ----------
+    scale : whose test images and attack are used.
+    pairs : by a pair's name, one snapshot per seed on either side.
+    sides : what the two sides are.
+    """
+    by = {"clean": None, str(scale.profile.test_attack): scale.profile.test_attack}
+    named = {f"{name} {side}": of for name, both in pairs.items() for side, of in zip(sides, both, strict=True)}
+    measured = white_box(named, scale.images, by, n=scale.n_of(by))
+    rows = []
+    for name, metric in itertools.product(pairs, by):
+        first, second = (f"{name} {side}" for side in sides)
+        by_seed = [
+            f"{100 * (a.correct[metric].float().mean() - b.correct[metric].float().mean()):+.1f}"
+            for a, b in zip(measured.evaluations[first], measured.evaluations[second], strict=True)
+        ]
+        accuracies = [measured.accuracy(side, metric) for side in (first, second)]
+        rows.append([name, metric, *accuracies, measured.minus(first, second, metric), " ".join(by_seed)])
+    print(scale)
+    table(["method", "accuracy", *sides, "difference", "by seed"], rows)
 
 
 def device() -> torch.device:

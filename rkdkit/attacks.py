@@ -218,6 +218,7 @@ class PGD(Attack):
         mode: str = "eval",
         *,
         clamps_start: bool = True,
+        visit: Callable[[Tensor], object] | None = None,
     ) -> Tensor:
         """Return the last iterate from one start, for any objective; inputs are not checked.
 
@@ -229,6 +230,8 @@ class PGD(Attack):
             batch's, so images do influence each other, and its running statistics move at each step.
         clamps_start : whether the start is clamped to ball and box; if not, the first gradient is taken at the
             unclamped start. Iterates after it are clamped all the same, and so is a start that is returned.
+        visit : called with the start and with the iterate after each step, which it must not change; None: nobody
+            looks at them.
 
         Returns
         -------
@@ -238,7 +241,7 @@ class PGD(Attack):
         x = self._start(images, generator)
         if clamps_start or self.steps == 0:
             x = x.clamp_(low, high)
-        return _ascended(network, x, low, high, objective, self.steps, self.step_size, mode=mode)
+        return _ascended(network, x, low, high, objective, self.steps, self.step_size, mode=mode, visit=visit)
 
     def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return, for each image, the example of the first misclassified start, or of the last start if there is none.
@@ -413,13 +416,18 @@ def _ascended(
     step_size: float,
     direction: Callable[[Tensor], Tensor] = torch.sign,
     mode: str = "eval",
+    visit: Callable[[Tensor], object] | None = None,
 ) -> Tensor:
+    if visit is not None:
+        visit(x)
     # batch norms in train mode cannot be folded: their statistics are each batch's
     with folded_for_inference(network) if mode == "eval" else without_gradients(network, mode):
         for _ in range(steps):
             x.requires_grad_(True)
             (gradient,) = torch.autograd.grad(objective(network(x)), x)
             x = (x.detach() + step_size * direction(gradient)).clamp_(low, high)
+            if visit is not None:
+                visit(x)
     return x
 
 

@@ -47,7 +47,7 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
 
 
-def one_of(kind: str, name: object, known: Iterable[str]) -> str:
+def one_of(kind: str, name: object, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
     """Return `name` if it is known; otherwise refuse it and list the known names, close matches first.
 
     Parameters
@@ -55,6 +55,8 @@ def one_of(kind: str, name: object, known: Iterable[str]) -> str:
     kind : the kind of thing that is named, for the message: "dataset", "method", ...
     name : the name to look up.
     known : every accepted name.
+    synonyms : what others call some of them, in small letters and digits alone: {"epsilon": "eps"}. Such a name is
+        refused, too, but the message leads to the right one.
 
     Raises
     ------
@@ -69,7 +71,8 @@ def one_of(kind: str, name: object, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(wanted, lower, n=max(len(lower), 1), cutoff=0.5)
     # equally close names keep the order of `known`
     near.sort(key=lambda n: (-difflib.SequenceMatcher(None, n, wanted).ratio(), list(lower).index(n)))
-    close = [lower[n] for n in near[:3]]
+    meant = (synonyms or {}).get("".join(filter(str.isalnum, wanted)), "")
+    close = [*([meant] if meant in names else []), *(lower[n] for n in near[:3] if lower[n] != meant)]
     ordered = close + [n for n in names if n not in close]
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UnknownNameError(f"Unknown {kind} {shown(name)}.{hint} Known: {', '.join(ordered)}.")

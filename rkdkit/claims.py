@@ -6,11 +6,11 @@ that any of them is wrong by chance is at most 5 %. Intervals stay those of each
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rkdkit import checks
+from rkdkit import checks, progress
 from rkdkit.statistics import CONFIDENCE, Estimate, Measure, p_value
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "too close to tell here"
@@ -113,6 +113,42 @@ class Claim:
             checks.number("adjusted_p_value of a claim", adjusted, 0, 1)
         difference = _estimate("difference", named["difference"])
         return cls(text, source, higher, lower, difference, named["confidence"], adjusted)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sentence of a paper that becomes a claim where all that it is about was measured.
+
+    Attributes
+    ----------
+    text : the sentence.
+    needs : the methods or networks that it is about.
+    judge : makes the claim from the sentence.
+    """
+
+    text: str
+    needs: Collection[str]
+    judge: Callable[[str], Claim]
+
+
+def judged(questions: Iterable[Question], measured: Collection[str]) -> list[Claim]:
+    """Return the claims that can be judged; say which are left out.
+
+    Parameters
+    ----------
+    questions : what the paper says.
+    measured : the methods or networks that were measured.
+    """
+    found, left_out = list[Claim](), list[str]()
+    for question in questions:
+        lacking = [name for name in question.needs if name not in measured]
+        if lacking:
+            left_out.append(f"  {question.text} (not compared here: {', '.join(lacking)})")
+        else:
+            found.append(question.judge(question.text))
+    if left_out:
+        progress.say("\n".join(["Left out, as they are about methods that are not compared here:", *left_out]))
+    return found
 
 
 def as_family(claims: Sequence[Claim]) -> list[Claim]:
@@ -221,7 +257,7 @@ def _line(claim: Claim) -> str:
     notes = [] if claim.confidence == CONFIDENCE else [f"{100 * claim.confidence:.4g} % interval"]
     notes += [] if claim.verdict == claim.alone else [f"alone: {claim.alone}"]
     text = f"{claim.text} ({'; '.join(notes)})" if notes else claim.text
-    start = f"{claim.verdict:<{len(OPEN)}}  {_difference(claim.difference):<28}  "
+    start = f"{claim.verdict:<{len(OPEN)}}  {difference_in_words(claim.difference):<28}  "
     return textwrap.fill(text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
 
 
@@ -236,7 +272,7 @@ def _surprise(claim: Claim) -> float:
     return -difference.high / width if width else math.inf
 
 
-def _difference(estimate: Estimate) -> str:
+def difference_in_words(estimate: Estimate) -> str:
     """Return a difference in words: of accuracies it is in points, not in per cent."""
     if isinstance(estimate, Measure):
         return str(estimate)

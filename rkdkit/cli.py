@@ -1,4 +1,4 @@
-"""The command line: `rkdkit list`, `methods`, `plan`, `train`, `figures`; other modules have `push` and `runs`.
+"""The command line: `rkdkit list`, `plan`, `train`, `figures`; other modules have the other commands.
 
 Each command imports what it needs. `rkdkit figures` of a single exhibit imports neither torch nor Dask: its notebook
 does, in a process of its own.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import checks, cli_push, cli_runs, endings, paths
+from rkdkit import checks, cli_methods, cli_push, cli_runs, cli_tables, cli_version, endings, paths, saved
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 # this optional package; notebooks have no such addresses
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Robust knowledge distillation, reproduced.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.callback()(cli_version.main)
 app.add_typer(cli_runs.app, name="runs")
+app.add_typer(cli_tables.app)
 app.command()(cli_push.push)
-
+app.command("methods")(cli_methods.page)
 
 _PARTS = re.compile(r"(\d+)")
 
@@ -46,7 +48,7 @@ SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
 
 
 def _notebooks() -> dict[str, Path]:
-    found = {path.stem: path for path in (paths.project_root() / "notebooks").glob("*.ipynb")}
+    found = {path.stem: path for path in paths.exhibit_notebooks()}
     # figures before tables, and 2 before 11
     return dict(sorted(found.items(), key=lambda item: [int(p) if p.isdigit() else p for p in _PARTS.split(item[0])]))
 
@@ -92,14 +94,6 @@ def _heading(notebook: Path) -> str:
     """Return the question that a notebook asks: its first line."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return "".join(cells[0]["source"]).partition("\n")[0].lstrip("# ")
-
-
-@app.command("methods")
-def methods_page() -> None:
-    """Print the table of methods, as docs/methods.md has it."""
-    from rkdkit.documentation import methods_page
-
-    typer.echo(methods_page(), nl=False)
 
 
 _Names = Annotated[
@@ -200,7 +194,7 @@ def parameters_for(notebook: Path, given: Mapping[str, object]) -> dict[str, obj
 
         fields = [name for name in setup.FIELDS if name not in own] if "more" in own else []
         for name in given:
-            checks.one_of("parameter", name, [*own, *fields])
+            checks.one_of("parameter", name, [*own, *fields], setup.SYNONYMS)
     parameters = {name: value for name, value in given.items() if name in own}
     more = {name: value for name, value in given.items() if name in fields}
     said = parameters.get("more", {})
@@ -240,9 +234,13 @@ def _asked(
             if not equals or not name.isidentifier():
                 raise ValueError(f"--parameter takes NAME=VALUE, not {checks.shown(pair)}.")
             given[name] = _value(value)
+        saved.take_formats(given)
         asked = exhibits_named(names) if names else list(known)
         profile = checks.one_of("profile", given["profile"], PROFILES)
-        checks.folder("output_dir", paths.output_folder(profile, given.get("output_dir")), writable=draws)
+        folder = paths.output_folder(profile, given.get("output_dir"))
+        checks.folder("output_dir", folder, writable=draws)
+        if given.get("output_dir"):  # a notebook is run in another working folder
+            given["output_dir"] = str(folder)
         for variable, folder in paths.folders_of_environment().items():
             checks.folder(variable, folder)
         if any(name in os.environ for name in SPEED):
@@ -269,6 +267,7 @@ def plan(
     calibration: Annotated[bool, typer.Option(help="Time a step of each kind on this machine.")] = True,
     tflops: Annotated[float | None, typer.Option(help="A GPU's sustained rate in bfloat16, in TFLOP/s.")] = None,
     tflops_float32: Annotated[float | None, typer.Option(help="Its sustained rate in float32, without TF32.")] = None,
+    _methods: cli_methods.File = "",
 ) -> None:
     """Say what exhibits need before anything is trained: runs, work, memory, time. Nothing is written."""
     from rich.console import Console
@@ -315,6 +314,7 @@ def figures(
     workers: _Workers = "",
     scheduler: _Scheduler = "",
     scheduler_file: _SchedulerFile = "",
+    _methods: cli_methods.File = "",
 ) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
     from rkdkit import drawing, outcome
@@ -374,6 +374,7 @@ def train(
     workers: _Workers = "",
     scheduler: _Scheduler = "",
     scheduler_file: _SchedulerFile = "",
+    _methods: cli_methods.File = "",
 ) -> None:
     """Train and measure all that exhibits need, without drawing them."""
     notebooks = notebooks_of(names, profile, parameter, draws=False)

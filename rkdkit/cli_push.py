@@ -1,11 +1,15 @@
 """The command `rkdkit push`."""
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rkdkit import endings
+from rkdkit import cli_methods, endings
+
+if TYPE_CHECKING:
+    from rkdkit.drawing import Notebook
 
 
 @endings.one_line_at_the_end("What was sent stays there: the same command sends the rest.")
@@ -27,9 +31,10 @@ def push(
         bool,
         typer.Option("--all-snapshots", help="All networks of their runs, not only those that the exhibits name."),
     ] = False,
+    _methods: cli_methods.File = "",
 ) -> None:
     """Put what exhibits rest on into a mirror, from which RKDKIT_MIRROR=URL fetches it: runs, networks and answers."""
-    from rkdkit import cli, paths, pushing
+    from rkdkit import cli, pushing
     from rkdkit.mirror import Mirror
     from rkdkit.store import StoreError
     from rkdkit.tasks import Context
@@ -46,8 +51,10 @@ def push(
         sys.exit(str(error))
     for notebook in cli.notebooks_of(names, profile, parameter, draws=False):
         given = notebook.parameters
-        folder = None if given.get("output_dir") is None else str(given["output_dir"])
-        file = paths.output_folder(str(given["profile"]), folder) / f"{notebook.name}.json"
+        try:
+            file = _folder_of(notebook) / f"{notebook.name}.json"
+        except ValueError as error:
+            sys.exit(f"{notebook.name}: {error}")
         if names or file.is_file():
             typer.echo(f"{notebook.name} ({given['profile']})", err=True)
             chosen += 1
@@ -64,3 +71,13 @@ def push(
     except StoreError as error:
         sys.exit(str(error))
     typer.echo(f"{mirror.url}: {sent}. Exhibits: {chosen}; runs: {len(contents.networks)}.", err=True)
+
+
+def _folder_of(notebook: "Notebook") -> Path:
+    """Return the folder in which an exhibit with these parameters is saved."""
+    from rkdkit import exhibits, paths, setup
+
+    given = {name: value for name, value in {**notebook.parameters, **notebook.more}.items() if name != "more"}
+    if notebook.name in exhibits.NAMES:
+        return setup.folder_of(exhibits.get(notebook.name), given)
+    return paths.output_folder(str(given["profile"]), given.get("output_dir"))

@@ -75,34 +75,65 @@ RKD's train them for 100, as RKD's teachers. Recipes are those of CIFAR; for Tin
 the others are trained as on CIFAR. Methods that replay each batch m times are trained for 1/m of their epochs. The
 settings above are defaults: `RunSpec.settings` and a profile's `settings` change them.
 
-## A method of your own
+## Your own method
 
-A method is a row of the table. This one attacks as RSLAD does and learns from the teacher's outputs on the student's
-adversarial examples:
+A method is a row of the table. Write it into a file of your own, say `my_methods.py`. This one attacks as RSLAD does and
+learns from labels and from the teacher's outputs, both on the student's adversarial examples:
 
 ```python
-from rkdkit import methods, profiles, runs
-from rkdkit.methods import Maximised, Method, Term
+from rkdkit.methods import METHODS, Maximised, Method, Term
 
-methods.METHODS["Mine"] = Method(
+METHODS["mine"] = Method(
     title="Mine",
     source="an example",
     maximises=(Maximised("KL", "T(x)", "S(x~)", start="gaussian"),),
     minimises=(Term("CE", "y", "S(x*)", weight="1-l"), Term("KL", "T(x*)", "S(x*)", weight="l")),
     settings={"l": 0.7, "kl_reduction": "batchmean"},
 )
-scale = profiles.PROFILES["smoke"]
-teacher = runs.ensure(scale.spec("TRADES")).snapshot(epoch=2).as_teacher()
-run = runs.ensure(scale.spec("Mine", teachers=(teacher,)))
 ```
 
-Points are S, P (which the row must train) or a teacher, at x or at the examples of an attack of the row. Divergences are
-CE, KL and MSE (of logits). A weight is a product of settings, numbers and remainders such as `1-a1-a2`. `.detach` makes
-a point a constant. The docstrings of `Term`, `Maximised` and `Method` in
-[`rkdkit/methods/grammar.py`](../rkdkit/methods/grammar.py) define all of this, and a row that would not do what it prints
-is refused. Your method is trained, resumed, measured and drawn like the others. If you change the row, its runs get
-other ids and are trained again.
-`methods.with_label_mixing(row, source)` makes the "+" form of any row with a teacher.
+Print it as this page prints the others; train it, and draw it in the figure of PeerAiD's Table 1, beside two methods of
+the table; compare it with RSLAD over three seeds:
+
+```console
+rkdkit methods --methods my_methods.py
+rkdkit figures tab1 --methods my_methods.py -p methods='["PGD-AT", "RSLAD", "mine"]' -p output_dir=figures/mine
+rkdkit compare RSLAD mine --seeds 3 --profile quick --methods my_methods.py
+```
+
+Your method is trained, resumed, measured and drawn like the others, on workers and clusters, too; what is in the store is
+not trained again. `rkdkit plan` takes the same options and says first what a figure needs.
+
+- **What a row may say.** Points are S, P (which the row must train) or a teacher, at x or at the examples of an attack of
+  the row. Divergences are CE, KL and MSE (of logits). A weight is a product of settings, numbers and remainders such as
+  `1-a1-a2`. `.detach` makes a point a constant. The docstrings of `Term`, `Maximised` and `Method` in
+  [`rkdkit/methods/grammar.py`](../rkdkit/methods/grammar.py) define all of this, and a row that would not do what it
+  prints is refused. `methods.with_label_mixing(row, source, title=...)` makes the "+" form of any row with a teacher.
+- **Where it is compared.** `methods` is a parameter of `tab1`, `tab3` to `tab6`, `tab10` and `fig4`; of `fig5`, where it
+  lists the methods that train the fixed teachers; and of `fig11`, where it lists those that train the students.
+  Differences are from PeerAiD, or from the last method if PeerAiD is not in the list. Claims of the paper about methods
+  that are not in the list are left out, and the notebook says which. The paper's numbers stand beside the methods that
+  have some.
+- **Its teachers** are those of the exhibit: a robust one (T, T_rob), trained by the profile's `teacher_method`, and a
+  natural one (T_nat). Where an exhibit has no such teacher, the method is refused before anything is trained.
+- **Its names.** Files and `methods` have its name, here `mine`; figures have its `title`. Neither may be another
+  method's. The kit's own methods cannot be replaced: give a variant a name of its own, as in
+  `METHODS["mine"] = replace(METHODS["RSLAD"], title="Mine", settings=...)` with `replace` of `dataclasses`.
+- **The file** is executed, whatever it holds, once in each process that needs it. If you change the row, its runs get
+  other ids and are trained again. A file can add several methods.
+
+In JupyterLab and in your own scripts, the variable `RKDKIT_METHODS` does what `--methods` does, as in
+`RKDKIT_METHODS=$PWD/my_methods.py make lab`. From Python:
+
+```python
+from rkdkit import profiles, runs
+from rkdkit.methods import own
+
+own.load("my_methods.py")
+scale = profiles.PROFILES["smoke"]
+teacher = runs.ensure(scale.spec("TRADES")).snapshot(epoch=2).as_teacher()
+run = runs.ensure(scale.spec("mine", teachers=(teacher,)))
+```
 """
 
 

@@ -51,6 +51,12 @@ class Notebook:
         return self.path.stem
 
     @property
+    def more(self) -> Mapping[str, object]:
+        """The fields of a profile that are given in its parameter `more`."""
+        given = self.parameters.get("more")
+        return given if isinstance(given, dict) else {}
+
+    @property
     def output(self) -> Path:
         """Where the executed notebook goes."""
         return paths.project_root() / "executed" / str(self.parameters["profile"]) / self.path.name

@@ -1,7 +1,7 @@
 """How work ends before it is done, in one line for the user: refused, out of memory, or an error of something else."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 KEPT = "What is trained is kept: the same command goes on after the last finished epoch."
@@ -11,6 +11,26 @@ REFUSALS = ("ValueError", "UnknownNameError", "DataNotFoundError", "StoreError",
 
 _OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory")
+
+
+class Stopped(KeyboardInterrupt):
+    """The user's interruption of work that goes on where it was. In a Jupyter kernel, its line is all that is shown.
+
+    Parameters
+    ----------
+    at : the trainings that were interrupted: what each is, its finished epochs, and all of its epochs.
+    """
+
+    def __init__(self, at: Sequence[tuple[str, int, int]] = ()) -> None:
+        places = [
+            f"{what}, after epoch {finished} of {epochs}" if finished else f"{what}, in its first epoch"
+            for what, finished, epochs in at
+        ]
+        where = f"Stopped: {'; '.join(places)}." if places else "Stopped. What is finished is kept."
+        super().__init__(f"{where} Running this again goes on from there.")
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 def for_memory(kind: str, message: str) -> bool:
@@ -37,7 +57,7 @@ def in_words(kind: str, message: str) -> str:
             f"There was too little memory{f' ({first})' if first else ''}: fewer images, a smaller network, batch_size "
             "or RKDKIT_EVALUATION_BATCH, or fewer workers need less."
         )
-    return message if message and kind in REFUSALS else f"{kind}: {message}"
+    return message if message and kind in (*REFUSALS, Stopped.__name__) else f"{kind}: {message}"
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from weakref import WeakSet
 
 import torch
 
-from rkdkit import fetching
-from rkdkit.progress import track
+from rkdkit import fetching, kernel, progress
+from rkdkit.endings import Stopped
 from rkdkit.store import Store
 from rkdkit.tasks import Answer, Context, Task
 
@@ -93,11 +93,19 @@ class Executor(ABC):
         ------
         StoreError
             If the store cannot be read or written, or a file in it is damaged.
+        Stopped
+            In a kernel, if the user interrupts.
         """
         listed = list(tasks)
         for asked in list(self._listening):
             asked.note(listed, deciding)
-        answers = self.answer_all(list(dict.fromkeys(listed)), what) if listed else {}
+        try:
+            answers = self.answer_all(list(dict.fromkeys(listed)), what) if listed else {}
+        except BaseException as error:
+            progress.clear()
+            if isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped) and kernel.inside():
+                raise Stopped() from None
+            raise
         return [answers[task] for task in listed]
 
     @abstractmethod
@@ -153,8 +161,19 @@ class Here(Executor):
         context : where their answers are written.
         what : as :meth:`Executor.gather`.
         """
-        for task in track(tasks, desc=what, unit="task") if what else tasks:
-            _do_where_missing(task, context)
+        ordered = with_inputs(tasks, context)
+        if len(ordered) < 2:
+            for task in ordered:
+                task.do(context)
+            return
+        from rkdkit.plan.estimate import costs_of  # counting is for those who have something to do
+
+        costs = costs_of(ordered, context)
+        with progress.overall(what or "Training and measuring", sum(costs.values())) as bar:
+            for i, task in enumerate(ordered, 1):
+                with bar.piece(costs[task], f"{i} of {len(ordered)}: {task.label}"):
+                    if task.find(context) is None:  # a task before it may have done it
+                        task.do(context)
 
     def networks_for(self, what: str) -> Context:
         """As :meth:`Executor.networks_for`."""
@@ -165,11 +184,19 @@ class Here(Executor):
         """Do nothing: all answers can be drawn."""
 
 
-def _do_where_missing(task: Task, context: Context) -> None:
-    if task.find(context) is None:  # a task before it may have done it
-        for needed in task.inputs():
-            _do_where_missing(needed, context)
-        task.do(context)
+def with_inputs(tasks: Iterable[Task], context: Context) -> list[Task]:
+    """Return tasks and all that they need, as far as it is not in the store: each once, what is needed first."""
+    ordered: dict[Task, None] = {}
+
+    def add(task: Task) -> None:
+        if task not in ordered and task.find(context) is None:
+            for needed in task.inputs():
+                add(needed)
+            ordered[task] = None
+
+    for task in tasks:
+        add(task)
+    return list(ordered)
 
 
 DEFAULT = Here()

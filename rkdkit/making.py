@@ -8,14 +8,15 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rkdkit import endings
+from rkdkit import endings, progress
 from rkdkit.cluster.failures import TasksFailedError, closure
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import shown
-from rkdkit.cluster.workers import Workers, costs_of, how_many, without_modules
+from rkdkit.cluster.workers import Workers, how_many, without_modules
 from rkdkit.drawing import Notebook
 from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of, without
+from rkdkit.plan.estimate import costs_of
 from rkdkit.store import StoreError
 from rkdkit.tasks import Task
 
@@ -127,7 +128,7 @@ def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = Tru
     if count != 1 and needs.certain:
         needs, failed, prevented = _by_workers(asked, needs, costs, workers, count)
     elif alone:
-        needs, failed, prevented = _here(asked, needs, workers)
+        needs, failed, prevented = _here(asked, needs, costs, workers)
     else:
         failed, prevented = {}, []
     lost = {*failed, *prevented}
@@ -173,21 +174,27 @@ def _by_workers(
 
 
 def _here(
-    asked: Sequence[Notebook], needs: Needs, workers: Workers
+    asked: Sequence[Notebook], needs: Needs, costs: dict[Task, float], workers: Workers
 ) -> tuple[Needs, dict[Task, BaseException], list[Task]]:
     """Do tasks in this process, one after the other; as :func:`_by_workers`."""
     tried, failed, prevented = set[Task](), dict[Task, BaseException](), list[Task]()
-    while new := without_modules(needs.certain):
-        for task in new:
-            tried.update(parts_of(task))
-            if any(needed in failed or needed in prevented for needed in task.inputs()):
-                prevented.append(task)
-                continue
-            try:
-                workers.do_here([task], workers.context)
-            except StoreError:
-                raise
-            except Exception as error:  # all that does not rest on it is done
-                failed[task] = error
-        needs = _still_needed([each for each in asked if each.name in needs.of], workers, tried)
+    if not needs.certain:
+        return needs, failed, prevented
+    with progress.overall("Training and measuring", sum(costs.values())) as bar:
+        while new := without_modules(needs.certain):
+            for task in new:
+                tried.update(parts_of(task))
+                if any(needed in failed or needed in prevented for needed in task.inputs()):
+                    prevented.append(task)
+                    continue
+                try:
+                    with bar.piece(costs[task], task.label):
+                        workers.do_here([task], workers.context)
+                except StoreError:
+                    raise
+                except Exception as error:  # all that does not rest on it is done
+                    failed[task] = error
+            needs = _still_needed([each for each in asked if each.name in needs.of], workers, tried)
+            costs |= costs_of([task for task in needs.all if task not in costs], workers.context)
+            bar.expect(sum(costs[task] for task in needs.all))
     return needs, failed, prevented

@@ -287,12 +287,13 @@ class CorrectPredictions(Measurement):
         question = self.question_in(context)
         assert question is not None
         unfinished, here = _unfinished(question), environment(context.device)
-        with track(total=len(split), desc=str(attack), unit="image", leave=False) as bar:
+        what = f"{attack} on {self.target.spec.label}"
+        with track(total=len(split), desc=what, unit="image", leave=False) as bar:
 
             def keep(progress: list[int]) -> None:
                 context.store.write_answer(unfinished, progress, here)
                 withstood = np.asarray(progress)
-                bar.set_description(f"{attack}, part {max(withstood.max(), 1)}", refresh=False)
+                bar.set_postfix_str(f"part {max(withstood.max(), 1)}", refresh=False)
                 bar.n = int(((withstood == autoattack.FOOLED) | (withstood == withstood.max())).sum())
                 bar.refresh()
 

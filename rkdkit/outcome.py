@@ -19,7 +19,7 @@ Stamps = Mapping[Path, tuple[int, int]]
 def saved(notebooks: Iterable[Notebook]) -> Stamps:
     """Return the JSON files that are now in the folders in which notebooks save their exhibits."""
     stamps = {}
-    for folder in {_folder(each) for each in notebooks}:
+    for folder in {folder for each in notebooks for folder in _folders(each)}:
         for file in folder.glob("*.json"):
             with suppress(OSError):  # it has just been deleted
                 found = file.stat()
@@ -36,14 +36,14 @@ def told(made: Sequence[Notebook], before: Stamps, began: float) -> Iterator[str
     before : :func:`saved`, before they were run.
     began : `time.time()` of that moment.
     """
-    new = {file for file, stamp in saved(made).items() if before.get(file) != stamp}
+    new = _new(made, before)
     yield from _under_other_names(made, new)
-    own, exhibits = {_file(each) for each in made}, list[dict[str, Any]]()
+    own, exhibits = {each.name for each in made}, list[dict[str, Any]]()
     for file in sorted(new):
         try:
             exhibits.append(read_exhibit(file))
         except ExhibitFilesError as error:
-            if file in own:  # a notebook may write other JSON files, too
+            if file.stem in own:  # a notebook may write other JSON files, too
                 yield str(error)
     if exhibits:
         yield _summary(exhibits, began)
@@ -51,20 +51,22 @@ def told(made: Sequence[Notebook], before: Stamps, began: float) -> Iterator[str
 
 def is_broken(notebook: Notebook, before: Stamps) -> bool:
     """Return whether a notebook saved files that do not belong together; `before` as :func:`told`."""
-    file = _file(notebook)
     try:
-        return saved([notebook]).get(file) != before.get(file) and not read_exhibit(file)
+        return not all(read_exhibit(file) for file in _new([notebook], before) if file.stem == notebook.name)
     except ExhibitFilesError:
         return True
 
 
-def _file(notebook: Notebook) -> Path:
-    return _folder(notebook) / f"{notebook.name}.json"
+def _new(notebooks: Iterable[Notebook], before: Stamps) -> set[Path]:
+    """Return the JSON files that notebooks saved; `before` as :func:`told`."""
+    return {file for file, stamp in saved(notebooks).items() if before.get(file) != stamp}
 
 
-def _folder(notebook: Notebook) -> Path:
+def _folders(notebook: Notebook) -> list[Path]:
+    """Return the folders in which a notebook may save: which changes have one of their own, only the notebook knows."""
     given = notebook.parameters
-    return paths.output_folder(str(given["profile"]), given.get("output_dir"))
+    folder = paths.output_folder(str(given["profile"]), given.get("output_dir"))
+    return [folder] if given.get("output_dir") else [folder, *sorted((folder / paths.CHANGED).glob("*"))]
 
 
 def _under_other_names(made: Iterable[Notebook], new: Collection[Path]) -> Iterator[str]:
@@ -75,14 +77,14 @@ def _under_other_names(made: Iterable[Notebook], new: Collection[Path]) -> Itera
     made : the notebooks.
     new : the JSON files that were written.
     """
-    own = {each.name: _file(each) for each in made}
-    others = sorted(set(new) - {*own.values()})
-    for name, file in own.items():
-        if file not in new:
-            there = [str(other) for other in others if other.parent == file.parent]
-            what = f"it saved {', '.join(there)}" if there else f"it saved nothing in {file.parent}"
+    folders = {each.name: _folders(each) for each in made}
+    others = sorted(file for file in new if file.stem not in folders)
+    for name, places in folders.items():
+        if not any(file.stem == name for file in new):
+            there = [str(other) for other in others if other.parent in places]
+            what = f"it saved {', '.join(there)}" if there else f"it saved nothing in {places[0]}"
             yield (
-                f"{name}: {what}, and no {file.name}. A file has the name that the notebook calls exhibits.setup with, "
+                f"{name}: {what}, and no {name}.json. A file has the name that the notebook calls exhibits.setup with, "
                 "and is written by figures.save."
             )
 

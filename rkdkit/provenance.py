@@ -7,20 +7,24 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from rkdkit import paths
+
+if TYPE_CHECKING:  # `rkdkit --version` need not wait for torch
+    import torch
 
 CODE = ("rkdkit", "notebooks", "pyproject.toml", "requirements.lock")
 PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn", "pyautoattack")
 
 
-def environment(device: torch.device) -> dict[str, str | None]:
+def environment(device: "torch.device") -> dict[str, str | None]:
     """Return the versions, the platform, the device and the checkout's commit.
 
     "-dirty" after the commit means that code or notebooks differed from it; None means that there is no checkout.
     """
+    import torch
+
     gpu = device.type == "cuda"
     return {
         "python": platform.python_version(),
@@ -34,6 +38,14 @@ def environment(device: torch.device) -> dict[str, str | None]:
 def same_versions(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     """Return whether two environments have the same versions, platform and device, whatever their commits."""
     return {**one, "git_commit": None} == {**other, "git_commit": None}
+
+
+def versions() -> str:
+    """Return the kit's version with its commit, torch's and Python's, in a line."""
+    commit = _git_commit()
+    at = f" (commit {commit[:12]}{', changed since' if commit.endswith('-dirty') else ''})" if commit else ""
+    kit, torch_version = (importlib.metadata.version(name) for name in ("rkdkit", "torch"))
+    return f"rkdkit {kit}{at}, torch {torch_version}, Python {platform.python_version()}"
 
 
 def processor() -> str:

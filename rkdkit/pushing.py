@@ -87,7 +87,8 @@ def contents_of(notebook: Notebook, file: Path, contents: Contents) -> None:
     Exception
         Whatever the notebook raises.
     """
-    parameters = dict(notebook.parameters)
+    parameters = {**notebook.parameters, **notebook.more}
+    parameters.pop("more", None)
     asked_for = {"exhibit": notebook.name, "profile": parameters.pop("profile", "quick"), "overrides": parameters}
     make = f"make it with `{command_of(file, asked_for)}`"
     if not file.exists():  # whose parameters only the caller knows

@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from rkdkit import attacks, autoattack, checks, data, evaluation, executors, methods, paths
+from rkdkit.methods.own import load_named
 from rkdkit.profiles import PROFILES, Profile
 from rkdkit.references import Images
 from rkdkit.runs import SELECTIONS
@@ -16,6 +17,32 @@ from rkdkit.spec import SMALLEST_BATCH, RunSpec, Teacher
 
 FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name not in ("name", "fixed", "without_recipe"))
 """The fields of a profile that a notebook may set."""
+
+SYNONYMS = {
+    "arch": "student",
+    "architecture": "student",
+    "attackstepsize": "step_size",
+    "bs": "batch_size",
+    "data": "dataset",
+    "epsilon": "eps",
+    "learningrate": "lr",
+    "maxepochs": "epochs",
+    "maxlr": "lr",
+    "model": "student",
+    "network": "student",
+    "nepochs": "epochs",
+    "numepochs": "epochs",
+    "numseeds": "n_seeds",
+    "outdir": "output_dir",
+    "pgdsteps": "test_steps",
+    "radius": "eps",
+    "randomseed": "seed",
+    "scheduler": "schedule",
+    "testsize": "n_test",
+    "trainsize": "n_train",
+    "wd": "weight_decay",
+}
+"""What the field also calls parameters, without capitals, hyphens and underscores, and their names here."""
 
 LARGEST_FIRST_SEED = 10**9
 """The largest seed that a notebook may set; those of further teachers lie above it (`comparisons.ANOTHER`)."""
@@ -32,8 +59,12 @@ class Exhibit:
     unused : fields that the exhibit does not use and that must not be set.
     needs : the smallest number of test images that it can use.
     trains : methods that must be trainable with its parameters.
+    compares : the methods that it compares where a notebook does not name others; empty: a notebook cannot.
+    fewest : how many methods it compares at least.
+    slots : the teacher slots for which it has teachers.
     times : whether it measures how long something takes, so that it must not be drawn beside others.
     says : makes a sentence of the parameters, for a line of the caption; None: no further line.
+    own : the parameters of its notebook that are no fields of a profile, and their defaults.
     """
 
     paper: str
@@ -41,8 +72,12 @@ class Exhibit:
     unused: tuple[str, ...] = ()
     needs: int = 1
     trains: tuple[str, ...] = ("PeerAiD",)
+    compares: tuple[str, ...] = ()
+    fewest: int = 1
+    slots: tuple[str, ...] = tuple(methods.GUIDES)
     times: bool = False
     says: Callable[["Setup"], str] | None = field(default=None, compare=False)
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def needs_data(self) -> bool:
@@ -58,22 +93,33 @@ class Setup:
     ----------
     name : the name of the exhibit and of its notebook.
     exhibit : the `EXHIBIT` of its module.
+    formats : those in which its picture is saved, as `saved.formats`.
     profile : the profile with the notebook's overrides applied.
-    overrides : the fields that differ from the named profile.
+    overrides : the fields that differ from the named profile, and "methods" if they are not the paper's.
     seeds : one per training of each method.
     output_dir : the folder of the exhibit's three files.
     started : `time.perf_counter()` when :func:`prepare` was called.
     asked : all tasks requested since then: the results that the exhibit rests on.
+    methods : the methods that are compared, if the exhibit lets a notebook name them.
+    own : the notebook's own parameters (`Exhibit.own`) that do not have their defaults.
     """
 
     name: str
     exhibit: Exhibit
+    formats: tuple[str, ...] = field(default=("png",), kw_only=True)
     profile: Profile
     overrides: dict[str, Any]
     seeds: tuple[int, ...]
     output_dir: Path
     started: float
     asked: executors.Asked
+    own: dict[str, Any] = field(default_factory=dict)
+    methods: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What was set that is not the profile's or the notebook's own: by these parameters its folder is named."""
+        return _changes(self.overrides, self.own, self.seeds[0])
 
     @property
     def dataset(self) -> data.Dataset:
@@ -99,7 +145,7 @@ class Setup:
             If the data are not there.
         """
         profile = dataclasses.replace(self.profile, **fields)
-        check_runs(profile, self.exhibit.trains)
+        check_runs(profile, (*self.exhibit.trains, *self.methods))
         _load(profile.dataset)
         return dataclasses.replace(self, profile=profile)
 
@@ -156,7 +202,8 @@ class Setup:
         measured_by : the attacks, if any.
         n, part : the number of images measured, and their part of the data, "test" or "train".
         """
-        changed = f" ({', '.join(sorted(self.overrides))} changed)" if self.overrides else ""
+        named = sorted({**self.overrides, **self.own})
+        changed = f" ({', '.join(named)} changed)" if named else ""
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
         toy = "toy scale, " if self.profile.dataset.startswith("digits") else ""
         images = f"{self.n_train:,} training and {n:,} test images" if part == "test" else f"{n:,} training images"
@@ -175,6 +222,8 @@ def prepare(
     seed: int = 0,
     n_seeds: int = 1,
     output_dir: str | None = None,
+    methods: Sequence[str] | None = None,
+    own: Mapping[str, Any] | None = None,
     **parameters: Any,
 ) -> Setup:
     """Turn an exhibit's parameters into a checked :class:`Setup`; notebooks call ``exhibits.setup``.
@@ -184,7 +233,12 @@ def prepare(
     name, exhibit : the exhibit's name, and the `EXHIBIT` of its module.
     profile : the name of a profile.
     seed, n_seeds : the first seed, and the number of trainings of each method.
-    output_dir : as `paths.output_folder`; it must be writable, unless the exhibit is only planned.
+    output_dir : as `paths.output_folder`; it must be writable, unless the exhibit is only planned. None: where seed,
+        parameters or the notebook's own differ from what they are by default, a folder of their own. The number of
+        seeds does not count: with more of them, the same is measured more exactly.
+    methods : the methods to compare, if the exhibit compares some; None: the paper's. Those of the user's own file are
+        known, see `methods.own`.
+    own : the values of the notebook's own parameters, as far as they are known.
     parameters : fields of :class:`Profile`. With None, a field keeps the profile's value. The text "none" sets a number
         to None where None has a meaning ("all images", "no averaging").
 
@@ -199,20 +253,45 @@ def prepare(
         If the data are not there.
     """
     started = time.perf_counter()
-    base = PROFILES[checks.one_of("profile", profile, PROFILES)]
-    base = dataclasses.replace(base, **{**exhibit.differs.get("", {}), **exhibit.differs.get(profile, {})})
-    overrides = _overrides(exhibit, base, parameters)
-    scale = dataclasses.replace(base, **overrides, fixed=tuple(sorted(overrides)))
-    overrides = {name: getattr(scale, name) for name in overrides if getattr(scale, name) != getattr(base, name)}
+    load_named()
+    scale, overrides = _scaled(exhibit, profile, parameters)
+    compared = _compared(exhibit, methods)
+    overrides |= {"methods": list(compared)} if compared != exhibit.compares else {}
     seed = checks.whole("seed", seed, 0, LARGEST_FIRST_SEED)
     n_seeds = checks.whole("n_seeds", n_seeds, 1, checks.MOST_TRAININGS)
-    folder = paths.output_folder(scale.name, output_dir)
+    different = _set_otherwise(exhibit, own or {})
+    folder = paths.output_folder(scale.name, output_dir, _changes(overrides, different, seed))
     checks.folder("output_dir", folder, writable=executors.current().draws)
-    _check(exhibit, scale)
+    _check(exhibit, scale, compared)
     if exhibit.needs_data:
         _check_images(exhibit, scale)
     seeds = tuple(range(seed, seed + n_seeds))
-    return Setup(name, exhibit, scale, overrides, seeds, folder, started, executors.current().listen())
+    asked = executors.current().listen()
+    return Setup(name, exhibit, scale, overrides, seeds, folder, started, asked, different, methods=compared)
+
+
+def folder_of(exhibit: Exhibit, given: Mapping[str, Any]) -> Path:
+    """Return the folder in which an exhibit is saved, without setting it up.
+
+    Parameters
+    ----------
+    exhibit : the `EXHIBIT` of its module.
+    given : all parameters by name: `profile`, `seed`, `output_dir`, fields of a profile, and the notebook's own.
+
+    Raises
+    ------
+    UnknownNameError, ValueError
+        As :func:`prepare`.
+    """
+    own = {name: value for name, value in given.items() if name in exhibit.own}
+    others = (*own, "profile", "seed", "n_seeds", "output_dir", "methods", "formats")
+    profile = given.get("profile", "quick")
+    scale, overrides = _scaled(exhibit, profile, {n: value for n, value in given.items() if n not in others})
+    compared = _compared(exhibit, given.get("methods"))
+    overrides |= {"methods": list(compared)} if compared != exhibit.compares else {}
+    seed = checks.whole("seed", given.get("seed", 0), 0, LARGEST_FIRST_SEED)
+    changes = _changes(overrides, _set_otherwise(exhibit, own), seed)
+    return paths.output_folder(scale.name, given.get("output_dir"), changes)
 
 
 def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:
@@ -228,12 +307,32 @@ def check_runs(scale: Profile, methods_trained: Iterable[str]) -> None:
     scale.spec(scale.teacher_method, student=scale.teacher_network)
 
 
+def _scaled(exhibit: Exhibit, profile: str, parameters: Mapping[str, Any]) -> tuple[Profile, dict[str, Any]]:
+    """Return the exhibit's scale, and of the fields that parameters set those that differ from the profile's."""
+    base = PROFILES[checks.one_of("profile", profile, PROFILES)]
+    base = dataclasses.replace(base, **{**exhibit.differs.get("", {}), **exhibit.differs.get(profile, {})})
+    given = _overrides(exhibit, base, parameters)
+    scale = dataclasses.replace(base, **given, fixed=tuple(sorted(given)))
+    return scale, {name: getattr(scale, name) for name in given if getattr(scale, name) != getattr(base, name)}
+
+
+def _set_otherwise(exhibit: Exhibit, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a notebook's own parameters that do not have their defaults, as JSON has them."""
+    plain = {name: paths.plain_value(value) for name, value in own.items()}
+    return {name: value for name, value in plain.items() if value != paths.plain_value(exhibit.own[name])}
+
+
+def _changes(overrides: Mapping[str, Any], own: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    return {**overrides, **own, **({"seed": seed} if seed else {})}
+
+
 def _overrides(exhibit: Exhibit, base: Profile, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the profile's fields that parameters set, with fractions as numbers; refuse unknown and unused names."""
     known = [name for name in FIELDS if name not in exhibit.unused]
+    always = ["profile", "seed", "n_seeds", "output_dir", *(["methods"] if exhibit.compares else [])]
     for name, value in parameters.items():
         if name not in exhibit.unused:
-            checks.one_of("parameter", name, ["profile", "seed", "n_seeds", "output_dir", *known])
+            checks.one_of("parameter", name, [*always, *known], SYNONYMS)
         elif value is not None:
             raise checks.UnknownNameError(f"This exhibit does not use {name}: leave it out.")
     overrides = {name: value for name, value in parameters.items() if value is not None}
@@ -250,14 +349,40 @@ def _overrides(exhibit: Exhibit, base: Profile, parameters: Mapping[str, Any]) -
     return overrides
 
 
-def _check(exhibit: Exhibit, scale: Profile) -> None:
+def _compared(exhibit: Exhibit, names: object) -> tuple[str, ...]:
+    """Return the methods that an exhibit compares: those that its notebook names, or the paper's."""
+    if names is None:
+        return exhibit.compares
+    if not exhibit.compares:
+        raise checks.UnknownNameError("This exhibit takes no methods: what it compares is fixed. Leave it out.")
+    given = checks.listed("methods", names, '["PGD-AT", "RSLAD"]')
+    for name in given:
+        row = _row(name)
+        for slot in row.guides:
+            if slot not in exhibit.slots:
+                raise ValueError(f"{name} needs a {methods.GUIDES[slot]} ({slot}), and none is trained here for it.")
+    if len(given) < exhibit.fewest or len(set(given)) < len(given):
+        number = f"{exhibit.fewest} method{'s' if exhibit.fewest > 1 else ''}"
+        raise ValueError(f"methods must list at least {number}, and each once, not {checks.shown(names)}.")
+    return tuple(given)
+
+
+def _row(name: object) -> methods.Method:
+    try:
+        return methods.get(name)  # type: ignore[arg-type]
+    except checks.UnknownNameError as error:
+        hint = "" if load_named() else " One of your own is in a Python file: --methods FILE."
+        raise checks.UnknownNameError(f"{error}{hint}") from None
+
+
+def _check(exhibit: Exhibit, scale: Profile, compared: Sequence[str]) -> None:
     data.source_of(scale.dataset)
     checks.one_of("selection", scale.select_on, SELECTIONS)
     checks.number("test_steps", scale.test_steps, 0, checks.MOST_STEPS)
     checks.one_of("test_iterate", scale.test_iterate, attacks.ITERATES)
     for method in scale.settings:
         methods.get(method).resolve(scale.settings[method])
-    check_runs(scale, exhibit.trains)
+    check_runs(scale, dict.fromkeys((*exhibit.trains, *compared)))
     if scale.select_on == "val" and scale.n_val == 0:
         raise ValueError("Nothing is held out to choose an epoch on: set n_val, or select_on to 'last' or 'test'.")
 

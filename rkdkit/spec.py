@@ -358,6 +358,11 @@ class RunSpec:
         """Its method, with the reading unless it is the paper's: "RSLAD", "RSLAD (code)"."""
         return self.method if self.reading == "paper" else f"{self.method} ({self.reading})"
 
+    @property
+    def short(self) -> str:
+        """Its method, seed and network, for a progress bar: "RSLAD, seed 0, resnet18/4"."""
+        return f"{self.label}, seed {self.seed}, {self.student}"
+
     def __str__(self) -> str:
         guides = f" from {' and '.join(map(str, self.teachers))}" if self.teachers else ""
         return f"{self.label} {self.student} on {self.dataset}{guides}, seed {self.seed}"

@@ -86,6 +86,11 @@ class Task(ABC):
         """Whether exactly this task will be needed: none of its epochs is a placeholder."""
         return all(spec.certain for spec in self.specs)
 
+    @property
+    def label(self) -> str:
+        """A few words for a progress bar: method, seed and network of the first training that it rests on."""
+        return next((spec.short for spec in self.specs), self.name)
+
     @abstractmethod
     def inputs(self) -> Sequence["Task"]:
         """Return the tasks that must be done before this one."""

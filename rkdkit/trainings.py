@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rkdkit import data, executors, methods, training
+from rkdkit.endings import Stopped
 from rkdkit.progress import say, track
 from rkdkit.provenance import environment
 from rkdkit.records import names_what_it_keeps
@@ -177,6 +178,8 @@ class Train(Task):
             If a teacher's module was not given, or a teacher does not fit the data.
         DivergedError
             If the loss or a weight becomes NaN or infinite.
+        Stopped
+            If the user interrupts.
         """
         dataset, extra = context.load(self.spec.dataset), self._extra(context)
         teachers = [_teacher(teacher, context) for teacher in self.spec.teachers]
@@ -185,7 +188,11 @@ class Train(Task):
             # the other process may have finished it
             record = self._record(context)
             if record is None or record["finished"] < self.spec.epochs:
-                _train(folder, self.spec, dataset, extra, context, teachers, record)
+                try:
+                    _train(folder, self.spec, dataset, extra, context, teachers, record)
+                except KeyboardInterrupt:
+                    kept = folder.read_record()
+                    raise Stopped([(str(self.spec), kept["finished"] if kept else 0, self.spec.epochs)]) from None
             else:
                 folder.tidy(keep=set())
 
@@ -303,7 +310,7 @@ def _train(
     folder.tidy(keep={state["name"] for state in record["states"].values()})
     steps = loop.batches_per_epoch
     with track(
-        desc=str(spec), unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
+        desc=spec.short, unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
     ) as bar:
         while loop.epoch < spec.epochs:
             started = time.perf_counter()

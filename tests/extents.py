@@ -14,5 +14,5 @@ def saved_extents(figure, labelled, legend):
         pictured[:] = [box.get_window_extent(renderer) for box in boxes]
 
     figure.draw = drawing.__get__(figure)
-    saving._captioned_png(figure, "one line\nand another\nand a third", "title")
+    saving._captioned(figure, "one line\nand another\nand a third", "title")
     return pictured

@@ -455,3 +455,16 @@ def test_bad_images_and_labels_are_refused_by_name(images, labels, message):
 def test_unknown_start_is_an_unknown_name():
     with pytest.raises(UnknownNameError):
         attacks.PGD(0.1, 0.1, 1, "normal")
+
+
+def test_who_visits_an_attack_sees_its_start_and_the_image_after_each_step(trained, test_batch):
+    images, labels = (part[:8] for part in test_batch)
+    attack, visited = attacks.PGD(0.25, 0.0625, 5), []
+    noise = torch.Generator().manual_seed(3)
+    objective = attacks.cross_entropy_objective(labels)
+    last = attack.perturb(trained, images, objective, noise, visit=lambda x: visited.append(x.detach()))
+    assert torch.equal(last, attack(trained, images, labels, seed=3)), "being looked at changes nothing"
+    assert len(visited) == 6
+    for steps, seen in enumerate(visited):
+        assert torch.equal(seen, replace(attack, steps=steps)(trained, images, labels, seed=3))
+        assert not seen.requires_grad

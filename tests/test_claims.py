@@ -671,17 +671,24 @@ ARD = {
 }
 WIDTHS = {**RKD, "smoke": {**LAST, "student": "resnet18/8"}}
 TWICE_AS_WIDE = {"student": "resnet18/8", "teacher": "resnet18/4", "peer": "resnet18/4"}
+SIX = ("AKD2", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
 EXHIBITS = {
     "fig1_peer_vs_teacher": Exhibit(paper="PeerAiD, Figure 1"),
     "fig2_method_overview": Exhibit(paper="PeerAiD, Figure 2; ARD, Figure 1", unused=FIELDS, needs=1, trains=()),
     "fig3_peer_tutoring": Exhibit(paper="PeerAiD, Figure 3", differs={"paper": {"dataset": "cifar100"}}),
     "fig4_loss_landscape": Exhibit(
         paper="PeerAiD, Figure 4",
-        differs={"paper": {"dataset": "cifar100", "student": "wrn-34-10"}},
-        unused=("teacher", "teacher_method", "test_steps", "test_iterate"),
+        differs={"": BY_TRADES, "paper": {"dataset": "cifar100", "student": "wrn-34-10"}},
+        unused=("test_steps", "test_iterate"),
         needs=32,
+        compares=("PGD-AT", "TRADES", "PeerAiD"),
     ),
-    "fig5_tsne": Exhibit(paper="PeerAiD, Figure 5", unused=("teacher_method", "n_autoattack")),
+    "fig5_tsne": Exhibit(
+        paper="PeerAiD, Figure 5",
+        unused=("teacher_method", "n_autoattack"),
+        compares=("PGD-AT", "TRADES"),
+        slots=(),
+    ),
     "fig6_semantic_gradients": Exhibit(
         paper="PeerAiD, Figure 6",
         differs={"": LAST, "paper": {"dataset": "tiny_imagenet"}},
@@ -708,6 +715,8 @@ EXHIBITS = {
         unused=("select_on", "teacher_method", "peer", "n_test", "test_steps", "test_iterate", "n_autoattack"),
         needs=1,
         trains=("PGD-AT", "Natural", "AKD"),
+        compares=("AKD",),
+        slots=("T",),
     ),
     "fig12_trajectories": Exhibit(
         paper="RKD, Figures 6, 7 and 10 to 17",
@@ -723,10 +732,14 @@ EXHIBITS = {
         needs=1,
         trains=("Natural",),
     ),
-    "tab1_white_box": Exhibit(paper="PeerAiD, Table 1", differs={"": BY_TRADES}),
+    "tab1_white_box": Exhibit(
+        paper="PeerAiD, Table 1", differs={"": BY_TRADES}, compares=("Natural", "PGD-AT", "TRADES", *SIX), fewest=2
+    ),
     "tab2_peer_robustness": Exhibit(paper="PeerAiD, Table 2", differs={"paper": {"dataset": "cifar100"}}, needs=2),
     "tab3_weight_averaging": Exhibit(
-        paper="PeerAiD, Table 3", differs={"": BY_TRADES, "paper": {"dataset": "tiny_imagenet"}}
+        paper="PeerAiD, Table 3",
+        differs={"": BY_TRADES, "paper": {"dataset": "tiny_imagenet"}},
+        compares=("Natural", "PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD"),
     ),
     "tab4_teacher_architecture": Exhibit(
         paper="PeerAiD, Tables 4 and 5",
@@ -737,14 +750,20 @@ EXHIBITS = {
             "small": TWICE_AS_WIDE,
             "paper": {"dataset": "cifar100", "student": "resnet18", "teacher": "wrn-34-10", "peer": "wrn-34-10"},
         },
+        compares=SIX,
+        fewest=2,
     ),
     "tab5_transfer_attacks": Exhibit(
-        paper="PeerAiD, Table 6", differs={"": BY_TRADES, "paper": {"dataset": "cifar100"}}
+        paper="PeerAiD, Table 6",
+        differs={"": BY_TRADES, "paper": {"dataset": "cifar100"}},
+        compares=("PGD-AT", "TRADES", *SIX),
+        fewest=2,
     ),
     "tab6_gradient_obfuscation": Exhibit(
         paper="PeerAiD, Table 7",
-        differs={"smoke": {"n_test": 16}, "quick": {"n_test": 256}, "small": {"n_test": 800}},
-        unused=("teacher", "teacher_method", "n_autoattack"),
+        differs={"": BY_TRADES, "smoke": {"n_test": 16}, "quick": {"n_test": 256}, "small": {"n_test": 800}},
+        unused=("n_autoattack",),
+        compares=("PeerAiD",),
     ),
     "tab9_fast_ard": Exhibit(
         paper="ARD, Tables 9 and 10",
@@ -763,6 +782,7 @@ EXHIBITS = {
         },
         unused=("teacher_method", "peer", "n_autoattack"),
         trains=("PGD-AT", "TRADES", "ARD", "Free-AT", "Fast-ARD"),
+        compares=("PGD-AT", "ARD", "Free-AT", "Fast-ARD"),
     ),
     "fig8_early_stopping_label_mixing": Exhibit(
         paper="RKD, Figures 1 and 4", differs=RKD, unused=OF_RKD, trains=("Natural", "PGD-AT", "AKD", *PLUS)

@@ -237,9 +237,9 @@ def test_one_bar_shows_all_work_and_what_each_worker_is_at(theirs, monkeypatch):
 
 
 def test_four_workers_that_are_started_here_make_the_same_bits_though_two_are_killed(tmp_path, undisturbed):
-    """A local worker that dies is started again."""
+    """A local worker that dies is started again. None is told to give memory back at once, as Dask's are by default."""
     executor = Workers(Workforce(4), Store(tmp_path / "store"))
-    killed = []
+    killed, told = [], []
 
     def kill():
         wait_until(lambda: list((tmp_path / "store").glob("runs/*/run.json")), "a training has begun")
@@ -248,6 +248,7 @@ def test_four_workers_that_are_started_here_make_the_same_bits_though_two_are_ki
             for each in psutil.Process().children()
             if re.search("spawn_main|dask worker", " ".join(each.cmdline()))
         ]
+        told.extend("MALLOC_TRIM_THRESHOLD_" in each.environ() for each in started)
         killed.extend(started[:2])
         for worker in killed:
             worker.kill()
@@ -258,4 +259,6 @@ def test_four_workers_that_are_started_here_make_the_same_bits_though_two_are_ki
     thread.join()
     executor.close()
     assert len(killed) == 2
+    assert told
+    assert not any(told)
     holds_the_same(tmp_path / "store", undisturbed)

@@ -6,7 +6,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from rkdkit import exhibits, figures
+from rkdkit import exhibits, figures, paths
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.provenance import code_digest
 from rkdkit.saved import read_exhibit
@@ -42,7 +42,7 @@ def ablated(summary):
 
 
 def test_each_notebook_has_its_three_files_at_quick():
-    names = {notebook.stem for notebook in (ROOT / "notebooks").glob("*.ipynb")}
+    names = {notebook.stem for notebook in paths.exhibit_notebooks()}
     assert {file.name for file in QUICK.iterdir()} == {f"{name}.{s}" for name in names for s in ("png", "csv", "json")}
 
 

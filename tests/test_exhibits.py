@@ -12,13 +12,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-from rkdkit import checks, cli, data, drawing, executors, exhibits, profiles
+from rkdkit import checks, cli, data, drawing, executors, exhibits, paths, profiles
 from rkdkit.comparisons import ANOTHER
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.splits import Dataset, Split
 from rkdkit.trainings import Train
 
-NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+NOTEBOOKS = {path.stem: path for path in sorted(paths.exhibit_notebooks())}
 TRAINING = sorted(set(NOTEBOOKS) - {"fig2_method_overview", "tab11_model_cost"})
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -109,7 +109,7 @@ def test_an_exhibit_is_not_refused_for_a_method_that_it_does_not_train(name):
         ("fig1_peer_vs_teacher", {"epss": 0.1}, "Unknown parameter 'epss'. Did you mean 'eps'"),
         ("fig3_peer_tutoring", {"teacher_method": "TRADE"}, "Unknown method 'TRADE'"),
         ("fig4_loss_landscape", {"n_test": 20}, "n_test must be between 32 and 497, not 20"),
-        ("fig4_loss_landscape", {"teacher_method": "TRADES"}, "does not use teacher_method"),
+        ("fig4_loss_landscape", {"test_steps": 5}, "does not use test_steps"),
         ("fig4_loss_landscape", {"test_iterate": "any"}, "does not use test_iterate"),
         ("fig5_tsne", {"classes": ["3", "x"]}, "Unknown class of digits 'x'"),
         ("fig5_tsne", {"classes": ["3", "8"], "n_test": 100}, "perplexity of 30 needs more than 30 images"),

@@ -336,6 +336,7 @@ def test_a_damaged_snapshot_is_named_with_the_command_that_restores_it(how):
     )
     assert f"{path} {problem}. Delete the folder {path.parent}; then" in line
     command = "rkdkit figures mine --profile quick -p lr=0.2 -p 'student=a b' -p seed=2 -p n_seeds=2"
+    command = f"{command} -p output_dir=figures/quick"
     assert f"`{command}` trains it again." in line
     assert "1 damaged" in said.output
     assert rkdkit("verify", TEACHER.id).exit_code == 0

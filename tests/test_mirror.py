@@ -756,7 +756,11 @@ def test_damaged_files_are_not_pushed(source, tmp_path):
         (["--to", "ftp://x/y"], "Unknown kind of mirror"),
         ([], "Say where to"),
         ([FIGURE, "--to", "/nowhere", "-p", "output_dir=not_made"], "is not there: make it"),
-        ([FIGURE, "--to", "/nowhere", "-p", "epochs=2"], "are not in the store: make it"),
+        (
+            [FIGURE, "--to", "/nowhere", "-p", "epochs=2", "-p", "output_dir=figures/smoke"],
+            "are not in the store: make it",
+        ),
+        ([FIGURE, "--to", "/nowhere", "-p", "epochs=2"], "epochs=2/fig1_peer_vs_teacher.json is not there: make it"),
     ],
 )
 @pytest.mark.usefixtures("at_project", "pushed")

@@ -22,6 +22,7 @@ from rkdkit import (
     executors,
     exhibits,
     models,
+    paths,
     plan,
     profiles,
     runs,
@@ -38,7 +39,7 @@ from rkdkit.store import Store
 from rkdkit.training import fresh_networks
 from rkdkit.trainings import Run, Train
 
-NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+NOTEBOOKS = {path.stem: path for path in sorted(paths.exhibit_notebooks())}
 NOTHING_TO_DO = ("fig2_method_overview", "tab11_model_cost")
 PARAMETERS = {"profile": "smoke", "epochs": 2}
 MORE = {"n_train": 64, "n_val": 32, "n_test": 40, "attack_steps": 1, "swa_start": 1}

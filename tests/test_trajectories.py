@@ -5,6 +5,7 @@ import hashlib
 import math
 import re
 
+import pandas as pd
 import pytest
 import torch
 from agreed import agreed
@@ -181,6 +182,33 @@ def test_the_table_goes_from_the_easiest_to_the_hardest_image():
     assert gains[gains.student == "AKD"].value.iloc[-1] == pytest.approx(0.2 * (1 - 1 / N), abs=0.02)
 
 
+def test_the_table_follows_some_images_over_some_epochs():
+    one = answers((0.9, 0.3), (0.9, 0.5), (0.9, 0.4), (0.9, 0.6), (1.0, 0.5))
+    epochs = tuple(range(2, 102, 2))
+    course = torch.tensor(epochs)[:, None] / 1000 + HARDNESS / 2
+    courses = {"p_T,k": [course], "p_S,k": [course, course + 0.1]}
+    followed = dataclasses.replace(one, epochs=epochs, courses=courses)
+    table = Trajectories(agreed(HARDNESS), {"Natural": {"adversarial": followed}}).table([*"abcd"] * (N // 4))
+    plain = Trajectories(agreed(HARDNESS), {"Natural": {"adversarial": one}}).table([*"abcd"] * (N // 4))
+    pd.testing.assert_frame_equal(table[table.epoch.isna()], plain)
+    rows = table[table.epoch.notna()]
+    assert list(table.columns) == list(plain.columns)
+    assert list(rows.quantity.unique()) == ["p_T,k", "p_S,k"]
+    for (quantity, epoch), part in rows.groupby(["quantity", "epoch"]):
+        assert len(part) == 40
+        assert [part.image.iloc[0], part.image.iloc[-1]] == [N - 1, 0], "from the easiest to the hardest"
+        assert part.difficulty.is_monotonic_increasing
+        expected = [epoch / 1000 + HARDNESS[i].item() / 2 + (0.05 if quantity == "p_S,k" else 0) for i in part.image]
+        assert list(part.value) == pytest.approx(expected, abs=1e-4), "with several seeds, their mean"
+        assert list(part["class"]) == ["abcd"[i % 4] for i in part.image]
+    told = sorted(rows.epoch.unique())
+    assert (len(told), told[0], told[-1]) == (20, 2, 100)
+    assert set(rows.teacher) == {"Natural"}
+    assert set(rows.images) == {"adversarial"}
+    assert set(rows.figure) == {""}, "it is none of the paper's"
+    assert dict(zip(rows.quantity, rows.student, strict=True)) == {"p_T,k": "", "p_S,k": "AKD"}
+
+
 def test_every_panel_of_the_papers_ten_figures_is_in_the_table():
     named = [figure for of in trajectories.FIGURES.values() for figure in of.values()]
     assert len(set(named)) == len(named) == 20
@@ -348,6 +376,9 @@ def test_each_answer_is_of_the_network_and_the_images_that_it_is_called_by(given
                 )
                 cosine = (p_teacher * p_student).sum(0) / (p_teacher.norm(dim=0) * p_student.norm(dim=0))
                 assert torch.allclose(found.cosine[seed], cosine, atol=1e-6)
+                assert found.epochs == (1, 2, 3)
+                assert torch.equal(found.courses["p_T,k"][seed], p_teacher)
+                assert torch.equal(found.courses["p_S,k"][seed], p_student)
                 gain = probability(early, by) - probability(teacher, by)
                 assert torch.equal(found.gain(found.early)[seed], gain), "over the teacher's last epoch"
     for i, run in enumerate(ranked_by):

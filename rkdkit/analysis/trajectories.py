@@ -1,7 +1,7 @@
 """How the predictions for each image develop while a teacher and its student are trained (RKD sections C.2 and E)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -30,6 +30,12 @@ FIGURES: dict[tuple[str, str], dict[str, str]] = {
     )
 }
 """Where RKD draws it: its figures with the letters of their panels, by the teacher's method and the images."""
+
+COURSES = ("p_T,k", "p_S,k")
+"""The probability of the correct class after epoch k: of a teacher, and of its AKD student."""
+
+FOLLOWED, FOLLOWED_EPOCHS = 40, 20
+"""How many images, from the easiest to the hardest, and how many epochs the table of `Trajectories` follows at most."""
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -162,6 +168,8 @@ class Answers:
     plain, early, mixed : p_S,K of the students, as in :class:`Family`.
     cosine : the similarity of the trajectories of the teacher and of its AKD student, in [0, 1].
     early_epoch : the epoch of `early`'s teacher.
+    epochs : the epochs that `courses` follow.
+    courses : by `COURSES`, the probabilities of the correct class after each of `epochs`: (len(epochs), N) per seed.
     """
 
     teacher: BY_IMAGE
@@ -170,6 +178,8 @@ class Answers:
     mixed: Mapping[float, BY_IMAGE]
     cosine: BY_IMAGE
     early_epoch: int
+    epochs: tuple[int, ...] = ()
+    courses: Mapping[str, BY_IMAGE] = field(default_factory=dict)
 
     def gain(self, student: BY_IMAGE) -> list[Tensor]:
         """Return p_S,K - p_T,K of a student, in [-1, 1]; p_T,K is the teacher's at its last epoch for all students."""
@@ -255,7 +265,8 @@ class Trajectories:
         Returns
         -------
         A table with the columns teacher, images, quantity, student, figure (the panels of RKD's figures to which it
-        belongs: "10b, 11a, 12a"), image (its index in the split), class, difficulty, value, smoothed.
+        belongs: "10b, 11a, 12a"), image (its index in the split), class, difficulty, value, smoothed, epoch. Only the
+        rows of `COURSES` have an epoch; they are of no figure of RKD, are not smoothed, and follow some of the images.
         """
         hardness = self.difficulty.of_images
         order = hardness.argsort(stable=True)
@@ -274,9 +285,32 @@ class Trajectories:
                         "difficulty": hardness[order].numpy(),
                         "value": ordered,
                         "smoothed": ordered.rolling(width, min_periods=1, center=True).mean(),
+                        "epoch": pd.Series(pd.NA, ordered.index, dtype="Int64"),
                     }
                     frames.append(pd.DataFrame({**names, **numbers}))
+                names = {"teacher": teacher, "images": images}
+                frames += [part.assign(**names) for part in _followed(answers, order, hardness, classes)]
         return pd.concat(frames, ignore_index=True)
+
+
+def _followed(answers: Answers, order: Tensor, hardness: Tensor, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `COURSES` for some of the images, in their order, and some of the epochs."""
+    chosen = order[_evenly(len(order), FOLLOWED)]
+    numbers = {"image": chosen.numpy(), "difficulty": hardness[chosen].numpy()}
+    names = {"class": [classes[image] for image in chosen.tolist()], "figure": ""}
+    for course, student in zip(COURSES, ("", "AKD"), strict=True):
+        if course not in answers.courses:
+            continue
+        values = _over_seeds(answers.courses[course])[:, chosen].numpy().round(4)
+        for place in _evenly(len(answers.epochs), FOLLOWED_EPOCHS).tolist():
+            epoch = pd.Series(answers.epochs[place], range(len(chosen)), dtype="Int64")
+            about = {"quantity": course, "student": student}
+            yield pd.DataFrame({**about, **names, **numbers, "value": values[place], "epoch": epoch})
+
+
+def _evenly(n: int, most: int) -> Tensor:
+    """Return the places of at most so many of n, the first and the last among them, evenly far apart."""
+    return torch.linspace(0, n - 1, min(n, most)).round().long()
 
 
 def measure(
@@ -325,6 +359,11 @@ def measure(
             {alpha: last(of_seeds, by) for alpha, of_seeds in family.mixed.items()},
             [similarity(whole(s, by), whole(t, by)) for s, t in zip(family.plain, family.teacher, strict=True)],
             family.early_epoch,
+            family.plain[0].epochs,
+            {
+                course: [(-whole(run, by)).exp() for run in of_seeds]
+                for course, of_seeds in zip(COURSES, (family.teacher, family.plain), strict=True)
+            },
         )
 
     return Trajectories(

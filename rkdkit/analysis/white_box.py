@@ -128,6 +128,18 @@ class WhiteBox:
         return numbers.merge(pd.DataFrame(lines, columns=columns), on=["method", "metric"], validate="one_to_one")
 
 
+def compared(methods: Sequence[str], usual: str = "PeerAiD") -> dict[str, str]:
+    """Return what each method's accuracy is compared with in a picture: with one method, which is compared with none.
+
+    Parameters
+    ----------
+    methods : the methods, in their order.
+    usual : the method that all others are compared with; if it is not among them, they are compared with the last.
+    """
+    reference = usual if usual in methods else methods[-1]
+    return {method: reference for method in methods if method != reference}
+
+
 def white_box(
     chosen: Mapping[str, Sequence[Snapshot]],
     images: Images,

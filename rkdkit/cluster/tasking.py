@@ -211,6 +211,12 @@ class Cluster:
         more = f" and {len(at) - SHOWN} more" if len(at) > SHOWN else ""
         return " | ".join(at[:SHOWN]) + more if at else "waiting for workers" if not self.workers else ""
 
+    def trained_now(self) -> list[Train]:
+        """Return the trainings that workers are at."""
+        self._hear()
+        tasks = [self._by_name.get(name) for name, _ in self._at.values()]
+        return [task for task in tasks if isinstance(task, Train) and task in self._futures]
+
     def begin(self, context: Context) -> None:
         """Forget the tasks that are finished or failed: what is handed out again is done again.
 
@@ -403,10 +409,7 @@ def shown(cluster: Cluster, total: Callable[[], float], what: str = "") -> Itera
     what : a description of the work.
     total : how much work there is in all, in the unit of its costs; it may become more.
     """
-    # the work is in floating-point operations, which nobody wants to read
-    bar_format = "{desc}{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {postfix}"
-    looks: dict[str, Any] = {"bar_format": bar_format, "smoothing": 0.0, "dynamic_ncols": True, "mininterval": 0.5}
-    with track(total=total() or 1.0, desc=what, **looks) as bar:
+    with track(total=total() or 1.0, desc=what or "Training and measuring", smoothing=0.0, mininterval=0.5) as bar:
 
         def draw() -> None:
             bar.total = max(total(), 1e-9)

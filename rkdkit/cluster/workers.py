@@ -1,7 +1,7 @@
 """The executor that hands tasks to workers, and the decision how many workers that takes."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,12 @@ from rkdkit.cluster.failures import closure
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import Cluster, opened, shown
 from rkdkit.determinism import one_thread
-from rkdkit.executors import Here
+from rkdkit.endings import Stopped
+from rkdkit.executors import Here, with_inputs
 from rkdkit.measurements import Measurement
 from rkdkit.plan import estimate
 from rkdkit.plan.cost import Costs, examples_of
+from rkdkit.plan.estimate import costs_of
 from rkdkit.progress import say
 from rkdkit.store import Store, StoreError
 from rkdkit.tasks import Context, Task
@@ -60,6 +62,8 @@ class Workers(Here):
             If tasks failed on workers; all others are done.
         NoClusterError
             If there is no cluster, or it went away.
+        Stopped
+            If the user interrupts while workers are training.
         """
         missing = with_inputs(tasks, context)
         costs = costs_of(missing, context)
@@ -80,8 +84,12 @@ class Workers(Here):
                         cluster.submit(group, costs)
                         for task in cluster.wait(on_progress=draw):
                             _make_sure_it_is_seen(task, context)
-        except BaseException:  # workers that are in the middle of something are not waited for
+        except BaseException as error:  # workers that are in the middle of something are not waited for
+            trained = cluster.trained_now()
             self.close()
+            if isinstance(error, KeyboardInterrupt) and trained:
+                at = [(str(task.spec), task.finished_epochs(context), task.spec.epochs) for task in trained]
+                raise Stopped(at) from None
             raise
         if cluster.failure:
             raise cluster.failure
@@ -137,21 +145,6 @@ def _make_sure_it_is_seen(task: Task, context: Context) -> None:
         )
 
 
-def with_inputs(tasks: Iterable[Task], context: Context) -> list[Task]:
-    """Return tasks and all that they need, as far as it is not in the store: each once, what is needed first."""
-    ordered: dict[Task, None] = {}
-
-    def add(task: Task) -> None:
-        if task not in ordered and task.find(context) is None:
-            for needed in task.inputs():
-                add(needed)
-            ordered[task] = None
-
-    for task in tasks:
-        add(task)
-    return list(ordered)
-
-
 def in_turn(tasks: Sequence[Task]) -> Iterator[tuple[list[Task], bool]]:
     """Yield groups of tasks, and whether a group must be done in this process: it needs a module from elsewhere.
 
@@ -184,16 +177,6 @@ def without_modules(tasks: Sequence[Task]) -> list[Task]:
         if taught or any(needed in out for needed in task.inputs()):
             out.add(task)
     return [task for task in tasks if task not in out]
-
-
-def costs_of(tasks: Iterable[Task], context: Context) -> dict[Task, float]:
-    """Return each task's estimated work, in floating-point operations; a task takes some work at least."""
-    known = Costs(context.load)
-    costs = {}
-    for task in tasks:
-        finished = task.finished_epochs(context) if isinstance(task, Train) else 0
-        costs[task] = max(estimate.work(task, known, finished), 1.0)
-    return costs
 
 
 def how_many(workforce: Workforce, costs: Mapping[Task, float], context: Context) -> int:

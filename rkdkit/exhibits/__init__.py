@@ -3,11 +3,13 @@
 The `EXHIBIT` of each module says how its scale differs from a profile's.
 """
 
+import dataclasses
 import importlib
 import pkgutil
+import sys
 from typing import Any
 
-from rkdkit import checks, mirror
+from rkdkit import checks, kernel, mirror, saved
 from rkdkit.setup import Exhibit, Setup, prepare
 
 __all__ = ["NAMES", "WITHOUT_SEEDS", "Exhibit", "Setup", "committed_seeds", "get", "setup"]
@@ -55,13 +57,17 @@ def get(name: str) -> Exhibit:
     return exhibit
 
 
-def setup(name: str, profile: str, **parameters: Any) -> Setup:
+def setup(name: str, profile: str, *, formats: object = None, **parameters: Any) -> Setup:
     """Turn a notebook's parameters into a checked :class:`Setup`, before any work starts.
+
+    In a Jupyter kernel, a refusal is shown as its message, without a traceback.
 
     Parameters
     ----------
     name : the exhibit's name, which is also its notebook's.
-    profile, parameters : as `setup.prepare`: `seed`, `n_seeds`, `output_dir` and any field of a profile.
+    formats : in which the picture is saved, as `saved.formats`: "png,pdf,svg"; None: as the environment says.
+    profile, parameters : as `setup.prepare`: `seed`, `n_seeds`, `output_dir`, `methods` and any field of a profile. The
+        notebook's own parameters (`Exhibit.own`), which are not handed over, are looked up where this is called.
 
     Raises
     ------
@@ -70,10 +76,15 @@ def setup(name: str, profile: str, **parameters: Any) -> Setup:
     MirrorError
         If there is a mirror, and the exhibit's JSON, which says which networks may be fetched, cannot be read.
     """
-    exhibit = get(name)
-    if name in WITHOUT_SEEDS and parameters.get("n_seeds", 1) != 1:
-        raise ValueError(f"This exhibit takes no n_seeds: {WITHOUT_SEEDS[name]}. Leave it out.")
-    made = prepare(name, exhibit, profile, **parameters)
-    if (source := mirror.current()) is not None:
-        source.hold_to(made.output_dir / f"{name}.json")
+    with kernel.short_refusals():
+        exhibit = get(name)
+        if name in WITHOUT_SEEDS and parameters.get("n_seeds", 1) != 1:
+            raise ValueError(f"This exhibit takes no n_seeds: {WITHOUT_SEEDS[name]}. Leave it out.")
+        called_from = sys._getframe(1).f_globals
+        own = {each: called_from[each] for each in exhibit.own if each in called_from}
+        pictures = saved.formats(formats)
+        made = prepare(name, exhibit, profile, **parameters, own=own)
+        made = dataclasses.replace(made, formats=pictures)
+        if (source := mirror.current()) is not None:
+            source.hold_to(made.output_dir / f"{name}.json")
     return made

@@ -22,6 +22,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer"),
     trains=("Natural", "PGD-AT", "AKD+"),
+    own={"betas": None, "alpha": 0.5, "early_stop": 1.0, "robust": None},
 )
 
 BETAS: dict[str, tuple[float, ...]] = {

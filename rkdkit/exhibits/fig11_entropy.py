@@ -1,13 +1,14 @@
 """RKD, Figure 5: the entropy of networks' predictions in the course of training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from torch import Tensor
 
 from rkdkit import comparisons, runs
-from rkdkit.claims import Claim, Quantity
+from rkdkit.claims import Claim, Quantity, Question, judged
+from rkdkit.comparisons import Guide
 from rkdkit.measurements import PerImage
 from rkdkit.profiles import PROFILES, rkd
 from rkdkit.references import Images
@@ -20,6 +21,8 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer", "n_test", "test_steps", "test_iterate", "n_autoattack"),
     trains=("PGD-AT", "Natural", "AKD"),
+    compares=("AKD",),
+    slots=("T",),
 )
 
 TEACHERS = {"AKD-Std": "Natural", "AKD-AT": "PGD-AT"}
@@ -61,13 +64,25 @@ class EntropyCurves:
         return by_epoch[max(by_epoch) if epoch is None else epoch]
 
 
+def taught_by(methods: Iterable[str]) -> dict[str, str]:
+    """Return the method that trains each student's fixed teacher, by student; AKD's have the paper's names."""
+    students = {}
+    for method in methods:
+        for student, teacher in TEACHERS.items():
+            students[student if method == "AKD" else student.replace("AKD-", f"{method}, ")] = teacher
+    return students
+
+
 def train(setup: Setup) -> dict[str, list[Run]]:
-    """Train both teachers and the student of each; return the runs by name, one per seed.
+    """Train both teachers and each method's student of each; return the runs by name, one per seed.
 
     Every teacher teaches with its weights after its last epoch (RKD section C.2).
     """
     specs = {teacher: setup.teacher_specs(teacher) for teacher in TEACHERS.values()}
-    specs |= {student: comparisons.akd_specs(setup, teacher) for student, teacher in TEACHERS.items()}
+    for method in setup.methods:
+        for student, teacher in taught_by([method]).items():
+            (last,) = comparisons.choose_guides(setup, {"T": Guide(teacher, stopped=1.0)}).values()
+            specs[student] = [setup.profile.spec(method, t.spec.seed, teachers=(t.as_teacher(),)) for t in last]
     return dict(zip(specs, runs.ensure_all(*specs.values()), strict=True))
 
 
@@ -105,13 +120,13 @@ def measure(networks: Mapping[str, Sequence[Run]], images: Images) -> EntropyCur
 
 def check_claims(curves: EntropyCurves) -> list[Claim]:
     """Check that students of AKD are less over-confident than their teachers (section C.2), at the last epoch."""
-    return [
-        Claim(
-            f"AKD's student is less sure of its answers on the training images than its {teacher} teacher.",
-            "RKD, Figure 5 and section C.2",
-            Quantity(f"{student}, mean entropy", curves.at(student)),
-            Quantity(f"{teacher}, mean entropy", curves.at(teacher)),
-            curves.minus(student, teacher),
-        )
-        for student, teacher in TEACHERS.items()
-    ]
+
+    def question(student: str, teacher: str) -> Question:
+        def judge(text: str) -> Claim:
+            sides = [Quantity(f"{name}, mean entropy", curves.at(name)) for name in (student, teacher)]
+            return Claim(text, "RKD, Figure 5 and section C.2", sides[0], sides[1], curves.minus(student, teacher))
+
+        text = f"AKD's student is less sure of its answers on the training images than its {teacher} teacher."
+        return Question(text, (student, teacher), judge)
+
+    return judged([question(*pair) for pair in TEACHERS.items()], curves.nats)

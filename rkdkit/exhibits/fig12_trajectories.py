@@ -19,6 +19,7 @@ EXHIBIT = Exhibit(
     unused=("select_on", "teacher_method", "peer", "n_autoattack"),
     needs=6,  # a third of six images is two
     trains=("PGD-AT", "Natural", "AKD"),
+    own={"mixing": (0.3, 0.7), "early_stop": 0.25, "n_rankers": 5, "within_class": True},
 )
 
 TEACHERS = ("PGD-AT", "Natural")

@@ -21,6 +21,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile, two_classes=True) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer", "test_steps", "test_iterate", "n_autoattack"),
     trains=("Natural",),
+    own={"n_rankers": 5, "part": "train", "n_images": 16},
 )
 
 

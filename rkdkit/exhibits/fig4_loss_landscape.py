@@ -1,6 +1,7 @@
 """PeerAiD, Figure 4: how fast the adversarial loss rises around trained weights."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,33 +11,32 @@ from torch import Tensor
 
 from rkdkit import attacks, checks, runs, statistics
 from rkdkit.analysis.landscape import LossesAround, Place
-from rkdkit.claims import Claim, Quantity
+from rkdkit.claims import Claim, Quantity, Question, judged
+from rkdkit.comparisons import Students, choose
 from rkdkit.references import Images, Snapshot
-from rkdkit.setup import Exhibit
+from rkdkit.setup import Exhibit, Setup
+from rkdkit.spec import AVERAGED
 
 FEWEST = 32
 """The smallest number of test images: the surfaces are measured on a sixteenth of them, which must be at least two."""
 
-EXHIBIT = Exhibit(
-    paper="PeerAiD, Figure 4",
-    differs={"paper": {"dataset": "cifar100", "student": "wrn-34-10"}},
-    unused=("teacher", "teacher_method", "test_steps", "test_iterate"),
-    needs=FEWEST,
-)
-
 METHODS = ("PGD-AT", "TRADES", "PeerAiD")
 """The methods whose networks the paper draws, in the paper's order."""
 
-NOT_AVERAGED = "PeerAiD, not averaged"
+EXHIBIT = Exhibit(
+    paper="PeerAiD, Figure 4",
+    differs={"": {"teacher_method": "TRADES"}, "paper": {"dataset": "cifar100", "student": "wrn-34-10"}},
+    unused=("test_steps", "test_iterate"),
+    needs=FEWEST,
+    compares=METHODS,
+)
+
+_OWN = ", not averaged"
+
+NOT_AVERAGED = f"PeerAiD{_OWN}"
 """The name of PeerAiD's student with its own weights; "PeerAiD" is the student with averaged weights."""
 
-LINES = {
-    "PGD-AT": ("teacher", "-"),
-    "TRADES": ("TRADES", "-"),
-    "PeerAiD": ("student", "-"),
-    NOT_AVERAGED: ("student", "--"),
-}
-"""The lines drawn, in this order: for each network, the name of its colour and its line style."""
+_COLOURS = {"Natural": "natural", "PGD-AT": "teacher", "TRADES": "TRADES", "PeerAiD": "student"}
 
 REACH = 0.75
 """The largest offset along a direction in the paper, in units of each filter's norm."""
@@ -88,6 +88,20 @@ class Landscape:
                     at = {"first": first, "second": second, "loss": loss, "n": self.n_surface, "seeds": 1}
                     rows.append({"part": "surface", "network": network, **at})
         return pd.DataFrame(rows)
+
+
+def networks(setup: Setup, trained: Students) -> dict[str, list[Snapshot]]:
+    """Return the chosen networks, one per seed; where their weights are averaged, also those that are not."""
+    averaged = [name for name, of_seeds in trained.chosen.items() if of_seeds[0].role == AVERAGED]
+    return {**trained.chosen, **{f"{name}{_OWN}": choose(setup, trained.runs[name], "student") for name in averaged}}
+
+
+def lines(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return the colour (a name that `look.COLOURS` or matplotlib knows) and the line style of each network."""
+    own = {name: name.removesuffix(_OWN) for name in names}
+    further = itertools.cycle(f"C{i}" for i in range(5, 10))  # colours that no network has elsewhere
+    colours = {method: _COLOURS.get(method) or next(further) for method in dict.fromkeys(own.values())}
+    return {name: (colours[method], "-" if name == method else "--") for name, method in own.items()}
 
 
 def mean_rise(profile: Tensor) -> Tensor:
@@ -208,19 +222,21 @@ def check_claims(measured: Landscape) -> list[Claim]:
 
     Parameters
     ----------
-    measured : the measurements of all networks of `LINES`.
+    measured : the measurements of all networks. A claim about methods that are not among them is left out.
     """
-    return [
-        Claim(
-            f"The loss landscape of {other} is sharper than that of {own}.",
-            "PeerAiD, Figure 4 and section 4.8",
-            Quantity(f"{other}, mean rise of the adversarial loss", measured.rise(other)),
-            Quantity(f"{own}, mean rise of the adversarial loss", measured.rise(own)),
-            measured.rise_minus(other, own),
-        )
-        for own in ("PeerAiD", NOT_AVERAGED)
-        for other in ("PGD-AT", "TRADES")
-    ]
+
+    def rise(network: str) -> Quantity:
+        return Quantity(f"{network}, mean rise of the adversarial loss", measured.rise(network))
+
+    def question(other: str, own: str) -> Question:
+        def judge(text: str) -> Claim:
+            source = "PeerAiD, Figure 4 and section 4.8"
+            return Claim(text, source, rise(other), rise(own), measured.rise_minus(other, own))
+
+        return Question(f"The loss landscape of {other} is sharper than that of {own}.", (other, own), judge)
+
+    questions = [question(other, own) for own in ("PeerAiD", NOT_AVERAGED) for other in ("PGD-AT", "TRADES")]
+    return judged(questions, measured.profiles)
 
 
 def _over_directions(of_seeds: Sequence[Tensor]) -> statistics.Measure:

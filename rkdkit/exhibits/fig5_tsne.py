@@ -1,6 +1,6 @@
 """PeerAiD, Figure 5: how well the penultimate features of fixed teachers and of a peer separate the classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,15 +10,25 @@ from torch import Tensor
 
 from rkdkit import attacks, checks, runs, statistics
 from rkdkit.analysis.embedding import EXAMPLES, Array, Embedded, Scores
-from rkdkit.claims import Claim, Quantity
+from rkdkit.claims import Claim, Quantity, Question, judged
 from rkdkit.determinism import generator
+from rkdkit.methods import titled
 from rkdkit.references import Images, Snapshot
 from rkdkit.setup import Exhibit
 
-EXHIBIT = Exhibit(paper="PeerAiD, Figure 5", unused=("teacher_method", "n_autoattack"))
+METHODS = ("PGD-AT", "TRADES")
+"""The methods that train the paper's fixed teachers, in the order of the panels."""
 
-TITLES = {"PGD-AT": "fixed teacher (PGD-AT)", "TRADES": "fixed teacher (TRADES)", "peer": "peer"}
-"""The networks in the order of the panels, and their titles."""
+EXHIBIT = Exhibit(
+    paper="PeerAiD, Figure 5",
+    unused=("teacher_method", "n_autoattack"),
+    compares=METHODS,
+    slots=(),
+    own={"classes": None},
+)
+
+PEER = "peer"
+"""The network that the fixed teachers are compared with."""
 
 PERPLEXITY = 30.0
 """The perplexity of t-SNE: scikit-learn's default; the paper does not give one."""
@@ -167,6 +177,11 @@ def measure(
     return Embedding(pd.concat(points, ignore_index=True), scores)
 
 
+def titles(names: Iterable[str]) -> dict[str, str]:
+    """Return the titles of the panels: fixed teachers by the methods that train them, and the peer."""
+    return {**{name: f"fixed teacher ({titled(name)})" for name in names}, PEER: PEER}
+
+
 def check_claims(measured: Embedding) -> list[Claim]:
     """Check what the paper says of its Figure 5 (section 4.9), which prints no numbers.
 
@@ -174,20 +189,22 @@ def check_claims(measured: Embedding) -> list[Claim]:
 
     Parameters
     ----------
-    measured : the measurements of the network "peer" and of fixed teachers under other names.
+    measured : the measurements of the peer and of fixed teachers by the names of their methods. A claim about a teacher
+        that is not among them is left out.
     """
-    return [
-        Claim(
-            f"The peer separates the classes of {EXAMPLES[examples]} better than the fixed teacher ({teacher}).",
-            "PeerAiD, Figure 5 and section 4.9",
-            Quantity(f"peer, silhouette of {EXAMPLES[examples]}", measured.silhouette("peer", examples)),
-            Quantity(f"{teacher}, silhouette of {EXAMPLES[examples]}", measured.silhouette(teacher, examples)),
-            measured.minus("peer", teacher, examples),
-        )
-        for teacher in measured.scores
-        if teacher != "peer"
-        for examples in EXAMPLES
-    ]
+
+    def question(teacher: str, examples: str) -> Question:
+        def silhouette(network: str) -> Quantity:
+            return Quantity(f"{network}, silhouette of {EXAMPLES[examples]}", measured.silhouette(network, examples))
+
+        def judge(text: str) -> Claim:
+            sides, source = (silhouette(PEER), silhouette(teacher)), "PeerAiD, Figure 5 and section 4.9"
+            return Claim(text, source, *sides, measured.minus(PEER, teacher, examples))
+
+        text = f"The peer separates the classes of {EXAMPLES[examples]} better than the fixed teacher ({teacher})."
+        return Question(text, (PEER, teacher), judge)
+
+    return judged([question(teacher, examples) for teacher in METHODS for examples in EXAMPLES], measured.scores)
 
 
 def _points(points: Tensor, images: Images) -> pd.DataFrame:

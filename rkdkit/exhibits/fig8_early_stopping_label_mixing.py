@@ -20,6 +20,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer"),
     trains=("Natural", "PGD-AT", "AKD", *mixing.METHODS),
+    own=dict.fromkeys(("stops", "alphas", "compressed", "extra", "robust")),
 )
 
 COMPRESSED: dict[str, tuple[str, str]] = {

@@ -17,6 +17,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer"),
     trains=("Natural", "PGD-AT", "AKD", *METHODS),
+    own=dict.fromkeys(("stops", "alphas", "robust")),
 )
 
 SOURCE = "RKD, Figure 2 and section 3.4"

@@ -1,14 +1,14 @@
 """ARD, Table 11: whether its students are also the more robust ones under attacks other than PGD-20."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
-from rkdkit import attacks, checks
+from rkdkit import attacks, checks, methods
 from rkdkit.analysis.white_box import WhiteBox
-from rkdkit.claims import Claim, Quantity
-from rkdkit.comparisons import Entry, Guide
+from rkdkit.claims import Claim, Quantity, Question, judged
+from rkdkit.comparisons import Entry, Guide, usual_guide
 from rkdkit.papers.reported import beside, reported
 from rkdkit.profiles import PROFILES, Profile, ard
 from rkdkit.setup import Exhibit
@@ -21,13 +21,6 @@ STRENGTH = {"smoke": (50, 3), "quick": (1000, 20), "small": (1000, 20)}
 
 _IMAGES = {"smoke": {"n_test": 64}, "small": {"n_test": 400}}  # a thousand attack steps on every image take long
 
-EXHIBIT = Exhibit(
-    paper="ARD, Table 11",
-    differs={profile: {**ard(profile), **_IMAGES.get(profile, {})} for profile in PROFILES},
-    unused=("teacher_method", "peer", "n_autoattack"),
-    trains=("PGD-AT", "TRADES", "ARD", "Free-AT", "Fast-ARD"),
-)
-
 ENTRIES = {
     "PGD-AT": Entry("PGD-AT"),
     "ARD": Entry("ARD", (Guide("TRADES"),)),
@@ -36,10 +29,35 @@ ENTRIES = {
 }
 """The lines of the paper's Table 11, in the same order; Free-AT and Fast-ARD with m=4."""
 
+METHODS = tuple(ENTRIES)
+"""The methods of these lines."""
+
+EXHIBIT = Exhibit(
+    paper="ARD, Table 11",
+    differs={profile: {**ard(profile), **_IMAGES.get(profile, {})} for profile in PROFILES},
+    unused=("teacher_method", "peer", "n_autoattack"),
+    trains=("PGD-AT", "TRADES", "ARD", "Free-AT", "Fast-ARD"),
+    compares=METHODS,
+    own={"long_steps": None, "restarts": None},
+)
+
 COMPARED = {"ARD": "PGD-AT", "Fast-ARD": "Free-AT"}
 """Each of ARD's methods, and the method without a teacher that the paper compares it with."""
 
 SOURCE = "ARD, Table 11 and section 5.5"
+
+
+def entries(names: Sequence[str]) -> dict[str, Entry]:
+    """Return the lines of methods: the paper's, and others with robust teachers that TRADES trains."""
+    guides = {name: tuple(usual_guide(slot, "TRADES") for slot in methods.get(name).guides) for name in names}
+    return {name: ENTRIES.get(name, Entry(name, guides[name])) for name in names}
+
+
+def compared(names: Sequence[str]) -> dict[str, str]:
+    """Return what methods are compared with: ARD's as in `COMPARED`, others with PGD-AT or, without it, the last."""
+    reference = "PGD-AT" if "PGD-AT" in names else names[-1]
+    pairs = {name: COMPARED.get(name, reference) for name in names if name in COMPARED or name not in METHODS}
+    return {name: other for name, other in pairs.items() if other in names and other != name}
 
 
 def attack_suite(
@@ -117,7 +135,9 @@ def beside_the_paper(measured: WhiteBox, dataset: str, network: str) -> pd.DataF
     theirs = paper_numbers(measured.measured_by)
     words = dict(zip(theirs.metric, theirs.paper_metric, strict=True))
     numbers = beside(measured.table(), theirs, dataset, network)
-    return measured.against(COMPARED, numbers.assign(paper_metric=numbers.metric.map(words)))
+    return measured.against(
+        compared(list(measured.evaluations)), numbers.assign(paper_metric=numbers.metric.map(words))
+    )
 
 
 def strength(suite: Mapping[str, attacks.Attack | None]) -> str:
@@ -144,17 +164,20 @@ def check_claims(measured: WhiteBox) -> list[Claim]:
 
     Parameters
     ----------
-    measured : the lines under the attacks of :func:`attack_suite`.
+    measured : the lines under the attacks of :func:`attack_suite`. A claim about methods that are not among them is
+        left out.
     """
     under = [(metric, str(attack)) for metric, attack in measured.measured_by.items()][2:]
-    return [
-        Claim(
-            f"Under {attack}, {method} is more robust than {other}.",
-            SOURCE,
-            Quantity(f"{method}, accuracy under {attack}", measured.accuracy(method, metric)),
-            Quantity(f"{other}, accuracy under {attack}", measured.accuracy(other, metric)),
-            measured.minus(method, other, metric),
-        )
-        for method, other in COMPARED.items()
-        for metric, attack in under
-    ]
+
+    def question(method: str, other: str, metric: str, attack: str) -> Question:
+        def judge(text: str) -> Claim:
+            sides = [
+                Quantity(f"{name}, accuracy under {attack}", measured.accuracy(name, metric))
+                for name in (method, other)
+            ]
+            return Claim(text, SOURCE, sides[0], sides[1], measured.minus(method, other, metric))
+
+        return Question(f"Under {attack}, {method} is more robust than {other}.", (method, other), judge)
+
+    questions = [question(*pair, *metric) for pair in COMPARED.items() for metric in under]
+    return judged(questions, measured.evaluations)

@@ -18,7 +18,11 @@ from rkdkit.setup import FIELDS, Exhibit, Setup
 from rkdkit.statistics import Measure
 
 EXHIBIT = Exhibit(
-    paper="ARD, section 6", unused=tuple(field for field in FIELDS if field != "student"), trains=(), times=True
+    paper="ARD, section 6",
+    unused=tuple(field for field in FIELDS if field != "student"),
+    trains=(),
+    times=True,
+    own={"batches": None, "batch_size": 1},
 )
 
 PHOTOGRAPH, POINT = (3, 32, 32), (2, 1, 1)

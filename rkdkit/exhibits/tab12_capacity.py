@@ -26,6 +26,7 @@ EXHIBIT = Exhibit(
     differs=_DIFFERS,
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("PGD-AT", *mixing.METHODS),
+    own={"widths": None, "teachers": ("PGD-AT",), "stops": None, "alphas": None},
     says=in_images,
 )
 

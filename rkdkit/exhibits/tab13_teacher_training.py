@@ -48,6 +48,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("Natural", "FFGSM-AT", "Low-eps AT", "PGD-AT", "TRADES", "AKD", *LOSSES),
+    own={"stops": None, "alphas": None, "extra": None, "extra_fraction": 0.7},
     says=in_images,
 )
 

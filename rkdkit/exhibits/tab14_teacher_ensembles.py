@@ -22,6 +22,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer"),
     trains=("Natural", "FFGSM-AT", "PGD-AT", "AKD+", "RSLAD+"),
+    own={"n_teachers": None, "stops": None, "alphas": None},
     says=in_images,
 )
 

@@ -21,6 +21,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "teacher", "peer"),
     trains=("PGD-AT", "Low-eps AT", "FFGSM-AT", "AKD", "AKD+", "RSLAD+", "ARD+"),
+    own={"extra": None, "extra_fraction": 0.7, "n_teachers": None},
     says=in_images,
 )
 

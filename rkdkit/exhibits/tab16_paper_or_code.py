@@ -28,6 +28,7 @@ EXHIBIT = Exhibit(
     differs={"": {"teacher_method": "TRADES"}},  # as in PeerAiD's Table 1, so that runs are shared
     unused=("n_autoattack",),
     trains=METHODS,
+    own={"compared": None, "ablate": None},
 )
 
 LIMIT = 0.03

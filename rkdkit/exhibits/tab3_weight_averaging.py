@@ -3,25 +3,24 @@
 import pandas as pd
 
 from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
-from rkdkit.claims import Claim, Quantity
+from rkdkit.claims import Claim, Quantity, Question, judged
 from rkdkit.comparisons import Students, choose_by_name
 from rkdkit.papers.reported import reported
 from rkdkit.references import Snapshot
 from rkdkit.setup import Exhibit, Setup
 from rkdkit.spec import AVERAGED
 
-EXHIBIT = Exhibit(
-    paper="PeerAiD, Table 3", differs={"": {"teacher_method": "TRADES"}, "paper": {"dataset": "tiny_imagenet"}}
-)
-
 METHODS = ("Natural", "PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD", "PeerAiD")
 """The methods of the paper's Table 3, in the same order."""
 
+EXHIBIT = Exhibit(
+    paper="PeerAiD, Table 3",
+    differs={"": {"teacher_method": "TRADES"}, "paper": {"dataset": "tiny_imagenet"}},
+    compares=METHODS,
+)
+
 BASELINES = ("PGD-AT", "TRADES", "RSLAD", "IAD", "CAT", "AdaAD")
 """The methods that PeerAiD is compared with: the other methods that train on adversarial examples."""
-
-COMPARED = {f"{method} + SWA": method for method in METHODS}
-"""What each method is compared with in the picture: with itself without averaging."""
 
 SOURCE = "PeerAiD, Table 3 and section 4.5"
 
@@ -44,6 +43,11 @@ def with_and_without_averages(setup: Setup, trained: Students) -> dict[str, list
     return {f"{name}{suffix}": chosen[suffix][name] for name in trained.runs for suffix in suffixes}
 
 
+def compared(setup: Setup) -> dict[str, str]:
+    """Return what each line is compared with in the picture: the method with averaged weights with itself without."""
+    return {f"{method} + SWA": method for method in setup.methods}
+
+
 def paper_numbers() -> pd.DataFrame:
     """Return the paper's Table 3, as `reported`, with methods such as "TRADES" and "TRADES + SWA".
 
@@ -61,30 +65,36 @@ def check_claims(measured: WhiteBox, robust: str = "pgd-20") -> list[Claim]:
 
     Parameters
     ----------
-    measured : every method with and without averaging, under the names of :func:`with_and_without_averages`.
+    measured : every method with and without averaging, under the names of :func:`with_and_without_averages`;
+        a claim about a method that is not among them is left out.
     robust : the metric that decides whether averaging helps: an attack that is feasible on all images.
     """
-    averaged = [f"{method} + SWA" for method in BASELINES]
-    first = [
-        highest(
-            measured, "PeerAiD", averaged, metric, f"{words} accuracy", f"{text} than the baselines with SWA.", SOURCE
-        )
-        for metric, words, text in (
-            ("clean", "clean", "PeerAiD without SWA has a higher clean accuracy"),
-            ("autoattack", "AutoAttack", "PeerAiD without SWA is more robust (AutoAttack)"),
-        )
+    averaged = tuple(f"{method} + SWA" for method in BASELINES)
+
+    def first(metric: str, words: str, text: str) -> Question:
+        def judge(text: str) -> Claim:
+            return highest(measured, "PeerAiD", averaged, metric, f"{words} accuracy", text, SOURCE)
+
+        return Question(f"{text} than the baselines with SWA.", ("PeerAiD", *averaged), judge)
+
+    def gain(higher: str, lower: str, text: str) -> Question:
+        def judge(text: str) -> Claim:
+            sides = [
+                Quantity(f"{name}, {attack_named(robust)} accuracy", measured.accuracy(name, robust))
+                for name in (higher, lower)
+            ]
+            return Claim(text, SOURCE, sides[0], sides[1], measured.minus(higher, lower, robust))
+
+        return Question(text, (higher, lower), judge)
+
+    questions = [
+        first("clean", "clean", "PeerAiD without SWA has a higher clean accuracy"),
+        first("autoattack", "AutoAttack", "PeerAiD without SWA is more robust (AutoAttack)"),
+        *(
+            gain(f"{method} + SWA", method, f"SWA makes {method} more robust.")
+            for method in METHODS[1:]
+            if method != "CAT"
+        ),
+        gain("CAT", "CAT + SWA", "SWA does not make CAT more robust, but less."),
     ]
-    gains = [
-        (f"{method} + SWA", method, f"SWA makes {method} more robust.") for method in METHODS[1:] if method != "CAT"
-    ]
-    gains.append(("CAT", "CAT + SWA", "SWA does not make CAT more robust, but less."))
-    return first + [
-        Claim(
-            text,
-            SOURCE,
-            Quantity(f"{higher}, {attack_named(robust)} accuracy", measured.accuracy(higher, robust)),
-            Quantity(f"{lower}, {attack_named(robust)} accuracy", measured.accuracy(lower, robust)),
-            measured.minus(higher, lower, robust),
-        )
-        for higher, lower, text in gains
-    ]
+    return judged(questions, measured.evaluations)

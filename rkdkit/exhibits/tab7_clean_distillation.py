@@ -12,6 +12,7 @@ EXHIBIT = Exhibit(
     unused=("teacher_method", "peer", "n_autoattack"),  # each line says how its teacher is trained; no AutoAttack
     needs=2,  # a share of an accuracy has a t interval
     trains=("Natural", "PGD-AT", "TRADES", "KD", "ARD"),
+    own={"smaller_teacher": None},
 )
 
 TABLES = ("Table 1", "Table 2", "Table 3", "Table 4", "Table 5")

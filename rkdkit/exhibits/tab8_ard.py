@@ -11,6 +11,7 @@ EXHIBIT = Exhibit(
     differs={profile: ard(profile) | SHORTER.get(profile, {}) for profile in PROFILES},
     unused=("teacher_method", "peer", "n_autoattack"),  # each line says how its teacher is trained; no AutoAttack
     trains=("PGD-AT", "TRADES", "KD", "ARD"),
+    own={"smaller_teacher": None},
 )
 
 TABLES = ("Table 6", "Table 7", "Table 8")

@@ -27,6 +27,7 @@ from rkdkit.figures.look import (
     new_part,
     style,
 )
+from rkdkit.methods import titled
 
 
 def robust_accuracy_curves(table: pd.DataFrame, axes: Axes, labels: dict[tuple[str, str], str]) -> None:
@@ -78,7 +79,8 @@ _PAIRS = (("-", "o"), ("--", "^"), ("-.", "s"), (":", "D"))
 def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str, str]) -> Figure:
     """Draw mean entropy over epochs with its interval as a band, one line per network.
 
-    A student and its teacher share the line style and the marker; the teacher's markers are open.
+    A student and its teacher share the line style and the marker; the teacher's markers are open. Further students of a
+    teacher have colours of their own.
 
     Parameters
     ----------
@@ -89,14 +91,19 @@ def entropy_curves(table: pd.DataFrame, num_classes: int, taught_by: Mapping[str
     figure, axes = new_figure()
     teachers = dict.fromkeys(taught_by.get(network, network) for network in table.network)
     pairs = dict(zip(teachers, itertools.cycle(_PAIRS), strict=False))
+    of_teacher = {
+        teacher: [s for s, theirs in taught_by.items() if theirs == teacher] for teacher in taught_by.values()
+    }
+    shades = [COLOURS["student"], *PALETTE[5:]]  # the others are of other networks
     for network in dict.fromkeys(table.network):
         part, teacher = table[table.network == network], taught_by.get(network)
         line, marker = pairs[teacher or network]
-        look: dict[str, Any] = {"label": f"{network}: student of {teacher}"}
-        colour = COLOURS["student"]
         if teacher is None:
-            look = {"label": f"{network}, the teacher", "mfc": "white"}
+            look: dict[str, Any] = {"label": f"{titled(network)}, the teacher", "mfc": "white"}
             colour = COLOURS["natural" if network == "Natural" else "teacher"]
+        else:
+            look = {"label": f"{titled(network)}: student of {teacher}"}
+            colour = shades[of_teacher[teacher].index(network) % len(shades)]
         line_with_band(axes, part, "epoch", "entropy_nats", line, colour, marker=marker, ms=4, clip_on=False, **look)
     guessing = math.log(num_classes)
     axes.set(xlabel="Epochs of each network's own training", ylabel="Mean entropy of the answer (nats)")
@@ -126,7 +133,8 @@ def trajectories_by_difficulty(table: pd.DataFrame, difficulty: Difficulty, titl
 
     Parameters
     ----------
-    table : as `Trajectories.table`: teacher, images, quantity, student, class, value, smoothed, easiest image first.
+    table : as `Trajectories.table`: teacher, images, quantity, student, class, value, smoothed, easiest image first;
+        the rows with an epoch are not drawn.
     difficulty : how the images were ranked.
     title : the figure's title.
     """

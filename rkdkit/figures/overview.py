@@ -13,10 +13,13 @@ from matplotlib.patches import FancyBboxPatch, Patch
 
 from rkdkit.exhibits.fig2_method_overview import PARTS
 from rkdkit.figures.look import COLOURS, mathematics, style
+from rkdkit.methods import titled
 
 _LETTERS = {"S": "student", "P": "peer", "T": "teacher", "T_rob": "teacher", "T_nat": "natural"}
 _COLUMNS = {"maximise": (1.4, 6.2), "minimise": (6.35, 12.3)}  # inches, as is the height of a line
 _LINE = 0.29
+_FITS = 16
+"""How many characters of a method's title fit to the left of the columns; where it is longer, its name stands there."""
 
 
 def method_overview(table: pd.DataFrame) -> Figure:
@@ -50,7 +53,8 @@ def method_overview(table: pd.DataFrame) -> Figure:
         axes.text(left, 2 * _LINE, PARTS[part], weight="bold")
     top = 2.5 * _LINE
     for name, rows in by_method.items():
-        axes.text(0.05, top + lines[name] * _LINE / 2, name, weight="bold", va="center")
+        title = titled(name) if len(titled(name)) <= _FITS else name
+        axes.text(0.05, top + lines[name] * _LINE / 2, title, weight="bold", va="center")
         for part, (left, right) in _COLUMNS.items():
             box = FancyBboxPatch((left, top), right - left, lines[name] * _LINE, "round,pad=0.04", fc="0.985", ec="0.8")
             axes.add_patch(box)

@@ -16,6 +16,7 @@ from rkdkit.exhibits.fig6_semantic_gradients import SemanticGradients
 from rkdkit.exhibits.fig13_sample_difficulty import Ranking
 from rkdkit.figures.curves import no_agreement
 from rkdkit.figures.look import COLOURS, PALETTE, dot, legend_below, line_with_band, new_part, style
+from rkdkit.methods import titled
 
 
 def easiest_and_hardest(ranking: Ranking, n: int, title: str) -> Figure:
@@ -103,26 +104,27 @@ def loss_landscapes(measured: Landscape, lines: Mapping[str, tuple[str, str]]) -
     Parameters
     ----------
     measured : as `fig4_loss_landscape.measure`.
-    lines : by network, its key in `COLOURS` and its line style, in the order of drawing.
+    lines : by network, its key in `COLOURS` or another colour, and its line style, in the order of drawing.
     """
     style()
-    figure = plt.figure(figsize=(9, 6.5), layout="constrained")
+    figure = plt.figure(figsize=(max(9, 3 * len(measured.surfaces)), 6.5), layout="constrained")
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(0.52, 0.48)).flat
     _surfaces(measured, upper)
     profile, rise = lower.subplots(1, 2, width_ratios=(0.6, 0.4))
     table = measured.table()
-    for row, (network, (colour, line)) in enumerate(lines.items()):
+    for row, (network, (named, line)) in enumerate(lines.items()):
+        colour = COLOURS.get(named, named)
         part = table[(table.network == network) & (table.part == "profile")]
-        line_with_band(profile, part, "first", "loss", line, COLOURS[colour], label=network)
-        dot(rise, row, measured.rise(network), COLOURS[colour], mfc=COLOURS[colour] if line == "-" else "white")
+        line_with_band(profile, part, "first", "loss", line, colour, label=titled(network))
+        dot(rise, row, measured.rise(network), colour, mfc=colour if line == "-" else "white")
     profile.set(xlabel="Offset along the direction (filter norms)", ylabel="Adversarial loss (nats)", ylim=(0, None))
     profile.set_xticks(np.linspace(measured.offsets[0], measured.offsets[-1], 7))
     profile.grid(axis="y", alpha=0.3)
-    rise.set_yticks(range(len(lines)), list(lines))
+    rise.set_yticks(range(len(lines)), [titled(network) for network in lines])
     rise.set(xlabel="Mean rise over the profile (nats)", ylim=(len(lines) - 0.5, -0.5))
     rise.set_xlim(left=min(0, rise.get_xlim()[0]))
     rise.grid(axis="x", alpha=0.3)
-    legend_below(lower, profile, ncols=len(lines))
+    legend_below(lower, profile, ncols=min(len(lines), 4))
     return figure
 
 
@@ -133,7 +135,7 @@ def _surfaces(measured: Landscape, part: SubFigure) -> None:
     for panel, (network, surface) in zip(panels[0], measured.surfaces.items(), strict=True):
         panel.plot_surface(first, second, surface.numpy(), cmap="viridis", vmin=0, vmax=top, lw=0, rstride=1, cstride=1)
         ends = (-measured.grid[-1], 0, measured.grid[-1])
-        panel.set(title=network, zlim=(0, top), xticks=ends, yticks=ends, xlabel="first", ylabel="second")
+        panel.set(title=titled(network), zlim=(0, top), xticks=ends, yticks=ends, xlabel="first", ylabel="second")
         panel.tick_params(labelsize="x-small")
     part.supylabel("Adversarial loss (nats)", fontsize="small")
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from rkdkit import executors, exhibits, paths, saved
+from rkdkit import executors, exhibits, methods, paths, saved
 from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import Claim, as_family, family, family_in_words, report
 from rkdkit.measurements import Measurement
+from rkdkit.methods import own
+from rkdkit.methods.table import BUILT_IN
 from rkdkit.progress import say
 from rkdkit.provenance import code_digest, environment
 from rkdkit.references import Images, Snapshot
@@ -39,6 +42,8 @@ def save(
     setup: Setup, figure: Figure, numbers: pd.DataFrame, claims: Sequence[Claim] = (), *, note: str = ""
 ) -> list[Path]:
     """Write `<output_dir>/<name>.png`, `.csv` (the numbers drawn) and `.json` (claims and provenance).
+
+    The picture is written in all of `setup.formats`.
 
     If this is interrupted, the earlier three files are there, or three that `saved.read_exhibit` refuses.
     The runs, attacks and images that the exhibit rests on are taken from the tasks requested since `setup` was made.
@@ -74,12 +79,14 @@ def save(
         "notebook": code_digest(notebook) if notebook.is_file() else None,
         "training_time_s": round(sum(run.training_seconds for run in runs), 1),
         "runs": [_run(run) for run in runs],
+        **_own_methods(runs),
     }
     summary = {
         "exhibit": setup.name,
         "paper": setup.exhibit.paper,
         "profile": setup.profile.name,
         **(_scale(setup) if setup.exhibit.needs_data else {}),
+        **({"own": setup.own} if setup.own else {}),
         "measured": _measured(measured),
         "teachers": _networks([Snapshot(t.run, t.role, t.epoch or 0) for t in guides if t.run is not None], context),
         "networks": _networks([snapshot for task in measured for snapshot in task.snapshots], context),
@@ -89,7 +96,10 @@ def save(
     }
     judged = family_in_words(claims, setup.name)
     lines = [*_caption(setup, measured, note), *filter(None, [judged]), _made_by(provenance)]
-    return _write(setup.output_dir / f"{setup.name}.json", figure, "\n".join(lines), numbers, summary)
+    file = setup.output_dir / f"{setup.name}.json"
+    written = _write(file, figure, "\n".join(lines), numbers, summary, setup.formats)
+    say(f"{_where(setup)}:\n  " + "\n  ".join(map(str, written)))
+    return written
 
 
 def at_quick(name: str) -> str:
@@ -238,6 +248,16 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
+def _own_methods(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the rows of methods that are not the kit's own, and the file of each; nothing: there are none."""
+    found = {}
+    for name in sorted({methods.row_of(run.spec.method) for run in runs} - set(BUILT_IN)):
+        row, source = methods.get(name), own.source_of(name)
+        about = {"title": row.title, "source": row.source, "row": row.definition()}
+        found[name] = about if source is None else {**about, "file": source.file.name, "sha256": source.sha256}
+    return {"own_methods": found} if found else {}
+
+
 def _networks(snapshots: Sequence[Snapshot], context: Context) -> list[dict[str, Any]]:
     """Return each network once, with the SHA-256 of its snapshots by epoch."""
     listed: dict[tuple[RunSpec, str], dict[str, Any]] = {}
@@ -253,29 +273,53 @@ def _networks(snapshots: Sequence[Snapshot], context: Context) -> list[dict[str,
     return list(listed.values())
 
 
-def _write(file: Path, figure: Figure, caption: str, table: pd.DataFrame, summary: Mapping[str, Any]) -> list[Path]:
-    picture = _captioned_png(figure, caption, file.stem)
+def _write(
+    file: Path, figure: Figure, caption: str, table: pd.DataFrame, summary: Mapping[str, Any], formats: Sequence[str]
+) -> list[Path]:
+    further = _captioned(figure, caption, file.stem, formats)
+    picture = further.pop("png")
     numbers = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
     try:
-        written = saved.write_exhibit(file, summary, picture=picture, numbers=numbers)
+        return saved.write_exhibit(file, summary, picture=picture, numbers=numbers, further=further)
     except OSError as error:
         raise StoreError(
             f"Could not write picture, numbers and {file}: {error.strerror or error}. What was trained and measured is "
             "kept. Free some space or make the folder writable, then repeat the command."
         ) from error
-    say("Written:\n  " + "\n  ".join(map(str, written)))
-    return written
 
 
-def _captioned_png(figure: Figure, caption: str, title: str) -> bytes:
-    """Return the figure as PNG with a small caption below its content; the figure itself is not changed."""
+def _where(setup: Setup) -> str:
+    """Say that the files are written, and why elsewhere than in figures/<profile>, if the notebook did not say so."""
+    usual, own = (paths.output_folder(setup.profile.name, changed=each) for each in ({}, setup.changes))
+    if setup.output_dir != own or own == usual:
+        return "Written"
+    return (
+        f"Written to a folder of their own, since {', '.join(sorted(setup.changes))} differ from the exhibit's at "
+        f"{setup.profile.name}; output_dir names another"
+    )
+
+
+def _captioned(figure: Figure, caption: str, title: str, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
+    """Return the figure in formats, with a small caption below its content; the figure itself is not changed.
+
+    The same figure gives the same bytes at any time.
+    """
     figure.canvas.draw()
     lowest = figure.get_tightbbox().y0 - 0.08  # inches
     note = figure.text(0.5, lowest / figure.get_figheight(), caption, ha="center", va="top", fontsize=7, color="0.35")
     layout = figure.get_layout_engine()
     figure.set_layout_engine("none")  # the drawing keeps its layout: the caption takes no room from it
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Title": title, "Description": caption})
+    about = {
+        "png": {"Title": title, "Description": caption},
+        "pdf": {"Title": title, "Subject": caption, "CreationDate": None},
+        "svg": {"Title": title, "Description": caption, "Date": None},
+    }
+    pictures = {}
+    with rc_context({"svg.hashsalt": title, "pdf.fonttype": 42}):  # 42: letters as publishers want them
+        for name in formats:
+            picture = io.BytesIO()
+            figure.savefig(picture, format=name, bbox_inches="tight", metadata=about[name])
+            pictures[name] = picture.getvalue()
     note.remove()
     figure.set_layout_engine(layout)
-    return picture.getvalue()
+    return pictures

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from rkdkit.figures.look import COLOURS, legend_below, mathematics, metric_name, new_part
+from rkdkit.methods import titled
 
 _HERE, _PAPER = "0.15", "0.45"  # rows are methods, so a network's colour would mislead
 _THEIRS: dict[str, Any] = {"fmt": "D", "ms": 5, "mfc": "none"}
@@ -40,16 +41,17 @@ def accuracy_by_method(
     if their_label is None:
         their_label = f"paper: {table.paper_dataset.iloc[0]}, {table.paper_network.iloc[0]}"
     table = table[table.accuracy.notna()]
+    in_legend = their_label if table.paper.notna().any() else None
     names, titles = list(dict.fromkeys(table[row])), list(dict.fromkeys(table[panel_of]))
     figure, part = new_part(width, 1.8 + 0.28 * len(names))
     figure.suptitle(title)
-    panels = _panels(part, titles, [metric_name(name) for name in names])
+    panels = _panels(part, titles, [_label(name, row) for name in names])
     for heading, panel in panels.items():
         of_panel = table[table[panel_of] == heading].set_index(row).loc[names]
         _ours(panel, of_panel.accuracy, of_panel.low, of_panel.high)
-        panel.errorbar(100 * of_panel.paper, range(len(names)), color=_PAPER, label=their_label, **_THEIRS)
+        panel.errorbar(100 * of_panel.paper, range(len(names)), color=_PAPER, label=in_legend, **_THEIRS)
         number = _number(of_panel.n, table.n)
-        panel.set(title=metric_name(heading), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
+        panel.set(title=_label(heading, panel_of), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{number}")
     legend_below(part, panels[titles[0]], ncols=2)
     return figure
 
@@ -72,7 +74,8 @@ def in_per_cent(table: pd.DataFrame, row: str = "method") -> pd.DataFrame:
             theirs = [f"{100 * value:.2f}" if not math.isnan(value) else "" for value in of_metric.paper]
             columns[metric_name(metric), "paper"] = pd.Series(theirs, of_metric.index)
     rows = list(dict.fromkeys(table[row]))
-    return pd.DataFrame(columns).reindex(rows).fillna("")
+    shown = pd.DataFrame(columns).reindex(rows).fillna("")
+    return shown.rename(index=titled)
 
 
 def differences(
@@ -118,29 +121,33 @@ def draw_differences(
     rows, pairs = _rows_and_pairs(table, row)
     several = compared.compared_with.nunique() > 1 or difference is not None
     heights = heights_of_differences(table, row)
-    upper, lower = part.subfigures(2, 1, height_ratios=heights, squeeze=False).flat
+    upper, *lower = part.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).flat
     remarks = dict(zip(table[row], table.remark, strict=True)) if "remark" in table else {}
     kinds = [remark for remark in dict.fromkeys(remarks.values()) if remark]
     marks = dict(zip(kinds, list(_MARKS)[: len(kinds)], strict=True))
     endings = {name: f" {marks[remark]}" if remark else "" for name, remark in remarks.items()}
-    marked = [metric_name(name) + endings.get(name, "") for name in rows]
+    marked = [titled(name) + endings.get(name, "") for name in rows]
     above = _panels(upper, list(dict.fromkeys(measured.metric)), marked)
     for metric, panel in above.items():
         of_panel = measured[measured.metric == metric].set_index(row).reindex(rows)
         _ours(panel, of_panel.accuracy, of_panel.low, of_panel.high)
         panel.set(title=metric_name(metric), xlim=(-3, 103), xlabel=f"Accuracy (%)\n{_number(of_panel.n, table.n)}")
-    names = [f"{metric_name(m)} \N{MINUS SIGN} {metric_name(r)}" if several else metric_name(m) for m, r in pairs]
+    if not lower:  # nothing is compared
+        legend_below(part, next(iter(above.values())), ncols=2)
+        return
+    names = [f"{titled(m)} \N{MINUS SIGN} {titled(r)}" if several else titled(m) for m, r in pairs]
     if difference is not None:
         names = list(compared.drop_duplicates([row, "compared_with"])[difference])
     names = [name + endings.get(of, "") for name, (of, _) in zip(names, pairs, strict=True)]
-    label = "Difference" if several else f"Accuracy minus\n{metric_name(pairs[0][1])}'s"
-    below = _panels(lower, list(dict.fromkeys(compared.metric)), names)
+    label = "Difference" if several else f"Accuracy minus\n{titled(pairs[0][1])}'s"
+    in_legend = their_label if compared.paper_difference.notna().any() else None
+    below = _panels(lower[0], list(dict.fromkeys(compared.metric)), names)
     for metric, panel in below.items():
         of_panel = compared[compared.metric == metric].set_index(row).reindex([name for name, _ in pairs])
         panel.axvline(0, color="0.6", lw=0.8)
         _ours(panel, of_panel.difference, of_panel.difference_low, of_panel.difference_high)
         theirs = 100 * of_panel.paper_difference
-        panel.errorbar(theirs, range(len(pairs)), color=_PAPER, label=their_label, **_THEIRS)
+        panel.errorbar(theirs, range(len(pairs)), color=_PAPER, label=in_legend, **_THEIRS)
         panel.set(title=metric_name(metric), xlabel=f"{label} (points)")
     first = next(iter(below.values()))
     for remark, mark in marks.items():
@@ -149,8 +156,8 @@ def draw_differences(
 
 
 def heights_of_differences(table: pd.DataFrame, row: str = "method") -> list[float]:
-    """Return the heights in inches of the accuracies and of the differences in :func:`differences`."""
-    return [0.9 + 0.26 * len(rows) for rows in _rows_and_pairs(table, row)]
+    """Return the heights in inches of the accuracies and, unless there are none, of the differences."""
+    return [0.9 + 0.26 * len(rows) for rows in _rows_and_pairs(table, row) if rows]
 
 
 def _rows_and_pairs(table: pd.DataFrame, row: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -173,6 +180,11 @@ def _ours(panel: Axes, values: pd.Series, low: pd.Series, high: pd.Series) -> No
     errors = [100 * (values - low), 100 * (high - values)]
     look: dict[str, Any] = {"fmt": "o", "ms": 5, "color": _HERE, "label": "here, with 95 % interval"}
     panel.errorbar(100 * values, range(len(values)), xerr=errors, **look)
+
+
+def _label(name: str, column: str) -> str:
+    """Return what a figure calls a line or panel, by the column that it is of."""
+    return metric_name(name) if column == "metric" else titled(name)
 
 
 def _number(of_panel: pd.Series, of_all: pd.Series) -> str:

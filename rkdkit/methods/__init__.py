@@ -5,6 +5,7 @@
 - `notation` says how points and weights are written.
 - `variants` makes rows from other rows: with labels mixed in, or with a single difference of the released code.
 - `compute` evaluates any row on networks and images.
+- `own` reads rows of a Python file of the user's; whoever needs it imports it.
 
 Callers use all names as ``methods.X``. ``METHODS["mine"] = Method(...)`` adds a method; ``docs/methods.md`` shows an
 example.
@@ -40,6 +41,7 @@ __all__ = [
     "part_name",
     "parts_of",
     "row_of",
+    "titled",
     "with_label_mixing",
 ]
 
@@ -77,3 +79,15 @@ def row_of(name: str) -> str:
     if not isinstance(name, str) or name in METHODS:
         return checks.one_of("method", name, METHODS)
     return checks.one_of("method", split_name(name)[0], METHODS)
+
+
+def titled(label: str) -> str:
+    """Return a figure's label with a method's title in the place of its name; any other label as it is.
+
+    Parameters
+    ----------
+    label : a method's name, alone or with more after a space or a comma: "mine", "mine + SWA", "mine, resnet18/8".
+    """
+    named = [name for name in METHODS if label == name or label.startswith((f"{name} ", f"{name},"))]
+    name = max(named, key=len, default="")
+    return METHODS[name].title + label[len(name) :] if name else label

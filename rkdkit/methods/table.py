@@ -313,3 +313,6 @@ METHODS["RSLAD+"] = with_label_mixing(
     f"not state its lambda (l here). {_RKD_STUDENTS}",
 )
 METHODS["AKD+"] = with_label_mixing(METHODS["AKD"], "RKD eq. 7")
+
+BUILT_IN = tuple(METHODS)
+"""The names of the kit's own methods; rows that are added later are somebody's own."""

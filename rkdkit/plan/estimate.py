@@ -3,13 +3,13 @@
 `cost` counts a training step exactly, which takes a second for each kind of step.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from rkdkit import data, evaluation, methods
 from rkdkit.measurements import Measurement
 from rkdkit.plan.cost import Costs, Examples, examples_of, network_of, passes
 from rkdkit.spec import RunSpec
-from rkdkit.tasks import Task
+from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
 
 LEAST = 2e8
@@ -39,6 +39,16 @@ def work(task: Task, costs: Costs, finished: int = 0) -> float:
         return float(sum(_measuring(made, costs) for made in examples_of(task)))
     except ValueError:  # an attack of a notebook's own
         return A_SECOND
+
+
+def costs_of(tasks: Iterable[Task], context: Context) -> dict[Task, float]:
+    """Return each task's estimated work, in floating-point operations; a task takes some work at least."""
+    known = Costs(context.load)
+    costs = {}
+    for task in tasks:
+        finished = task.finished_epochs(context) if isinstance(task, Train) else 0
+        costs[task] = max(work(task, known, finished), 1.0)
+    return costs
 
 
 def training(spec: RunSpec, costs: Costs) -> float:

@@ -1,0 +1,39 @@
+// Makes the tables of the site sortable and filters them. DataTables is only loaded by pages that have such a table.
+(() => {
+  "use strict";
+  const folder = document.currentScript.src.replace(/site\.js.*$/, "");
+
+  const load = (address) =>
+    new Promise((resolve, reject) => {
+      const script = Object.assign(document.createElement("script"), { src: address, onload: resolve, onerror: reject });
+      document.head.append(script);
+    });
+
+  const filterBy = (DataTable, select) => {
+    const apply = () => {
+      const wanted = select.value ? `^${DataTable.util.escapeRegex(select.value)}$` : "";
+      new DataTable.Api(`#${select.dataset.table}`).column(Number(select.dataset.column)).search(wanted, true, false).draw();
+    };
+    select.addEventListener("change", apply);
+    if (select.value) apply(); // a browser that goes back keeps what was chosen
+  };
+
+  const makeTables = async () => {
+    const tables = document.querySelectorAll("table.sortable");
+    if (!tables.length) return;
+    await load(`${folder}tables.js`);
+    const { jQuery } = await import(window.rkdkitTables);
+    const DataTable = jQuery.fn.dataTable;
+    for (const table of tables) {
+      jQuery(table).DataTable({
+        autoWidth: false,
+        lengthMenu: [10, 25, 50, 100, { label: "all", value: -1 }],
+        language: { search: "Find", lengthMenu: "_MENU_ rows", info: "_START_ to _END_ of _TOTAL_" },
+      });
+    }
+    document.querySelectorAll("select[data-table]").forEach((select) => filterBy(DataTable, select));
+    document.documentElement.dataset.tables = "ready"; // what tests wait for
+  };
+
+  document.addEventListener("DOMContentLoaded", makeTables);
+})();
