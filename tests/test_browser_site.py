@@ -117,7 +117,7 @@ def too_wide(page):
     return wide
 
 
-@pytestLISTINGS = 3
+LISTINGS = 3
 """How many pages with the source code of a module are opened, the longest ones: they are all made alike."""
 
 
@@ -129,7 +129,7 @@ def places(folder):
     return [file.relative_to(folder).as_posix() for file in every if file not in left_out]
 
 
-.fixture(scope="module")
+@pytest.fixture(scope="module")
 def pages(browser, folder, origin):
     """The pages by their paths, each opened once."""
     seen = {}
