@@ -36,6 +36,7 @@ numpydoc_validation_checks: set[str] = set()
 html_theme = "pydata_sphinx_theme"
 html_context = {"default_mode": "auto"}
 html_title = "rkdkit"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_extra_path = ["extra"]
 html_css_files = ["tables.css", "site.css"]

@@ -178,11 +178,9 @@ class Lab:
         with visiting(browser, self.origin) as visit:
             workspace = f"{self.origin}/lab/workspaces/{secrets.token_hex(4)}"
             visit.page.goto(f"{workspace}/tree/notebooks/{name}?token={self._token}")
-            visit.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
-            visit.page.wait_for_function(
-                "cells => document.querySelectorAll('.jp-CodeCell').length === cells", arg=cells
-            )
-            yield Notebook(visit)
+            notebook = Notebook(visit)
+            notebook.wait_for_kernel(cells)
+            yield notebook
 
 
 @contextmanager
@@ -264,6 +262,18 @@ class Notebook:
     def __init__(self, visit: Visit) -> None:
         self.visit, self.page = visit, visit.page
 
+    def wait_for_kernel(self, cells: int) -> None:
+        """Wait until all cells are shown and the kernel is idle: before, JupyterLab drops what it is told."""
+        ready = self.page.locator("#jp-main-statusbar", has_text="(ipykernel) | Idle")
+        for _ in range(600):
+            asked = self.page.locator(".jp-Dialog .jp-mod-accept")
+            if asked.count():  # on a slow machine it asks which kernel to take, with the right one chosen
+                asked.click()
+            if ready.count() and len(self.prompts()) == cells:
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"the kernel was not there within a minute: {self.prompts()}")
+
     def choose(self, menu: str, command: str) -> None:
         """Click on an item of a menu."""
         dialog = self.page.locator(".jp-Dialog")
@@ -272,22 +282,14 @@ class Notebook:
         self.page.locator(f'.lm-Menu-item[data-command="{command}"]').click()
 
     def run_all(self) -> None:
-        """Click on Run, Run All Cells; return when the first cell was run.
-
-        JupyterLab drops what it is told while it is still connecting to the kernel, so the click may be repeated.
-        """
-        before = self.prompts()
-        for _ in range(6):
-            self.choose("Run", "runmenu:run-all")
-            for _ in range(50):
-                self.page.wait_for_timeout(100)
-                now = self.prompts()
-                if now[0] != before[0] and now[0] != "[*]:":
-                    return
-            if any("*" in prompt for prompt in now):
-                break
+        """Click on Run, Run All Cells; return when the first cell was run."""
+        before = self.prompts()[0]
+        self.choose("Run", "runmenu:run-all")
         self.page.wait_for_function(
-            r"() => /\d/.test(document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent)", timeout=60_000
+            r"before => { const now = document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent.trim();"
+            r" return /\d/.test(now) && now !== before }",
+            arg=before,
+            timeout=60_000,
         )
 
     def interrupt(self) -> None:

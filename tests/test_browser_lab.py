@@ -41,7 +41,8 @@ def lab(browser, folder):
 
 def epochs_in(store):
     """Return how many epochs of each training a store holds."""
-    return {file.parent.name: json.loads(file.read_text()).get("finished", 0) for file in store.glob("runs/*/run.json")}
+    records = store.glob("runs/*/run.json")
+    return {file.parent.name: json.loads(file.read_text())["content"]["finished"] for file in records}
 
 
 def test_figure_1_is_run_by_the_menu_until_its_picture_and_verdicts_are_there(browser, lab, tmp_path):

@@ -87,7 +87,7 @@ def visit(browser, origin):
 def opened(visit, page):
     """Open a page, and wait until its pictures are drawn and its tables can be sorted."""
     visit.page.goto(f"{visit.origin}/{page}")
-    visit.page.wait_for_function(READY)
+    visit.page.wait_for_function(READY, timeout=60_000)
     return visit.page
 
 
@@ -117,17 +117,27 @@ def too_wide(page):
     return wide
 
 
+LISTINGS = 3
+"""How many pages with the source code of a module are opened, the longest ones: they are all made alike."""
+
+
+def places(folder):
+    """Return the paths of the pages that are opened."""
+    every = [file for file in sorted(folder.rglob("*.html")) if "_static" not in file.parts]
+    listings = [file for file in every if "_modules" in file.parts]
+    left_out = sorted(listings, key=lambda file: file.stat().st_size)[:-LISTINGS]
+    return [file.relative_to(folder).as_posix() for file in every if file not in left_out]
+
+
 @pytest.fixture(scope="module")
 def pages(browser, folder, origin):
-    """Every page by its path, opened once."""
+    """The pages by their paths, each opened once."""
     seen = {}
     with browsers.visiting(browser, origin) as visitor:
-        for file in sorted(folder.rglob("*.html")):
-            name = file.relative_to(folder).as_posix()
-            if not name.startswith("_static/"):
-                page = opened(visitor, name)
-                shown, wide = page.evaluate(SHOWN), too_wide(page)
-                seen[name] = Seen(wide=wide, faults=visitor.take_faults(), **shown)
+        for name in places(folder):
+            page = opened(visitor, name)
+            shown, wide = page.evaluate(SHOWN), too_wide(page)
+            seen[name] = Seen(wide=wide, faults=visitor.take_faults(), **shown)
     return seen
 
 
