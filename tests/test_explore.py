@@ -442,6 +442,22 @@ def test_curves_are_completed_while_nothing_is_moved_where_there_is_an_event_loo
     assert explorer.columns[0].trajectory.missing == []
 
 
+def test_the_curve_over_the_epochs_is_of_the_image_eps_and_network_that_are_chosen(explorer, full):
+    shown, chosen = explorer.columns[0], {"index": 0, "eps": EPS, "name": "student"}
+    explorer.finish()
+    for widget, value, what in ((None, 3, "index"), (explorer.eps, 0.1, "eps"), (shown.who, "peer", "name")):
+        if widget is None:
+            explorer.buttons[value].click()
+        else:
+            widget.value = value
+        chosen[what] = value
+        explorer.finish()
+        expected = explore.Trajectory(explore.Answers(full, STEPS), found_run(full, PEERED), **chosen)
+        while expected.missing:
+            expected.go_on()
+        assert shown.trajectory.curves("loss") == expected.curves("loss")
+
+
 def test_another_dataset_brings_its_own_runs_images_and_eps(explorer):
     explorer.dataset.value = "moons"
     first = explorer.columns[0]
