@@ -1,4 +1,5 @@
-// Makes the tables of the site sortable and filters them. DataTables is only loaded by pages that have such a table.
+// Makes the tables of the site sortable, filters them, and mends what the theme leaves open. DataTables is only loaded by
+// pages that have such a table.
 (() => {
   "use strict";
   const folder = document.currentScript.src.replace(/site\.js.*$/, "");
@@ -18,6 +19,14 @@
     if (select.value) apply(); // a browser that goes back keeps what was chosen
   };
 
+  // the theme's buttons that open a part of the navigation have no name
+  const nameButtons = () => {
+    for (const summary of document.querySelectorAll("nav details > summary")) {
+      const link = summary.closest("li")?.querySelector("a");
+      if (link) summary.setAttribute("aria-label", `Pages below ${link.textContent.trim()}`);
+    }
+  };
+
   const makeTables = async () => {
     const tables = document.querySelectorAll("table.sortable");
     if (!tables.length) return;
@@ -35,5 +44,8 @@
     document.documentElement.dataset.tables = "ready"; // what tests wait for
   };
 
+  // from a file, a page may not read others to show where a word was found
+  if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+  document.addEventListener("DOMContentLoaded", nameButtons);
   document.addEventListener("DOMContentLoaded", makeTables);
 })();
