@@ -283,6 +283,17 @@ def test_what_is_ambiguous_stands_beside_nothing(tmp_path):
     assert (table.here != "").sum() == (numbers.numbers([found.Found("tab1_white_box", QUICK)]).here != "").sum() - 1
 
 
+@pytest.mark.parametrize("column", ["table", "metric", "paper_dataset", "paper_network"])
+def test_a_number_of_another_table_metric_or_network_is_not_ours(column, tmp_path):
+    place = tmp_path / "quick"
+    shutil.copytree(QUICK, place)
+    lines = pd.read_csv(place / "tab1_white_box.csv")
+    lines.loc[(lines.method == "CAT") & (lines.metric == "clean"), column] = "another"
+    lines.to_csv(place / "tab1_white_box.csv", index=False)
+    table, before = (numbers.numbers([found.Found("tab1_white_box", folder)]) for folder in (place, QUICK))
+    assert (table.here != "").sum() == (before.here != "").sum() - 1
+
+
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     from rkdkit.site.build import SiteError, build
 
