@@ -35,5 +35,14 @@
     document.documentElement.dataset.tables = "ready"; // what tests wait for
   };
 
+  // the theme's buttons that unfold the navigation hold only an icon
+  const nameButtons = () => {
+    for (const button of document.querySelectorAll(".bd-sidebar summary")) {
+      const page = button.closest("li").querySelector("a").textContent.trim();
+      button.setAttribute("aria-label", `Pages below ${page}`);
+    }
+  };
+
+  document.addEventListener("DOMContentLoaded", nameButtons);
   document.addEventListener("DOMContentLoaded", makeTables);
 })();
