@@ -106,7 +106,7 @@ class Visit:
         self.faults: list[str] = []
         # without animations, colours do not change while they are compared
         self.context = browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce", **settings})
-        self.context.set_default_timeout(15_000)
+        self.context.set_default_timeout(60_000)
         self.context.on("console", self._said)
         self.context.on("weberror", self._raised)
         self.context.on("request", self._asked)

@@ -34,7 +34,7 @@ SHOWN = """() => ({
 TOO_WIDE = """() => {
     const scrolls = e => {
         for (let p = e.parentElement; p && p !== document.body; p = p.parentElement)
-            if (getComputedStyle(p).overflowX !== "visible") return true;
+            if (getComputedStyle(p).overflowX !== "visible" && !p.querySelector("article")) return true;
         return false;
     };
     const sticksOut = e => {
@@ -46,7 +46,7 @@ TOO_WIDE = """() => {
     const wide = [...document.body.querySelectorAll("*")].filter(sticksOut).slice(0, 5);
     return [...(over > 0 ? [`the page scrolls by ${over} pixels`] : []), ...wide.map(e => e.cloneNode().outerHTML)];
 }"""
-"""What of a page is wider than the window, and does not lie in a box that scrolls."""
+"""What of a page is wider than the window and does not lie in a box that scrolls, other than the text as a whole."""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def visit(browser, origin):
 def opened(visit, page):
     """Open a page, and wait until its pictures are drawn and its tables can be sorted."""
     visit.page.goto(f"{visit.origin}/{page}")
-    visit.page.wait_for_function(READY, timeout=60_000)
+    visit.page.wait_for_function(READY)
     return visit.page
 
 
@@ -153,11 +153,11 @@ PAGES = (
 
 
 def test_every_page_opens_without_errors_and_asks_nobody_elsewhere(pages):
-    exhibits = {f"exhibits/{path.stem}" for path in (ROOT / "figures" / "quick").glob("*.json")}
-    assert {f"{name}.html" for name in {*PAGES, *exhibits}} <= set(pages)
     report({name: page.faults + page.broken for name, page in pages.items()})
     report({name: [] if page.title else ["it has no title"] for name, page in pages.items()})
     assert {page.language for page in pages.values()} == {"en"}
+    exhibits = {f"exhibits/{path.stem}" for path in (ROOT / "figures" / "quick").glob("*.json")}
+    assert {f"{name}.html" for name in {*PAGES, *exhibits}} <= set(pages)
 
 
 def test_every_link_to_the_site_leads_somewhere(pages, origin):
@@ -230,12 +230,12 @@ def test_the_ledger_is_sorted_and_filtered(visit, tmp_path):
     assert set(found) == {"holds", "does not hold", "too close to tell here"}
     assert sum(found.values()) == everything
     verdict.select_option("")
-    page.locator(".dt-search input").fill("tab16")
+    page.locator(".dt-search input").fill("fig1_peer")
     page.wait_for_function(
         "all => !document.querySelector('.dt-info').textContent.includes(`of ${all}`)", arg=everything
     )
     assert 0 < total(page) < everything
-    assert all("tab16" in row for row in page.locator("#ledger tbody tr").all_inner_texts())
+    assert all("fig1_peer" in row for row in page.locator("#ledger tbody tr").all_inner_texts())
     browsers.picture(page, "site-ledger-filtered", tmp_path)
 
 
@@ -247,7 +247,7 @@ EYES = (
 
 def test_loss_surfaces_turn_together(visit, tmp_path):
     page = opened(visit, "exhibits/fig4_loss_landscape.html")
-    scene = page.locator(".js-plotly-plot .gl-container").first
+    scene = page.locator(".js-plotly-plot .gl-container canvas").first
     scene.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     before, looked = page.evaluate(EYES), scene.screenshot()
@@ -294,15 +294,14 @@ def test_trajectories_have_a_slider_of_epochs(visit, tmp_path):
     page = opened(visit, "exhibits/fig12_trajectories.html")
     plot = page.locator(".js-plotly-plot:has(.slider-container)").first
     plot.scroll_into_view_if_needed()
-    points = "plot => plot.data.map(trace => [...trace.x, ...trace.y])"
+    points = "plot => [...plot.querySelectorAll('.scatterlayer .point')].map(e => e.getAttribute('transform'))"
     before = plot.evaluate(points)
     plot.focus()
-    for _ in range(3):
+    for _ in range(5):
         page.keyboard.press("ArrowDown")
-        page.keyboard.press("ArrowUp")
-        page.keyboard.press("ArrowUp")
-    page.wait_for_timeout(500)
-    assert plot.evaluate(points) != before
+    page.wait_for_timeout(500)  # points travel
+    moved = [old != new for old, new in zip(before, plot.evaluate(points), strict=True)]
+    assert sum(moved) > 10
     browsers.picture(page, "site-trajectories", tmp_path)
 
 
@@ -327,18 +326,17 @@ def test_it_is_light_or_dark_as_the_system_says_or_the_button(visit):
         visit.page.emulate_media(color_scheme=scheme)
         found[scheme] = opened(visit, "index.html").evaluate(ground)
     assert found["light"] != found["dark"]
-    chosen = set()
-    for _ in range(3):  # light, dark, as the system says
-        visit.page.locator(".theme-switch-button:visible").first.click()
-        chosen.add(visit.page.evaluate(ground))
-    assert chosen == set(found.values())
+    page = visit.page
+    page.get_by_role("button", name="Color mode").and_(page.locator(":visible")).click()
+    page.locator('.theme-change-button[data-mode="light"]:visible').click()
+    page.wait_for_function(f"light => ({ground})() === light", arg=found["light"])
+    assert opened(visit, "gallery.html").evaluate(ground) == found["light"], "what was chosen is not kept"
 
 
 def test_it_works_from_its_files_without_a_server(browser, folder):
     with browsers.visiting(browser, folder.as_uri()) as visitor:
         opened(visitor, "ledger.html")
         opened(visitor, "exhibits/fig4_loss_landscape.html")
-        opened(visitor, "search.html?q=PeerAiD").locator("#search-results li a").first.wait_for()
         assert visitor.faults == []
 
 
@@ -355,8 +353,13 @@ KINDS = (
 )
 """A page of each kind."""
 
-NOT_OURS: dict[str, tuple[str, str]] = {}
-"""Elements of other projects that break a rule: by a part of their CSS selector, the rule, and why they stay."""
+NOT_OURS = {
+    "definition-list": (
+        r"#rkdkit\\.[^ ]* > dl$",
+        "Sphinx writes the parameters of a long signature as a list without terms",
+    ),
+}
+"""What other projects write: by the rule that it breaks, the CSS selector, and what it is."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -364,7 +367,11 @@ def test_the_rules_of_accessibility_pass(kind, visit, tmp_path):
     from axe_playwright_python.sync_playwright import Axe
 
     axe = Axe()
-    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}, "resultTypes": ["violations"]}
+    rules = {
+        "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]},
+        "resultTypes": ["violations"],
+        "preload": False,
+    }
     broken = []
     for scheme in ("light", "dark"):
         visit.page.emulate_media(color_scheme=scheme)
@@ -372,7 +379,8 @@ def test_the_rules_of_accessibility_pass(kind, visit, tmp_path):
         for violation in axe.run(page, options=rules).response["violations"]:
             for node in violation["nodes"]:
                 selector = " ".join(map(str, node["target"]))
-                if not any(part in selector and rule == violation["id"] for part, (rule, _) in NOT_OURS.items()):
+                allowed, _ = NOT_OURS.get(violation["id"], ("$^", ""))
+                if not re.search(allowed, selector):
                     broken.append(f"{scheme}: {violation['id']}: {selector}: {node['failureSummary']}")
         if "RKDKIT_SCREENSHOTS" in os.environ:  # to look at: two of each page, wide and narrow
             name = f"site-{re.sub(r'[^a-z0-9]+', '-', kind.partition('.html')[0])}-{scheme}"

@@ -1,5 +1,4 @@
-// Makes the tables of the site sortable, filters them, and mends what the theme leaves open. DataTables is only loaded by
-// pages that have such a table.
+// Makes the tables of the site sortable and filters them. DataTables is only loaded by pages that have such a table.
 (() => {
   "use strict";
   const folder = document.currentScript.src.replace(/site\.js.*$/, "");
@@ -19,14 +18,6 @@
     if (select.value) apply(); // a browser that goes back keeps what was chosen
   };
 
-  // the theme's buttons that open a part of the navigation have no name
-  const nameButtons = () => {
-    for (const summary of document.querySelectorAll("nav details > summary")) {
-      const link = summary.closest("li")?.querySelector("a");
-      if (link) summary.setAttribute("aria-label", `Pages below ${link.textContent.trim()}`);
-    }
-  };
-
   const makeTables = async () => {
     const tables = document.querySelectorAll("table.sortable");
     if (!tables.length) return;
@@ -42,6 +33,14 @@
     }
     document.querySelectorAll("select[data-table]").forEach((select) => filterBy(DataTable, select));
     document.documentElement.dataset.tables = "ready"; // what tests wait for
+  };
+
+  // the theme's buttons that unfold the navigation hold only an icon
+  const nameButtons = () => {
+    for (const button of document.querySelectorAll(".bd-sidebar summary")) {
+      const page = button.closest("li").querySelector("a").textContent.trim();
+      button.setAttribute("aria-label", `Pages below ${page}`);
+    }
   };
 
   // from a file, a page may not read others to show where a word was found
