@@ -1,5 +1,7 @@
 """What every exhibit claims: its sentences, their places in the papers, and which quantity is said to be the higher."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -844,7 +846,7 @@ EXHIBITS = {
 
 @pytest.mark.parametrize("name", exhibits.NAMES)
 def test_an_exhibits_scale_and_what_it_uses(name):
-    assert exhibits.get(name) == EXHIBITS[name]
+    assert dataclasses.replace(exhibits.get(name), own={}) == EXHIBITS[name]
 
 
 def test_a_claim_that_a_quantity_is_below_a_number():

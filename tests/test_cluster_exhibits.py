@@ -33,7 +33,7 @@ def made(project):
 
 
 def tables(project):
-    return {path.name: path.read_bytes() for path in project.glob("figures/smoke/*.csv")}
+    return {path.name: path.read_bytes() for path in project.glob("figures/smoke/**/*.csv")}
 
 
 @pytest.fixture(scope="module")
