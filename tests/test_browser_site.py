@@ -342,14 +342,8 @@ def test_it_works_from_its_files_without_a_server(browser, folder):
 
 KINDS = (
     *("index.html", "gallery.html", "ledger.html", "numbers.html", "methods.html", "glossary.html", "design.html"),
-    *("changelog.html", "search.html?q=PeerAiD", "exhibits/fig4_loss_landscape.html", "exhibits/fig5_tsne.html"),
-    *(
-        "exhibits/fig1_peer_vs_teacher.html",
-        "exhibits/tab1_white_box.html",
-        "api/index.html",
-        "api/rkdkit.attacks.html",
-    ),
-    "notebooks/fig1_peer_vs_teacher.html",
+    *("search.html?q=PeerAiD", "exhibits/fig1_peer_vs_teacher.html", "exhibits/fig4_loss_landscape.html"),
+    *("api/index.html", "api/rkdkit.attacks.html", "notebooks/fig1_peer_vs_teacher.html"),
 )
 """A page of each kind."""
 
@@ -373,9 +367,11 @@ def test_the_rules_of_accessibility_pass(kind, visit, tmp_path):
         "preload": False,
     }
     broken = []
+    page = opened(visit, kind)
     for scheme in ("light", "dark"):
-        visit.page.emulate_media(color_scheme=scheme)
-        page = opened(visit, kind)
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+        page.wait_for_timeout(200)  # pictures are given the other colours
         for violation in axe.run(page, options=rules).response["violations"]:
             for node in violation["nodes"]:
                 selector = " ".join(map(str, node["target"]))

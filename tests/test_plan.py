@@ -239,14 +239,15 @@ def test_what_needs_trained_networks_is_said_not_to_be_counted(tmp_path):
     assert "Not counted: what mine does" in text
 
 
-def test_nothing_but_notebooks_is_executed():
+def test_nothing_but_notebooks_and_ones_own_methods_is_executed():
     calls = [
         (file.relative_to(ROOT).as_posix(), node.func.id)
         for file in (ROOT / "rkdkit").rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exec", "eval")
     ]
-    assert calls == [("rkdkit/plan/ask.py", "exec")]
+    # notebooks, and the file with methods of their own that users name
+    assert sorted(calls) == [("rkdkit/methods/own.py", "exec"), ("rkdkit/plan/ask.py", "exec")]
 
 
 def test_totals_are_marked_by_what_they_are():
@@ -313,7 +314,8 @@ def test_features_and_landscapes_ask_networks_as_often_as_planned():
 
     def count(module, inputs, _):
         # trunk, so that features without logits count as well
-        if isinstance(module, nn.Conv2d) and module.in_channels == 1:
+        # and no tensors without content, by which the bar of progress knows what each task costs
+        if isinstance(module, nn.Conv2d) and module.in_channels == 1 and not inputs[0].is_meta:
             seen.append(len(inputs[0]))
 
     hook = register_module_forward_hook(count)
