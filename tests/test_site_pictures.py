@@ -8,6 +8,7 @@ import itertools
 import json
 import shutil
 
+import browsers
 import numpy as np
 import pandas as pd
 import pytest
@@ -577,9 +578,7 @@ def test_numbers_are_rounded_to_four_digits():
 def browser():
     """A browser, if playwright and Chromium are there."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no Chromium")
+    chromium = browsers.executable()
     settings = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     settings += ["--no-first-run", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     with sync_api.sync_playwright() as playwright:
