@@ -295,7 +295,8 @@ def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     file.with_suffix(".png").write_bytes(b"drawn another time")
     assert figures.at_quick("fig1_peer_vs_teacher") == (
         f"{file.with_suffix('.png')} and fig1_peer_vs_teacher.json do not belong together. Make the three files again: "
-        "rkdkit figures fig1_peer_vs_teacher --profile quick -p eps=0.1 -p n_seeds=2"
+        # with another eps, a picture does not lie in this folder unless it is named
+        f"rkdkit figures fig1_peer_vs_teacher -p eps=0.1 -p n_seeds=2 -p output_dir={file.parent}"
     )
 
 

@@ -29,7 +29,7 @@ from rkdkit.store import Store
 from rkdkit.trainings import Train
 
 FIG1 = "fig1_peer_vs_teacher"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted(paths.exhibit_notebooks())
 LINE = re.compile(r"^(.{32}) \|#* *\| +\d+% \d\d:\d\d < (\?|\d\d:\d\d)")
 """A row as text: label, bar, share, the time that passed and the time that is left."""
 
