@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +151,15 @@ def visiting(browser: "Browser", origin: str, **settings: Any) -> Iterator[Visit
         yield visit
     finally:
         visit.context.close()
+
+
+def eventually(page: "Page", check: Callable[[], bool]) -> None:
+    """Wait up to five seconds until something is so."""
+    for _ in range(50):
+        if check():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("it is not so, after five seconds")
 
 
 def picture(page: "Page", name: str, folder: Path, **settings: Any) -> Path:
