@@ -1,6 +1,5 @@
 """The commands `rkdkit compare`, which compares methods over several seeds, and `rkdkit export`: tables for papers."""
 
-import importlib
 import os
 import re
 import sys
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rkdkit import endings
+from rkdkit import cli_methods, endings
 
 if TYPE_CHECKING:
     from rkdkit.workforce import Workforce
 
 app = typer.Typer()
-
-METHODS_VARIABLE = "RKDKIT_METHODS"
-"""The variable that names the file with methods of one's own, for workers and kernels."""
 
 SHARED_WITH = "tab1_white_box"
 """The exhibit whose parameters `compare` takes, and with which it shares runs and answers."""
@@ -43,9 +39,7 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each method.")] = 3,
     profile: Annotated[str, typer.Option(help="smoke, quick, small or paper.")] = "quick",
-    methods: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A Python file that adds methods of your own to the table.")
-    ] = None,
+    _methods: cli_methods.File = "",
     parameter: _Parameter = None,
     workers: _Workers = "",
     scheduler: _Scheduler = "",
@@ -68,7 +62,6 @@ def compare(
     of_work = (cluster.NoClusterError, cluster.WrongWorkerError, cluster.TasksFailedError, training.DivergedError)
     try:
         form = "" if output is None else _format_of(output)
-        _load_methods(methods)
         comparing.check(names or [])
         given = _parameters(profile, parameter)
         executor = cluster.Workers(_workforce(workers, scheduler, scheduler_file))
@@ -219,15 +212,6 @@ def _format_of(file: Path) -> str:
     if file.suffix == ".csv" and file.with_suffix(".json").exists():
         raise ValueError(f"--output: {file} belongs to an exhibit. Name another.")
     return of_ending[file.suffix]
-
-
-def _load_methods(file: Path | None) -> None:
-    """Add the methods of a user's file to the table; without one, those of the file that the environment names."""
-    path = str(file) if file is not None else os.environ.get(METHODS_VARIABLE, "")
-    if path:
-        own: Any = importlib.import_module("rkdkit.methods.own")
-        own.load(path)
-        os.environ[METHODS_VARIABLE] = str(Path(path).resolve())  # for workers
 
 
 def _parameters(profile: str, pairs: Sequence[str] | None) -> dict[str, Any]:

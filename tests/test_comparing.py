@@ -3,8 +3,6 @@
 import csv
 import io
 import os
-import sys
-import types
 from dataclasses import replace
 
 import pytest
@@ -12,7 +10,7 @@ import torch
 from conftest import ROOT
 from typer.testing import CliRunner
 
-from rkdkit import cli, cli_tables, comparing, evaluation, methods, plan, statistics
+from rkdkit import cli, cli_methods, comparing, evaluation, methods, plan, statistics
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.checks import UnknownNameError
 from rkdkit.training import Training
@@ -210,19 +208,22 @@ def test_a_folder_is_no_file_and_a_full_exhibit_is_not_overwritten(tmp_path):
 
 @pytest.mark.usefixtures("store")
 def test_methods_of_ones_own_are_loaded_first(tmp_path, monkeypatch):
-    given = []
-
-    def load(path):
-        given.append(str(path))
-        monkeypatch.setitem(methods.METHODS, "Mine", methods.METHODS["RSLAD"])
-        return ("Mine",)
-
-    monkeypatch.setitem(sys.modules, "rkdkit.methods.own", types.SimpleNamespace(load=load))
-    monkeypatch.setenv(cli_tables.METHODS_VARIABLE, "")
+    file = tmp_path / "my.py"
+    file.write_text(
+        "from dataclasses import replace\nfrom rkdkit.methods import METHODS\n"
+        'METHODS["Mine"] = replace(METHODS["RSLAD"], title="Mine")\n'
+    )
+    monkeypatch.setenv(cli_methods.VARIABLE, "")
+    before = dict(methods.METHODS)
     monkeypatch.setattr(comparing, "planned", lambda names, **_: pytest.fail(f"known: {names}"))
-    with pytest.raises(pytest.fail.Exception, match=r"known: \['RSLAD', 'Mine'\]"):
-        CliRunner().invoke(
-            cli.app, ["compare", "RSLAD", "Mine", "--methods", str(tmp_path / "my.py")], catch_exceptions=False
-        )
-    assert given == [str(tmp_path / "my.py")]
-    assert os.environ[cli_tables.METHODS_VARIABLE] == str(tmp_path / "my.py")
+    try:
+        with pytest.raises(pytest.fail.Exception, match=r"known: \['RSLAD', 'Mine'\]"):
+            CliRunner().invoke(cli.app, ["compare", "RSLAD", "Mine", "--methods", str(file)], catch_exceptions=False)
+        assert "Mine" in methods.METHODS
+    finally:
+        methods.METHODS.clear()
+        methods.METHODS.update(before)
+    assert os.environ[cli_methods.VARIABLE] == str(file)
+    refused = compare("RSLAD", "Mine", "--methods", tmp_path / "none.py")
+    assert "none.py" in refused.output
+    assert refused.exit_code != 0

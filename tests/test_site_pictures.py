@@ -299,8 +299,7 @@ def followed():
 
 
 def test_figure_12_epoch_by_epoch():
-    if not followed():
-        pytest.skip("the committed table follows no images yet")
+    assert followed()
     found = drawn("fig12_trajectories")
     for teacher, images in FAMILIES:
         picture = found[f"Epoch by epoch: {teacher} teacher, {images} images"]
@@ -691,8 +690,6 @@ def test_the_arrow_keys_go_from_point_to_point(opened):
 
 
 def test_the_slider_moves_the_points_by_mouse_and_by_keys(opened):
-    if not followed():
-        pytest.skip("the committed table follows no images yet")
     page = opened("fig12_trajectories")
     figure = drawn("fig12_trajectories")["Epoch by epoch: PGD-AT teacher, natural images"]
     drawn_y = "y => document.querySelector('#picture-0').data[0].y.every((value, i) => value === y[i])"
