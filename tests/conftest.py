@@ -138,8 +138,9 @@ def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what the tests cache out of the checkout, and let no mirror of the user's answer for them."""
+    """Keep what the tests cache and train out of the checkout; let nothing of the user's answer for them."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
         patch.setenv("RKDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("RKDKIT_MIRROR", raising=False)
         yield

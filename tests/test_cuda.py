@@ -140,6 +140,8 @@ class _Calls(TorchFunctionMode):
     def _moved(self, tensor, *args, copy=False, **kwargs):
         device, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*args, **kwargs)
         to_gpu = self._gpu.has(tensor) if device is None else device.type == "cuda"
+        if device is not None and device.type == "meta":
+            return tensor.to(device)
         moves = to_gpu != self._gpu.has(tensor)
         how = {} if memory_format is None else {"memory_format": memory_format}
         if not moves:
@@ -351,7 +353,7 @@ def test_what_exhibits_ask_of_snapshots_is_answered_alike_on_a_gpu():
         assert torch.allclose(on_cpu, on_gpu, atol=1e-5)
 
 
-@pytest.mark.usefixtures("one_block", "gpu")
+@pytest.mark.usefixtures("one_block", "store", "gpu")
 def test_a_run_is_trained_kept_and_measured_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a pretended GPU")
     spec = tiny_spec("PeerAiD", n_train=16, batch_size=8, n_val=8)
