@@ -253,10 +253,20 @@ def report(claims: Sequence[Claim]) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+def confidence_in_words(confidence: float) -> str:
+    """Return what an interval is called that is not one of 95 %: "99.67 % interval"; "": it is one."""
+    return "" if confidence == CONFIDENCE else f"{100 * confidence:.4g} % interval"
+
+
+def notes_in_words(claim: Claim) -> str:
+    """Return what stands beside a claim's difference and verdict: "99 % interval; alone: holds"; "": nothing."""
+    alone = "" if claim.verdict == claim.alone else f"alone: {claim.alone}"
+    return "; ".join(filter(None, (confidence_in_words(claim.confidence), alone)))
+
+
 def _line(claim: Claim) -> str:
-    notes = [] if claim.confidence == CONFIDENCE else [f"{100 * claim.confidence:.4g} % interval"]
-    notes += [] if claim.verdict == claim.alone else [f"alone: {claim.alone}"]
-    text = f"{claim.text} ({'; '.join(notes)})" if notes else claim.text
+    notes = notes_in_words(claim)
+    text = f"{claim.text} ({notes})" if notes else claim.text
     start = f"{claim.verdict:<{len(OPEN)}}  {difference_in_words(claim.difference):<28}  "
     return textwrap.fill(text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
 

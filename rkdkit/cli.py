@@ -35,7 +35,6 @@ app.add_typer(cli_tables.app)
 app.command()(cli_push.push)
 app.command("methods")(cli_methods.page)
 
-_PARTS = re.compile(r"(\d+)")
 
 PROFILES = ("smoke", "quick", "small", "paper")
 """The names of `profiles.PROFILES`, which need torch."""
@@ -48,9 +47,7 @@ SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
 
 
 def _notebooks() -> dict[str, Path]:
-    found = {path.stem: path for path in paths.exhibit_notebooks()}
-    # figures before tables, and 2 before 11
-    return dict(sorted(found.items(), key=lambda item: [int(p) if p.isdigit() else p for p in _PARTS.split(item[0])]))
+    return {path.stem: path for path in sorted(paths.exhibit_notebooks(), key=lambda path: paths.in_order(path.stem))}
 
 
 @app.command("list")

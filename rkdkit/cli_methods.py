@@ -1,8 +1,6 @@
 """The option `--methods` of several commands, and the command `rkdkit methods`."""
 
-import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,10 +22,9 @@ def take(path: str) -> str:
         from rkdkit.methods import own
 
         try:
-            own.load(path)
+            own.hand_on(path)
         except ValueError as error:
             sys.exit(str(error))
-        os.environ[VARIABLE] = str(Path(path).expanduser().absolute())
     return path
 
 

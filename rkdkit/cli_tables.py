@@ -1,7 +1,6 @@
 """The commands `rkdkit compare`, which compares methods over several seeds, and `rkdkit export`: tables for papers."""
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,7 +170,7 @@ def _made(names: Sequence[str] | None, folder: Path, profile: str) -> list[Path]
     ValueError
         If there is no such exhibit, one is not made, or none is; the message says which command makes it.
     """
-    from rkdkit import cli, saved
+    from rkdkit import cli, paths, saved
     from rkdkit.inventory.made import made_exhibits
 
     made, unreadable = made_exhibits([folder]) if folder.is_dir() else ([], [])
@@ -179,8 +178,7 @@ def _made(names: Sequence[str] | None, folder: Path, profile: str) -> list[Path]
     if not names:
         if not there:
             raise ValueError(f"No exhibit is made in {folder}: `rkdkit figures NAMES --profile {profile}` makes them.")
-        # figures before tables, and 2 before 11
-        return sorted(there, key=lambda file: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", file.stem)])
+        return sorted(there, key=lambda file: paths.in_order(file.stem))
     asked = dict.fromkeys(cli.exhibits_named(names, [file.stem for file in there]))
     files = [folder / f"{name}.json" for name in asked]
     if missing := [file for file in files if not file.is_file()]:
@@ -224,6 +222,8 @@ def _parameters(profile: str, pairs: Sequence[str] | None) -> dict[str, Any]:
     """
     from rkdkit import cli
 
+    if any(pair.partition("=")[0].strip() == "formats" for pair in pairs or ()):
+        raise ValueError("A comparison has no picture, so it takes no formats: give -o a file with another ending.")
     (notebook,) = cli.notebooks_of([SHARED_WITH], profile, list(pairs or ()), draws=False)
     given = dict(notebook.parameters)
     more = given.pop("more", None)

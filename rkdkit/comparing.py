@@ -22,6 +22,7 @@ from rkdkit.analysis.white_box import WhiteBox, white_box
 from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import FAILS, HOLDS, OPEN, Claim, Quantity
 from rkdkit.exhibits import tab1_white_box
+from rkdkit.methods import own
 from rkdkit.plan import Planner
 from rkdkit.plan.estimate import A_SECOND, costs_of
 from rkdkit.setup import Setup
@@ -129,15 +130,16 @@ class Comparison:
 
 
 def check(names: Sequence[str]) -> None:
-    """Refuse methods that cannot be compared.
+    """Refuse methods that cannot be compared; those of the user's own file are known, see `methods.own`.
 
     Raises
     ------
     UnknownNameError
         If a method is not known; the message lists the known ones, close matches first.
     ValueError
-        If there is only one, or one is named twice.
+        If there is only one, or one is named twice, or the user's own file is refused.
     """
+    own.load_named()
     for name in names:
         methods.get(name)
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -152,8 +154,8 @@ def check(names: Sequence[str]) -> None:
 def prepared(names: Sequence[str], profile: str, *, seeds: int = SEEDS, **parameters: Any) -> Setup:
     """Return the checked parameters of a comparison; errors as :func:`compare`, before anything is trained."""
     check(names)
-    exhibit = dataclasses.replace(tab1_white_box.EXHIBIT, trains=tuple(names))
-    return setup.prepare("compare", exhibit, profile, n_seeds=seeds, **parameters)
+    exhibit = dataclasses.replace(tab1_white_box.EXHIBIT, trains=tuple(names), compares=(), fewest=1)
+    return setup.prepare("compare", exhibit, profile, n_seeds=seeds, saves=False, **parameters)
 
 
 def compare(names: Sequence[str], profile: str = "quick", *, seeds: int = SEEDS, **parameters: Any) -> Comparison:

@@ -111,9 +111,10 @@ not trained again. `rkdkit plan` takes the same options and says first what a fi
   prints is refused. `methods.with_label_mixing(row, source, title=...)` makes the "+" form of any row with a teacher.
 - **Where it is compared.** `methods` is a parameter of `tab1`, `tab3` to `tab6`, `tab10` and `fig4`; of `fig5`, where it
   lists the methods that train the fixed teachers; and of `fig11`, where it lists those that train the students.
-  Differences are from PeerAiD, or from the last method if PeerAiD is not in the list. Claims of the paper about methods
-  that are not in the list are left out, and the notebook says which. The paper's numbers stand beside the methods that
-  have some.
+  In `tab1`, `tab4` and `tab5`, differences are from PeerAiD, or from the last method if PeerAiD is not in the list; in
+  `tab3`, from the same network without averaged weights; in `tab10`, from PGD-AT or, without it, from the last
+  (Fast-ARD from Free-AT). Claims of the paper about methods that are not in the list are left out, and the notebook
+  says which. The paper's numbers stand beside the methods that have some.
 - **Its teachers** are those of the exhibit: a robust one (T, T_rob), trained by the profile's `teacher_method`, and a
   natural one (T_nat). Where an exhibit has no such teacher, the method is refused before anything is trained.
 - **Its names.** Files and `methods` have its name, here `mine`; figures have its `title`. Neither may be another

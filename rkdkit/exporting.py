@@ -65,7 +65,7 @@ class Estimated:
         unit = row.get("paper_unit", "fraction") if self.paper == "paper" else "fraction"
         if unit not in ("", "fraction"):
             return f"{number} {unit}" if number else ""
-        return f"{100 * float(number):.4g}" if number and self.share else number
+        return f"{100 * float(number):.2f}" if number and self.share else number
 
     def _number(self, text: str) -> str:
         if not text:
@@ -326,14 +326,14 @@ def _claims(made: Mapping[str, Any]) -> list[claims.Claim]:
 def _claims_table(judged: Sequence[claims.Claim], paper: str, how: Sequence[str], label: str) -> Table:
     rows = []
     for claim in judged:
-        alone = "" if claim.verdict == claim.alone else f" (alone: {claim.alone})"
         sides = [f"{side.name}: {side.estimate}" for side in (claim.higher, claim.lower)]
         difference = claims.difference_in_words(claim.difference)
-        rows.append((f"{claim.text} ({claim.source})", *sides, difference, claim.verdict + alone))
-    notes = [*how, *filter(None, [claims.family_in_words(judged, label)])]
+        notes = claims.notes_in_words(claim)
+        rows.append((f"{claim.text} ({claim.source})", *sides, difference, claim.verdict + f" ({notes})" * bool(notes)))
+    below = [*how, *filter(None, [claims.family_in_words(judged, label)])]
     heading = ("claim", "claimed to be higher", "claimed to be lower", "difference", "verdict")
     return Table(
-        heading, tuple(rows), f"{paper}: the claims and their verdicts", tuple(notes), f"{label}-claims", 1, 18
+        heading, tuple(rows), f"{paper}: the claims and their verdicts", tuple(below), f"{label}-claims", 1, 18
     )
 
 
@@ -370,6 +370,7 @@ def _made(made: Mapping[str, Any], name: str) -> str:
         trained = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
         words += [made["dataset"], made["network"], f"eps {radius}", trained]
         words += [f"{field} {value}" for field, value in made["overrides"].items()]
+    words += [f"{parameter} {value}" for parameter, value in made.get("own", {}).items()]
     return f"{', '.join(words)}."
 
 

@@ -134,6 +134,11 @@ def exhibit_notebooks() -> list[Path]:
     return [path for path in (project_root() / "notebooks").glob("*.ipynb") if path.stem not in NO_EXHIBITS]
 
 
+def in_order(name: str) -> list[tuple[int, str]]:
+    """Return the key by which names of exhibits are sorted: figures before tables, and 2 before 11."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
 def below_project(path: Path) -> Path:
     """Return a path as it is named from the project's folder; one that lies elsewhere is not changed."""
     root = project_root()

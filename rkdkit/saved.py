@@ -21,6 +21,13 @@ FORMATS = ("png", "pdf", "svg")
 FORMATS_VARIABLE = "RKDKIT_FORMATS"
 """The variable that names the formats in which pictures are saved: "png,pdf"; by default png alone."""
 
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("claims", "seeds"), list),
+    **dict.fromkeys(("overrides", "own", "provenance", "files"), dict),
+    "eps": (int, float),
+}
+"""What the entries of the JSON that others rely on must be, where they are there; no digest covers the JSON itself."""
+
 
 class ExhibitFilesError(RuntimeError):
     """An exhibit's files are missing, damaged or do not belong together; the message names one and says what to do."""
@@ -118,14 +125,18 @@ def read_exhibit(file: Path) -> dict[str, Any]:
         made = json.loads(_read(file, {}))
     except (ValueError, RecursionError):  # RecursionError: it nests too deeply
         raise ExhibitFilesError(f"{file} is damaged. {_remedy(file, {})}") from None
-    if not isinstance(made, dict) or not isinstance(made.get("files"), dict):
-        found = made if isinstance(made, dict) else {}
+    found: dict[str, Any] = made if isinstance(made, dict) else {}
+    wrong = [name for name, kind in _KINDS.items() if name in found and not isinstance(found[name], kind)]
+    wrong += ["seeds"] if found.get("seeds") == [] else []
+    if wrong:
+        raise ExhibitFilesError(f"{file} is damaged: {', '.join(wrong)} cannot be read. {_remedy(file, {})}")
+    if not isinstance(found.get("files"), dict):
         raise ExhibitFilesError(f"{file} does not say which picture and numbers belong to it. {_remedy(file, found)}")
     further = (file.with_suffix(f".{name}") for name in FORMATS[1:])
-    for path in (*_others(file), *(path for path in further if path.name in made["files"] and path.is_file())):
-        if _sha256(_read(path, made)) != made["files"].get(path.name):
-            raise ExhibitFilesError(f"{path} and {file.name} do not belong together. {_remedy(file, made)}")
-    return made
+    for path in (*_others(file), *(path for path in further if path.name in found["files"] and path.is_file())):
+        if _sha256(_read(path, found)) != found["files"].get(path.name):
+            raise ExhibitFilesError(f"{path} and {file.name} do not belong together. {_remedy(file, found)}")
+    return found
 
 
 def _others(file: Path) -> tuple[Path, Path]:

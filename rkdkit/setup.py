@@ -224,6 +224,7 @@ def prepare(
     output_dir: str | None = None,
     methods: Sequence[str] | None = None,
     own: Mapping[str, Any] | None = None,
+    saves: bool = True,
     **parameters: Any,
 ) -> Setup:
     """Turn an exhibit's parameters into a checked :class:`Setup`; notebooks call ``exhibits.setup``.
@@ -239,6 +240,7 @@ def prepare(
     methods : the methods to compare, if the exhibit compares some; None: the paper's. Those of the user's own file are
         known, see `methods.own`.
     own : the values of the notebook's own parameters, as far as they are known.
+    saves : whether files will be written to the output folder.
     parameters : fields of :class:`Profile`. With None, a field keeps the profile's value. The text "none" sets a number
         to None where None has a meaning ("all images", "no averaging").
 
@@ -261,7 +263,7 @@ def prepare(
     n_seeds = checks.whole("n_seeds", n_seeds, 1, checks.MOST_TRAININGS)
     different = _set_otherwise(exhibit, own or {})
     folder = paths.output_folder(scale.name, output_dir, _changes(overrides, different, seed))
-    checks.folder("output_dir", folder, writable=executors.current().draws)
+    checks.folder("output_dir", folder, writable=saves and executors.current().draws)
     _check(exhibit, scale, compared)
     if exhibit.needs_data:
         _check_images(exhibit, scale)

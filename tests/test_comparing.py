@@ -3,6 +3,8 @@
 import csv
 import io
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -165,6 +167,7 @@ WRONG = [
     (["RSLAD", "PeerAiD", "-p", "n_seeds=2"], "-p n_seeds is an exhibit's: here, give --seeds"),
     (["RSLAD", "PeerAiD", "-p", "output_dir=x"], "-p output_dir is an exhibit's: here, give -o"),
     (["RSLAD", "PeerAiD", "-o", "compared.txt"], "--output must end in .tex, .md, .csv"),
+    (["RSLAD", "PeerAiD", "-p", "formats=pdf"], "A comparison has no picture"),
     (["RSLAD", "PeerAiD", "-o", "compared"], "--output must end in .tex, .md, .csv"),
     (["RSLAD", "PeerAiD", "-o", "nowhere/compared.md"], "there is no folder nowhere"),
     (["RSLAD", "PeerAiD", "--workers", "0"], "workers must be a whole number of at least 1"),
@@ -227,3 +230,16 @@ def test_methods_of_ones_own_are_loaded_first(tmp_path, monkeypatch):
     refused = compare("RSLAD", "Mine", "--methods", tmp_path / "none.py")
     assert "none.py" in refused.output
     assert refused.exit_code != 0
+
+
+@pytest.mark.usefixtures("store")
+def test_a_script_finds_methods_of_the_file_that_the_environment_names(tmp_path):
+    file = tmp_path / "my.py"
+    file.write_text(
+        "from dataclasses import replace\nfrom rkdkit.methods import METHODS\n"
+        'METHODS["Mine"] = replace(METHODS["RSLAD"], title="Mine")\n'
+    )
+    script = "from rkdkit import comparing; print(comparing.prepared(['RSLAD', 'Mine'], 'smoke').exhibit.trains)"
+    environment = {**os.environ, cli_methods.VARIABLE: str(file), "PYTHONPATH": str(ROOT)}
+    told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
+    assert told.stdout.strip() == "('RSLAD', 'Mine')"

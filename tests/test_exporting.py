@@ -169,8 +169,8 @@ def test_rules_tell_what_columns_are(tmp_path):
     first, minus, lines, alone = exporting.tables_of(made(tmp_path, numbers))
     assert first.heading == ("thing", "clean", "paper", "robust")
     assert first.rows == (
-        ("a", "50.0 [40.0, 60.0]", "25", "25.0 [20.0, 30.0]"),
-        ("b", "100.0 [90.0, 100.0]", "50", ""),
+        ("a", "50.0 [40.0, 60.0]", "25.00", "25.0 [20.0, 30.0]"),
+        ("b", "100.0 [90.0, 100.0]", "50.00", ""),
     )
     assert first.notes == (
         "Made with rkdkit 9.9, fig99_new, profile quick.",
@@ -180,7 +180,7 @@ def test_rules_tell_what_columns_are(tmp_path):
     )
     assert (minus.heading, minus.rows) == (
         ("thing", "minus", "clean", "paper"),
-        (("b", "a", "50.0 [40.0, 60.0]", "25"),),
+        (("b", "a", "50.0 [40.0, 60.0]", "25.00"),),
     )
     assert (lines.heading, lines.rows) == (("thing", "kind"), (("a", "x"), ("b", "y")))
     assert (alone.heading, alone.rows) == (("thing", "clean, paper"), (("c (paper)", "0.25"),))
@@ -401,3 +401,29 @@ def test_files_that_do_not_belong_together_are_not_exported(tmp_path):
 def test_what_is_no_claim_is_refused(tmp_path):
     made(tmp_path, "a\n1\n", claims=[{"text": "It is so."}])
     refused(["--from", tmp_path], "The field 'source' of a claim is missing")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"claims": None}, {"eps": None}, {"overrides": None}, {"own": 3}, {"seeds": []}, {"provenance": None}],
+    ids=str,
+)
+def test_a_summary_edited_by_hand_is_refused_in_one_line(tmp_path, wrong):
+    file = made(tmp_path, "a\n1\n")
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    refused(["--from", tmp_path], f"is damaged: {next(iter(wrong))} cannot be read.")
+
+
+def test_a_table_says_which_of_the_notebooks_own_parameters_were_changed(tmp_path):
+    scale = {"dataset": "digits", "network": "resnet18/4", "eps": 0.25, "seeds": [0], "overrides": {"epochs": 3}}
+    (only,) = exporting.tables_of(made(tmp_path, "a\n1\n", own={"alpha": 0.9}, **scale))
+    assert only.notes[0].endswith("seed 0, epochs 3, alpha 0.9.")
+
+
+def test_an_interval_that_is_not_of_95_per_cent_says_so():
+    rows = [
+        row for file in MADE for table in exporting.tables_of(file) if "claims and" in table.title for row in table.rows
+    ]
+    noted = [row for row in rows if " % interval" in row[-1]]
+    claims = [claim for file in MADE for claim in json.loads(file.read_text())["claims"]]
+    assert len(noted) == sum(claim.get("confidence", 0.95) != 0.95 for claim in claims) > 5

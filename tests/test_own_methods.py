@@ -52,6 +52,7 @@ TINY = {"n_train": 64, "n_val": 32, "n_test": 32, "epochs": 2, "swa_start": 1, "
 def the_table_as_it_was(monkeypatch):
     """Whatever a test adds to the table or names in the environment is gone after it."""
     monkeypatch.setenv(own.VARIABLE, "")
+    monkeypatch.setenv(own.UNCHANGED, "")
     before, loaded = dict(METHODS), dict(own._LOADED)
     yield
     for table, content in ((METHODS, before), (own._LOADED, loaded)):
@@ -116,6 +117,7 @@ WRONG = [
     ("raise RuntimeError('a\\nb')", "line 3: RuntimeError: a b"),
     ("x = 1", r"adds no method: METHODS\[\"mine\"\] = Method\(...\) in it does"),
     ("METHODS['KD'] = METHODS['KD']", "adds no method"),
+    ("METHODS['KD'] = replace(METHODS['KD'])", "adds no method"),
     ("METHODS['RSLAD'] = replace(METHODS['RSLAD'], title='x')", "the name 'RSLAD' is that of a method of the kit"),
     ("del METHODS['RSLAD']", "removes the method 'RSLAD'"),
     ("METHODS['mine'] = 3", r"METHODS\[\"mine\"\] must be a Method, not 3"),
@@ -128,7 +130,8 @@ WRONG = [
       for name in ("ARD with the code's loss", "RSLAD (code)", "mine + SWA", "peer", "",
                    " mine", "a\nb", "a, b", "x" * 61, 3)),
     *((f"METHODS['mine'] = replace(METHODS['KD'], title={title!r})", "the title of 'mine' must be a text of one line")
-      for title in ("", "a\nb", "$x", "x" * 61, 3)),
+      for title in ("", "a\nb", "$x", "x" * 61, 3, "_mine", " Mine", "Mine ", "a\x07b", "T\u200b")),
+    ("METHODS['mine'] = replace(METHODS['KD'], title='rslad')", "the title 'rslad' of 'mine' is that of"),
     ("METHODS['a'] = replace(METHODS['KD'], title='x')\nMETHODS['b'] = METHODS['a']", "the title 'x' of 'a'"),
 ]  # fmt: skip
 
@@ -159,6 +162,33 @@ def test_a_path_that_is_no_file_and_a_name_of_another_file_are_refused(file, tmp
         own.load(other)
     other.write_text(FILE)
     assert own.load(other) == ("mine",), "the same row, as a worker knows it that was sent a task"
+
+
+def test_a_kits_method_that_a_file_names_again_stays_when_the_file_changes(file):
+    file.write_text(IMPORTS + FILE + 'METHODS["RSLAD"] = replace(METHODS["RSLAD"])\n')
+    assert own.load(file) == ("mine",)
+    assert own.source_of("RSLAD") is None
+    file.write_text(FILE)
+    assert own.load(file) == ("mine",)
+    assert "RSLAD" in METHODS
+
+
+def test_a_notebook_refuses_a_file_that_changed_after_the_command_had_read_it(file):
+    assert rkdkit("methods", "--methods", file).exit_code == 0
+    file.write_text(FILE.replace('"l": 0.7', '"l": 0.6'))
+    told = subprocess.run(
+        [sys.executable, "-c", "from rkdkit.methods import own; own.load_named()"],
+        check=False, capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    assert told.endswith(f"ValueError: {file} was changed after the command had read it: run the command again.\n")
+    other = file.with_name("other.py")
+    other.write_text(FILE)
+    assert own.load(other) == ("mine",)
+
+
+def test_a_home_that_is_nobodys_is_no_file():
+    done = rkdkit("methods", "--methods", "~nobody_of_this_name/x.py")
+    assert (done.exit_code, "There is no file" in done.output) == (1, True), done.output
 
 
 def test_the_kits_own_names_and_titles_would_do():

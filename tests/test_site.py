@@ -270,6 +270,29 @@ def test_a_number_of_a_paper_stands_beside_ours():
     assert "56.43" in table[(table.paper == "ARD") & (table.value == 56.61)].others.iloc[0]
 
 
+def test_a_student_of_another_loss_than_the_papers_stands_beside_nothing():
+    lines = pd.read_csv(QUICK / "tab12_capacity.csv")
+    lines = lines[lines.paper.notna() & lines.accuracy.notna()]
+    others = lines[lines.loss != lines.paper_loss]
+    assert len(others) > 0, "nothing is tried"
+    table = numbers.numbers([found.Found("tab12_capacity", QUICK, {"profile": "quick"})])
+    assert (table.here != "").sum() == len(lines) - len(others)
+
+
+def test_a_scale_says_what_differs_from_its_profile():
+    made = {"profile": "small", "overrides": {"epochs": 30}, "own": {"alpha": 0.5}}
+    assert found.Found("tab1_white_box", QUICK, made).scale == "small, epochs 30, alpha 0.5"
+    larger = [each for each in found.all_found(QUICK, RESULTS) if each.folder.parent == RESULTS]
+    assert {each.scale for each in larger} == {"small, epochs 30"}
+
+
+def test_intervals_of_another_confidence_say_so(site):
+    lines = ledger.ledger(found.all_found(QUICK, RESULTS))
+    page = (site / "ledger.html").read_text()
+    assert page.count(" % interval</small>") >= (lines.confidence != 0.95).sum() - 10 > 0
+    assert "95 % interval" not in page
+
+
 def test_what_is_ambiguous_stands_beside_nothing(tmp_path):
     place = tmp_path / "quick"
     shutil.copytree(QUICK, place)

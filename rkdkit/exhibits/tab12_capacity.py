@@ -207,8 +207,7 @@ def check_claims(measured: WhiteBox, found: Sequence[Part], robust: str = "pgd-2
     measured, found : as :func:`measure` and :func:`parts` return them.
     robust : the metric that decides about robustness: an attack that is feasible on all images.
     """
-    part = found[0]
-    networks = part.networks
+    part, networks = found[0], found[0].networks
 
     def more(part: Part, network: str, higher: str, lower: str, metric: str, text: str, source: str = SOURCE) -> Claim:
         return mixing.more(measured, metric, text, source, part.line(network, higher), part.line(network, lower))
@@ -245,8 +244,7 @@ def _part(table: str, setup: Setup, networks: Sequence[str], teachers: Sequence[
     rows = []
     for network in networks:
         guides = [Guide(method, network=network) for method in checks.listed("teachers", teachers, '["PGD-AT"]')]
-        methods = _METHODS.get(setup.profile.name, mixing.METHODS)
-        students = candidates.students(setup, methods, guides, network, *grid)
+        students = candidates.students(setup, _METHODS.get(setup.profile.name, mixing.METHODS), guides, network, *grid)
         rows.append(Row(part.line(network, ONLY_TEACHER), network, ONLY_TEACHER))
         rows += [Row(part.line(network, aim), network, aim, students) for aim in AIMS]
     return replace(part, rows=rows)

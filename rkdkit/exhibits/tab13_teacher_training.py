@@ -154,9 +154,8 @@ def paper_numbers() -> pd.DataFrame:
     alone = reported("rkd", "Table 2")
     alone = alone[(alone.network == "resnet18") & alone.setting.str.contains(ONLY_TEACHER)]
     numbers = pd.concat([alone.assign(method=ONLY_TEACHER), *parts, advanced.assign(method=named_so)])
-    renamed = {"dataset": "paper_dataset", "network": "paper_network"}
-    numbers = numbers.assign(paper=numbers.value / 100).rename(columns=renamed)
-    return numbers[["method", "metric", "paper", "paper_dataset", "paper_network"]]
+    renamed = numbers.rename(columns={"dataset": "paper_dataset", "network": "paper_network"})
+    return renamed.assign(paper=renamed.value / 100)[["method", "metric", "paper", "paper_dataset", "paper_network"]]
 
 
 def beside_the_paper(measured: tuple[WhiteBox, WhiteBox], trained: Trained) -> pd.DataFrame:

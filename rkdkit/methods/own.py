@@ -21,6 +21,9 @@ from rkdkit.methods.table import BUILT_IN
 VARIABLE = "RKDKIT_METHODS"
 """The environment variable with the path of the file, which notebooks read when they set up their exhibit."""
 
+UNCHANGED = "RKDKIT_METHODS_UNCHANGED"
+"""The environment variable by which a command tells its notebooks the digest and the path of the file that it read."""
+
 LONGEST = 60
 """How many characters a name and a title may have: they stand beside a figure's lines."""
 
@@ -64,11 +67,15 @@ def load(path: str | Path) -> tuple[str, ...]:
     ------
     ValueError
         If there is no such file, it stops with an error, adds no method, changes a method that was there, or a name or
-        title that it gives cannot be one; the message is one line and says what to do.
+        title that it gives cannot be one, or it is not what the command that started this notebook has read
+        (`UNCHANGED`); the message is one line and says what to do.
     """
     file = _full(path)
     content = _read(file)
     digest, known, table = hashlib.sha256(content).hexdigest(), _LOADED.get(file), methods.METHODS
+    expected, _, whose = os.environ.get(UNCHANGED, "").partition(" ")
+    if whose == str(file) and expected != digest:
+        raise ValueError(f"{file} was changed after the command had read it: run the command again.")
     module = f"{__name__}_{digest[:16]}"
     if known is not None and known.sha256 == digest and _is_there(known):
         return known.names
@@ -91,8 +98,9 @@ def load(path: str | Path) -> tuple[str, ...]:
 def load_named() -> tuple[str, ...]:
     """Load the file that the environment variable `VARIABLE` names; return the names of its methods, (): it names none.
 
-    A command that runs for hours sets up exhibits again and again. It reads the file once, so that whoever changes it
-    meanwhile changes nothing in the middle; a notebook looks whether it has changed.
+    A command that runs for hours sets up exhibits again and again. It reads the file once, and the notebooks that it
+    starts refuse another content, so that whoever changes the file meanwhile mixes no two methods under one name. A
+    notebook in JupyterLab looks whether the file has changed, and reads it again.
 
     Raises
     ------
@@ -112,8 +120,18 @@ def source_of(name: str) -> Source | None:
     return next((source for source in _LOADED.values() if name in source.names), None)
 
 
+def hand_on(path: str | Path) -> None:
+    """Load a file, and name it with its digest to all processes that this one will start; errors as :func:`load`."""
+    load(path)
+    file = _full(path)
+    os.environ[VARIABLE], os.environ[UNCHANGED] = str(file), f"{_LOADED[file].sha256} {file}"
+
+
 def _full(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:  # "~somebody", whom this machine does not know
+        return Path(path).absolute()
 
 
 def _is_there(source: Source) -> bool:
@@ -161,7 +179,7 @@ def _added(file: Path, before: Mapping[str, object], table: Mapping[str, object]
         if table[name] != row:
             whose = "that of a method of the kit" if name in BUILT_IN else "taken"
             raise ValueError(f"{file}: the name {name!r} is {whose}. Choose another one.")
-    names = tuple(name for name, row in table.items() if before.get(name) is not row)
+    names = tuple(name for name, row in table.items() if name not in BUILT_IN and before.get(name) is not row)
     if not names:
         raise ValueError(f"{file} adds no method: {_EXAMPLE} in it does; docs/methods.md has a whole file.")
     for name in names:
@@ -185,14 +203,16 @@ def _check(name: object, table: Mapping[str, object]) -> None:
     if not isinstance(row, Method):
         raise ValueError(f'METHODS["{name}"] must be a Method, not {checks.shown(row)}.')
     title: object = row.title
-    if not (isinstance(title, str) and title.strip() and len(title) <= LONGEST and not set(title) & set("$\n")):
+    if not (isinstance(title, str) and title and title.isprintable() and len(title) <= LONGEST) or (
+        title != title.strip() or "$" in title or title.startswith("_")  # matplotlib leaves "_..." out of legends
+    ):
         raise ValueError(
-            f"the title of {name!r} must be a text of one line, at most {LONGEST} characters and no $, not "
-            f"{checks.shown(title)}."
+            f"the title of {name!r} must be a text of one line, at most {LONGEST} characters, without $, and without _ "
+            f"or spaces at its ends, not {checks.shown(title)}."
         )
     others = {other: each.title for other, each in table.items() if other != name and isinstance(each, Method)}
     for other, theirs in others.items():
-        if title in (other, theirs):
+        if title.casefold() in (other.casefold(), theirs.casefold()):
             raise ValueError(
                 f"the title {title!r} of {name!r} is that of the method {other!r}, and figures call methods by their "
                 f"title: give it another one, as in replace(METHODS[{other!r}], title={name!r}, ...)."

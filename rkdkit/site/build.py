@@ -80,12 +80,15 @@ def build(out: Path, quick: Path | None = None, larger: Path | None = None) -> N
         (made / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # a template of the theme, no page
         out.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+        earlier = beside / "earlier"
         try:
             shutil.copytree(made, beside / "site")
             if out.exists():
-                out.rename(beside / "earlier")
+                out.rename(earlier)
             (beside / "site").rename(out)
         finally:
+            if earlier.exists() and not out.exists():
+                earlier.rename(out)
             shutil.rmtree(beside, ignore_errors=True)
 
 

@@ -9,10 +9,8 @@ import plotly.graph_objects as go
 
 from rkdkit import checks
 from rkdkit.claims import FAILS, HOLDS, OPEN
+from rkdkit.site.ledger import POINTS
 from rkdkit.site.plots import GREY, new_figure, palette, plain, rounded
-
-POINTS = "points"
-"""The unit of differences of accuracies."""
 
 _LOOKS = {HOLDS: (palette(0), "circle"), FAILS: (palette(3), "x"), OPEN: (GREY, "circle-open")}
 """By verdict, a colour and a symbol: each tells the verdicts apart without the other."""
@@ -66,7 +64,7 @@ def forest(rows: pd.DataFrame) -> go.Figure:
     for verdict in drawn.verdict.unique():
         checks.one_of("verdict", verdict, list(_LOOKS))
     panels = list(_panels(drawn))
-    text = f"Forest plot of {len(drawn)} differences with their 95 % intervals. " + _tally(drawn)
+    text = f"Forest plot of {len(drawn)} differences with their intervals. " + _tally(drawn)
     height = sum(_ROW * panel.places + _AROUND for panel in panels) + _AROUND
     figure = new_figure(height, meta={"text": text}, margin={"l": 10, "r": 10, "t": 60, "b": 10})
     bottom = 1.0

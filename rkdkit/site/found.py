@@ -1,7 +1,6 @@
 """The exhibits that the site shows, as their files say: what there is at each scale, and what is missing or damaged."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +36,11 @@ class Found:
 
     @property
     def scale(self) -> str:
-        """The profile; of files that cannot be read, the name of their folder."""
-        return str(self.made.get("profile", self.folder.name))
+        """The profile and what differs from it, "small, epochs 30"; of files that cannot be read, the folder's name."""
+        changed = {**self.made.get("overrides", {}), **self.made.get("own", {})}
+        return ", ".join(
+            [str(self.made.get("profile", self.folder.name)), *(f"{name} {value}" for name, value in changed.items())]
+        )
 
     @property
     def has_digests(self) -> bool:
@@ -58,11 +60,7 @@ class Found:
 
 def names() -> list[str]:
     """Return the names of all exhibits, figures before tables and 2 before 11."""
-
-    def parts(name: str) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-    return sorted(exhibits.NAMES, key=parts)
+    return sorted(exhibits.NAMES, key=paths.in_order)
 
 
 def read(name: str, folder: Path) -> Found:

@@ -54,11 +54,13 @@ def _rows(table: pd.DataFrame) -> list["pd.Series[Any]"]:
 
 def _beside(exhibit: Found) -> pd.DataFrame:
     """Return the lines of an exhibit's CSV that have a number of the paper and one of ours, in the same columns."""
-    lines = pd.read_csv(exhibit.folder / f"{exhibit.name}.csv", keep_default_na=True)
+    lines = pd.read_csv(exhibit.folder / f"{exhibit.name}.csv", keep_default_na=False, na_values=[""])
     value = next((column for column in _VALUES if column in lines), None)
     if "paper" not in lines or value is None:
         return _NOTHING
     lines = lines[lines.paper.notna() & lines[value].notna()]
+    if "paper_loss" in lines:  # a student that was chosen with another loss than the paper's is another method's
+        lines = lines[lines.loss == lines.paper_loss]
     label = lines[[column for column in ("method", "guide") if column in lines]].fillna("").agg(" ".join, axis=1)
     low, high = _VALUES[value]
     unknown = pd.Series(None, index=lines.index, dtype=object)

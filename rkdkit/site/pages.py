@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pandas as pd
 from PIL import Image
 
+from rkdkit import claims
 from rkdkit.claims import FAILS, HOLDS, OPEN, Claim
 from rkdkit.papers.places import TITLES
 from rkdkit.saved import ExhibitFilesError
@@ -33,7 +35,7 @@ _VERDICTS = (HOLDS, FAILS, OPEN)
 
 def file_of(exhibit: Found, suffix: str) -> str:
     """Return the address of one of an exhibit's files, or of its small picture ("small.webp"), from the site's root."""
-    return f"{FILES}/{exhibit.folder.name}/{exhibit.name}.{suffix}"
+    return f"{FILES}/{quote(exhibit.folder.name)}/{exhibit.name}.{suffix}"
 
 
 def first_page(readme: str, found: Sequence[Found], lines: pd.DataFrame, numbers: pd.DataFrame) -> str:
@@ -140,7 +142,7 @@ def ledger_page(lines: pd.DataFrame) -> str:
         "Claim": lambda row: Cell(f"{escape(row.claim)}<small>{escape(row.source)}</small>", row.claim),
         "Verdict": lambda row: Cell(tables.verdict(str(row["verdict"])), str(row["verdict"]), str(row["verdict"])),
         "Difference": _difference,
-        "95 % interval": lambda row: _interval(row, widest),
+        "Interval": lambda row: _interval(row, widest),
         "Exhibit": lambda row: Cell(
             f'<a href="exhibits/{row["exhibit"]}.html">{escape(str(row["exhibit"]))}</a>', search=str(row["exhibit"])
         ),
@@ -266,9 +268,8 @@ def _scale(exhibit: Found) -> str:
     if "dataset" not in made:
         return "Nothing is trained or measured on images for it."
     seeds = len(made["seeds"])
-    changed = "".join(f", {name} {value}" for name, value in made.get("overrides", {}).items())
     return (
-        f"Profile {made['profile']}{changed}: {made['dataset']}, {made['network']}, eps {made['eps']:.3g}, "
+        f"Profile {exhibit.scale}: {made['dataset']}, {made['network']}, eps {made['eps']:.3g}, "
         f"{'one seed' if seeds == 1 else f'{seeds} seeds'}." + (EARLIER if not exhibit.has_digests else "")
     )
 
@@ -319,7 +320,11 @@ def _told(claim: Claim, widest: float) -> Cell:
     unit = ledger.unit(claim.difference)
     drawing = tables.drawn(low, value, high, widest, claim.verdict) if unit == ledger.POINTS else ""
     shown, lowest, highest = (_signed(number, unit) for number in (value, low, high))
-    return Cell(f'<span class="number">{shown} [{lowest}, {highest}]</span> {escape(unit)}{drawing}')
+    confidence = claims.confidence_in_words(claim.confidence)
+    return Cell(
+        f'<span class="number">{shown} [{lowest}, {highest}]</span> {escape(unit)}{drawing}'
+        + f"<small>{confidence}</small>" * bool(confidence)
+    )
 
 
 def _difference(row: "pd.Series[Any]") -> Cell:
@@ -332,7 +337,12 @@ def _interval(row: "pd.Series[Any]", widest: float) -> Cell:
     low, value, high = (float(str(row[column])) for column in ("low", "difference", "high"))
     unit = str(row["unit"])
     drawing = tables.drawn(low, value, high, widest, str(row["verdict"])) if unit == ledger.POINTS else ""
-    return Cell(f'<span class="number">[{_signed(low, unit)}, {_signed(high, unit)}]</span>{drawing}', repr(low))
+    confidence = claims.confidence_in_words(float(str(row["confidence"])))
+    return Cell(
+        f'<span class="number">[{_signed(low, unit)}, {_signed(high, unit)}]</span>{drawing}'
+        + f"<small>{confidence}</small>" * bool(confidence),
+        repr(low),
+    )
 
 
 def _signed(value: float, unit: str) -> str:
@@ -375,7 +385,7 @@ def _scripts(root: str) -> str:
 def _numbers(exhibit: Found) -> list[str]:
     if exhibit.problem:
         return []
-    values = pd.read_csv(exhibit.folder / f"{exhibit.name}.csv")
+    values = pd.read_csv(exhibit.folder / f"{exhibit.name}.csv", keep_default_na=False, na_values=[""])
     texts = {name: "" for name in values.columns if not pd.api.types.is_numeric_dtype(values[name])}
     values = values.fillna(texts)
     name = f"{exhibit.name}-numbers"
