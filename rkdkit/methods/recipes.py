@@ -1,6 +1,5 @@
 """How the papers train: the recipes of several rows of the table, as fields of a profile."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
