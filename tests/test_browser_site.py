@@ -322,6 +322,8 @@ def test_the_search_finds_peeraid(visit, tmp_path):
     results = page.locator("#search-results li a")
     browsers.eventually(page, lambda: results.count() >= 10)  # they are shown one by one
     assert any("peeraid" in text.lower() for text in page.locator("#search-results li").all_inner_texts())
+    places = "() => [...document.querySelectorAll('#search-results li > a:first-child')].map(link => link.pathname)"
+    browsers.eventually(page, lambda: bool(re.search("/exhibits/|/methods", page.evaluate(places)[0])))
     browsers.picture(page, "site-search", tmp_path)
 
 

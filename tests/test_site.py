@@ -411,6 +411,16 @@ def test_api_pages_tell_what_a_function_takes_and_returns(site):
     assert "ExhibitFilesError" in page
 
 
+def test_source_codes_are_listed_of_the_kit_alone(site):
+    listed = {file.relative_to(site / "_modules").parts[0] for file in (site / "_modules").rglob("*.html")}
+    assert listed - {"index.html"} == {"rkdkit", "rkdkit.html"} & listed
+    assert "rkdkit" in listed
+    assert (
+        'href="../_modules/rkdkit/methods/grammar.html#Method.roles"'
+        in (site / "api" / "rkdkit.methods.grammar.html").read_text()
+    )
+
+
 def test_a_table_sorts_numbers_as_numbers_and_leaves_holes_last():
     rows = pd.DataFrame({"a": [0.5, float("nan")], "b": ["<x>", "y"]})
     html = tables.table("t", "T", rows, tables.as_written(rows))
