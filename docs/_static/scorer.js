@@ -1,5 +1,6 @@
-// What the search lists first: exhibits, methods and words before the names of Python objects. The numbers are Sphinx's own.
-const Scorer = {
+// What the search lists first: exhibits, methods and texts before the names of Python objects. The numbers are Sphinx's
+// own, and so is the `var`: its script declares it again.
+var Scorer = {
   objNameMatch: 11,
   objPartialMatch: 6,
   objPrio: { 0: 15, 1: 5, 2: -5 },
