@@ -49,6 +49,15 @@ TOO_WIDE = """() => {
 """What of a page is wider than the window and does not lie in a box that scrolls, other than the text as a whole."""
 
 
+CUT = """() => [...document.querySelectorAll("table.stacks")]
+    .filter(table => {
+        const box = table.closest(".dt-layout-row") || table.closest(".table-box");
+        return box.scrollWidth > box.clientWidth + 1;
+    })
+    .map(table => `the table ${table.id} is wider than its place`)"""
+"""Which tables have to be scrolled to see their verdicts, though they should fit a desk and a phone."""
+
+
 @pytest.fixture(scope="module")
 def browser():
     with browsers.chromium() as started:
@@ -93,10 +102,11 @@ def opened(visit, page):
 
 @dataclass
 class Seen:
-    """What a page holds, what went wrong when it was opened, and what is too wide for a phone."""
+    """What a page holds, what went wrong when it was opened, and what is too wide for a phone or for a desk."""
 
     faults: list[str]
     wide: list[str]
+    cut: list[str]
     links: list[str]
     images: list[str]
     broken: list[str]
@@ -109,7 +119,7 @@ def too_wide(page):
     """Return what is too wide for a phone, also two seconds after the page became narrow."""
     page.set_viewport_size(browsers.PHONE)
     for _ in range(20):
-        wide = page.evaluate(TOO_WIDE)
+        wide = page.evaluate(TOO_WIDE) + page.evaluate(CUT)
         if not wide:
             break
         page.wait_for_timeout(100)
@@ -136,8 +146,8 @@ def pages(browser, folder, origin):
     with browsers.visiting(browser, origin) as visitor:
         for name in places(folder):
             page = opened(visitor, name)
-            shown, wide = page.evaluate(SHOWN), too_wide(page)
-            seen[name] = Seen(wide=wide, faults=visitor.take_faults(), **shown)
+            shown, cut, wide = page.evaluate(SHOWN), page.evaluate(CUT), too_wide(page)
+            seen[name] = Seen(cut=cut, wide=wide, faults=visitor.take_faults(), **shown)
     return seen
 
 
@@ -187,8 +197,9 @@ def test_every_link_to_the_site_leads_somewhere(pages, origin):
     assert len(answers) > 100
 
 
-def test_no_page_is_wider_than_a_phone(pages):
+def test_no_page_is_wider_than_a_phone_and_verdicts_are_seen_without_scrolling(pages):
     report({name: page.wide for name, page in pages.items()})
+    report({name: page.cut for name, page in pages.items()})
 
 
 def column(page, heading):
