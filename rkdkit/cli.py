@@ -22,6 +22,7 @@ from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
     from rkdkit import drawing, making
+    from rkdkit.group.executor import Together
     from rkdkit.workforce import Workforce
 
 # jsonschema, which papermill imports, would take a second to build a parser of internationalised addresses if it found
@@ -376,13 +377,19 @@ def train(
     scheduler_file: _SchedulerFile = "",
     _methods: cli_methods.File = "",
 ) -> None:
-    """Train and measure all that exhibits need, without drawing them."""
-    notebooks = notebooks_of(names, profile, parameter, draws=False)
-    done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
-    if done.failure:
-        sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
-    left = f" Left for the notebooks to do: {', '.join(done.unfinished)}." if done.unfinished else ""
-    typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
+    """Train and measure all that exhibits need, without drawing them.
+
+    Started by torchrun, its processes share the batches of each training (docs/scaling.md).
+    """
+    from rkdkit.group.executor import among_processes
+
+    with among_processes() as together:
+        notebooks = notebooks_of(names, profile, parameter, draws=False)
+        done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), together, alone=True)
+        if done.failure:
+            sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
+        left = f" Left for the notebooks to do: {', '.join(done.unfinished)}." if done.unfinished else ""
+        typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
 
 
 def notebooks_of(
@@ -418,12 +425,14 @@ def _workforce(workers: str, scheduler: str, scheduler_file: str) -> "Workforce"
     return found
 
 
-def _do(notebooks: "Sequence[drawing.Notebook]", workforce: "Workforce", *, alone: bool) -> "making.Done":
+def _do(
+    notebooks: "Sequence[drawing.Notebook]", workforce: "Workforce", together: "Together | None" = None, *, alone: bool
+) -> "making.Done":
     """Do what exhibits need; leave with a message if that cannot be done at all."""
     from rkdkit import cluster, making
     from rkdkit.store import StoreError
 
-    executor = cluster.Workers(workforce)
+    executor = together or cluster.Workers(workforce)
     try:
         return making.do_all(notebooks, executor, alone=alone)
     except (making.NotebookError, cluster.NoClusterError, cluster.WrongWorkerError, StoreError) as error:

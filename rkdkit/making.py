@@ -14,6 +14,7 @@ from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import shown
 from rkdkit.cluster.workers import Workers, how_many, without_modules
 from rkdkit.drawing import Notebook
+from rkdkit.group.processes import GroupError
 from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of, without
 from rkdkit.plan.estimate import costs_of
@@ -190,7 +191,7 @@ def _here(
                 try:
                     with bar.piece(costs[task], task.label):
                         workers.do_here([task], workers.context)
-                except StoreError:
+                except (StoreError, GroupError):
                     raise
                 except Exception as error:  # all that does not rest on it is done
                     failed[task] = error

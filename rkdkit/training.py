@@ -13,6 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from rkdkit import attacks, checks, data, methods, models, runtime
 from rkdkit.determinism import derived_seed, exact_arithmetic, generator
+from rkdkit.group.batch_norm import over_whole_batches
+from rkdkit.group.shares import ALONE, Shares
 from rkdkit.modes import eval_without_gradients, folded_for_inference
 from rkdkit.spec import AVERAGED, SMALLEST_BATCH, RunSpec
 
@@ -48,18 +50,21 @@ class Training:
     teachers : the networks of `spec.teachers`, in the same order, on `device`; they are not changed.
     extra : the images of `spec.extra`.
     networks : the networks to train, by role, on `device`; None: new networks with weights from `spec.seed`.
+    shares : the processes that train the networks together. Each makes a :class:`Training` of its own, of the same
+        specification, data and teachers, and calls its methods in step with the others; each computes its share of the
+        batches, and all get the same weights.
 
     Attributes
     ----------
     networks : the trained networks by role: "student", and "peer" if the method has one.
     epoch : the number of finished epochs.
-    compiled : whether the networks are compiled, as `runtime` decides.
+    compiled : whether the networks are compiled, as `runtime` decides; by several processes, they are not.
 
     Raises
     ------
     ValueError
-        If the dataset has fewer images than the specification needs, or a teacher's number of logits is not the number
-        of classes.
+        If the dataset has fewer images than the specification needs, a teacher's number of logits is not the number of
+        classes, or a batch has fewer images than there are processes.
     """
 
     def __init__(
@@ -70,19 +75,27 @@ class Training:
         teachers: Sequence[nn.Module] = (),
         extra: data.Split | None = None,
         networks: Mapping[str, nn.Module] | None = None,
+        shares: Shares = ALONE,
     ) -> None:
-        self.spec, self.device, self.epoch = spec, device, 0
+        self.spec, self.device, self.epoch, self.shares = spec, device, 0, shares
         self.method = methods.get(spec.method, spec.reading)
         self._settings = dict(spec.settings)
         self._train = dataset.split_validation(spec.n_train, spec.n_val)[0].to(device)
         checks.number("The number of training images that are not held out", len(self._train), SMALLEST_BATCH)
+        self._n_batch = min(spec.batch_size, len(self._train))
+        if self._n_batch < shares.size:
+            raise ValueError(
+                f"{shares.size} processes cannot share batches of {self._n_batch} images, as {spec} has them: start "
+                f"{self._n_batch} at most."
+            )
+        self._part = shares.of_batch(self._n_batch)
         self._extra = None if extra is None else extra.to(device)
         self.batches_per_epoch = data.batches_per_epoch(len(self._train), spec.batch_size)
         self._teachers = tuple(teachers)
         self._check_teachers(len(dataset.classes))
         if networks is None:
             networks = {role: network.on(device) for role, network in fresh_networks(spec, dataset).items()}
-        self.networks = dict(networks)
+        self.networks = {role: over_whole_batches(network, shares) for role, network in networks.items()}
         self._eps, self._step_size = spec.eps * self.method.eps_factor, spec.step_size
         if self.method.one_step is not None:
             self._step_size = self._eps * self.method.one_step
@@ -99,7 +112,9 @@ class Training:
         self._start_optimiser()
         trained_and_fixed = [*self.networks.values(), *self._teachers]
         passes = spec.epochs * self._steps_per_epoch * spec.batch_size * (spec.attack_steps + 2)
-        self.compiled = runtime.compiles(device, trained_and_fixed, self._train.images.shape[1:], passes)
+        # what the processes send each other within a network would cut the compiled code into pieces
+        alone = shares.size == 1
+        self.compiled = alone and runtime.compiles(device, trained_and_fixed, self._train.images.shape[1:], passes)
         if self.compiled:
             for network in trained_and_fixed:
                 runtime.compile_in_place(network)
@@ -119,19 +134,24 @@ class Training:
         """
         epoch = self.epoch + 1
         order = generator(self.spec.seed, epoch, "order and augmentation")
-        start = generator(self.spec.seed, epoch, "attack start")
+        start = self.shares.of_draws(generator(self.spec.seed, epoch, "attack start"), self._n_batch)
+        self.shares.make_equal(self.state().values())
         for network in self.networks.values():
             network.train()
         step_losses = torch.empty(self.batches_per_epoch, device=self.device)
+        if self._delta is not None:
+            self._delta = self._delta[self._part]
         batches = self._batches(order)
         with exact_arithmetic(), ExitStack() as held:
             with self._autocast():  # teachers' weights are cast here, once for the whole epoch
                 for teacher in self._teachers:
                     held.enter_context(folded_for_inference(teacher))
             for step, batch in enumerate(batches):
-                images = batch.images.contiguous(memory_format=torch.channels_last)
-                step_losses[step] = self._step(images, batch.labels, start)
+                step_losses[step] = self._step(self._images(batch), batch.labels[self._part], start)
                 on_step()
+            self.shares.add(step_losses)
+            if self._delta is not None:
+                self._delta = self.shares.whole_batch(self._delta, self._n_batch)
             self._check_finite(step_losses, epoch)
             if not self._each_step:
                 self._scheduler.step()
@@ -208,8 +228,11 @@ class Training:
         return report
 
     def _update(self, loss: Tensor, logits: methods.Logits) -> Tensor:
+        # every loss is a mean over images, so the shares' means, each with its weight, add up to the whole batch's
+        loss = loss * ((self._part.stop - self._part.start) / self._n_batch)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.shares.add_gradients(self._parameters)
         self._optimiser.step()
         with self._autocast():
             for point in self.method.points_passed_after:
@@ -232,6 +255,10 @@ class Training:
     def _batches(self, order: torch.Generator) -> Iterator[data.Split]:
         spec = self.spec
         return data.batches(self._train, spec.batch_size, spec.augmentation, order, self._extra, spec.extra_fraction)
+
+    def _images(self, batch: data.Split) -> Tensor:
+        """Return this process's share of a batch's images."""
+        return batch.images[self._part].contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _check_teachers(self, classes: int) -> None:
@@ -267,10 +294,7 @@ class Training:
         # averaged weights have no batch-norm statistics of their own: one pass over the training set gives them
         batches = self._batches(generator(self.spec.seed, self.epoch, "batch-norm statistics"))
         with self._autocast():
-            update_bn(
-                (batch.images.contiguous(memory_format=torch.channels_last) for batch in batches),
-                self._averaged.module,
-            )
+            update_bn(map(self._images, batches), self._averaged.module)
 
     def _start_optimiser(self) -> None:
         spec = self.spec

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rkdkit import data, executors, methods, training
 from rkdkit.endings import Stopped
+from rkdkit.group.leading import training_of
 from rkdkit.progress import say, track
 from rkdkit.provenance import environment
 from rkdkit.records import names_what_it_keeps
@@ -133,7 +134,7 @@ class Train(Task):
         """As :meth:`Task.check`, for its teachers, too: bad sizes and extra images are refused before any training."""
         for task in self.with_teachers():
             context.load(task.spec.dataset).split_validation(task.spec.n_train, task.spec.n_val)
-            task._extra(context)
+            task.extra_images(context)
 
     def finished_epochs(self, context: Context) -> int:
         """Return how many of its epochs are in the store; errors as :meth:`find`."""
@@ -159,7 +160,7 @@ class Train(Task):
         if folder.read_record() is not None:
             return []
         teachers = tuple(_digest_and_folder(teacher, context) for teacher in spec.teachers)
-        extra = self._extra(context)
+        extra = self.extra_images(context)
         digests = context.load(spec.dataset).digest, extra.digest if extra else None
         return [WantedRecord(spec, folder, *digests, teachers)]
 
@@ -181,7 +182,7 @@ class Train(Task):
         Stopped
             If the user interrupts.
         """
-        dataset, extra = context.load(self.spec.dataset), self._extra(context)
+        dataset, extra = context.load(self.spec.dataset), self.extra_images(context)
         teachers = [_teacher(teacher, context) for teacher in self.spec.teachers]
         folder = context.store.run_folder(self.spec)
         with folder.lock(lambda: say(f"Another process is training {self.spec}; waiting for it to finish.")):
@@ -196,8 +197,8 @@ class Train(Task):
             else:
                 folder.tidy(keep=set())
 
-    def _extra(self, context: Context) -> data.Split | None:
-        """Return the extra images of the run; None: it has none."""
+    def extra_images(self, context: Context) -> data.Split | None:
+        """Return the extra images of the run; None: it has none. Errors as `data.load_extra`."""
         spec = self.spec
         if not spec.extra:
             return None
@@ -224,7 +225,7 @@ class Train(Task):
                 f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
                 "another folder for the data found now, or delete that folder to train again."
             )
-        extra = self._extra(context)
+        extra = self.extra_images(context)
         if record["data"]["extra"] != (extra.digest if extra else None):
             raise StoreError(
                 f"{folder.path} was trained with other extra images than {self.spec.extra} holds now. Delete that "
@@ -287,36 +288,42 @@ def _train(
     record: dict[str, Any] | None,
 ) -> None:
     """Train from the record's last epoch to the run's last, storing each epoch; the caller holds the run's lock."""
-    loop = training.Training(spec, dataset, context.device, [network for _, network in teachers], extra)
-    if record is None:
-        record = {
-            "spec": spec.to_json(),
-            "id": spec.id,
-            "data": {"digest": dataset.digest, "source": dataset.source, "extra": extra.digest if extra else None},
-            "guided_by": [digest for digest, _ in teachers],
-            "environments": [],
-            "finished": 0,
-            "states": {},
-            "snapshots": {role: {} for role in methods.get(spec.method, spec.reading).roles},
-            "history": [],
-        }
-    state = _last_whole(folder, spec, record)
-    if state is not None:
-        loop.load_state(state, record["finished"])
-    here = {**environment(context.device), "compiled": loop.compiled}
-    if here not in record["environments"]:
-        record["environments"].append(here)
-    folder.write_record(record)
-    folder.tidy(keep={state["name"] for state in record["states"].values()})
-    steps = loop.batches_per_epoch
-    with track(
-        desc=spec.short, unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
-    ) as bar:
-        while loop.epoch < spec.epochs:
-            started = time.perf_counter()
-            report = loop.run_epoch(bar.update)
-            _keep(folder, spec, loop, record, report, time.perf_counter() - started)
-            bar.set_postfix(loss=f"{report.loss:.3f}")
+    networks = [network for _, network in teachers]
+    with training_of(Train(spec), dataset, context, networks, extra) as loop:
+        if record is None:
+            record = {
+                "spec": spec.to_json(),
+                "id": spec.id,
+                "data": {"digest": dataset.digest, "source": dataset.source, "extra": extra.digest if extra else None},
+                "guided_by": [digest for digest, _ in teachers],
+                "environments": [],
+                "finished": 0,
+                "states": {},
+                "snapshots": {role: {} for role in methods.get(spec.method, spec.reading).roles},
+                "history": [],
+            }
+        state = _last_whole(folder, spec, record)
+        if state is not None:
+            loop.load_state(state, record["finished"])
+        here = {**environment(context.device), "compiled": loop.compiled, **_processes(loop)}
+        if here not in record["environments"]:
+            record["environments"].append(here)
+        folder.write_record(record)
+        folder.tidy(keep={state["name"] for state in record["states"].values()})
+        steps = loop.batches_per_epoch
+        with track(
+            desc=spec.short, unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
+        ) as bar:
+            while loop.epoch < spec.epochs:
+                started = time.perf_counter()
+                report = loop.run_epoch(bar.update)
+                _keep(folder, spec, loop, record, report, time.perf_counter() - started)
+                bar.set_postfix(loss=f"{report.loss:.3f}")
+
+
+def _processes(loop: training.Training) -> dict[str, int]:
+    """Return what a record says of the number of processes: nothing of one that trains alone."""
+    return {"processes": loop.shares.size} if loop.shares.size > 1 else {}
 
 
 def _last_whole(folder: RunFolder, spec: RunSpec, record: dict[str, Any]) -> dict[str, Tensor] | None:
@@ -376,6 +383,6 @@ def _keep(
             [*before, (str(epoch), {"name": name, "digest": folder.write_tensors(name, loop.state())})]
         )
     record["finished"] = epoch
-    record["history"].append({**asdict(report), "seconds": seconds})
+    record["history"].append({**asdict(report), "seconds": seconds, **_processes(loop)})
     folder.write_record(record)
     folder.tidy(keep={state["name"] for state in record["states"].values()})
