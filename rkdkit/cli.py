@@ -10,8 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +20,7 @@ from rkdkit import checks, cli_methods, cli_push, cli_runs, cli_tables, cli_vers
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
-    from rkdkit import drawing, making
-    from rkdkit.group.executor import Together
+    from rkdkit import cluster, drawing, making
     from rkdkit.workforce import Workforce
 
 # jsonschema, which papermill imports, would take a second to build a parser of internationalised addresses if it found
@@ -319,7 +317,7 @@ def figures(
 ) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
     from rkdkit import drawing, outcome
-    from rkdkit.workforce import Workforce
+    from rkdkit.workforce import Workforce, set_in_environment
 
     notebooks = notebooks_of(names, profile, parameter, draws=True)
     workforce = _workforce(workers, scheduler, scheduler_file)
@@ -339,7 +337,7 @@ def figures(
     at_once = min(drawing.most_side_by_side(), len(together)) if len(together) > 1 else 1
     groups = ((together, at_once, only_draw), (apart, 1, only_draw), (rest, 1, workforce.variables))
     for group, number, variables in groups:
-        with _environment(variables):
+        with set_in_environment(variables):
             for each in drawing.draw_all(group, number):
                 drawn.append(each)
                 if not (each.error and len(notebooks) == 1):
@@ -383,9 +381,9 @@ def train(
     """
     from rkdkit.group.executor import among_processes
 
-    with among_processes() as together:
+    with among_processes(workers, scheduler, scheduler_file) as together:
         notebooks = notebooks_of(names, profile, parameter, draws=False)
-        done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), together, alone=True)
+        done = _do(notebooks, together or _workforce(workers, scheduler, scheduler_file), alone=True)
         if done.failure:
             sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
         left = f" Left for the notebooks to do: {', '.join(done.unfinished)}." if done.unfinished else ""
@@ -425,32 +423,15 @@ def _workforce(workers: str, scheduler: str, scheduler_file: str) -> "Workforce"
     return found
 
 
-def _do(
-    notebooks: "Sequence[drawing.Notebook]", workforce: "Workforce", together: "Together | None" = None, *, alone: bool
-) -> "making.Done":
+def _do(notebooks: "Sequence[drawing.Notebook]", who: "Workforce | cluster.Workers", *, alone: bool) -> "making.Done":
     """Do what exhibits need; leave with a message if that cannot be done at all."""
     from rkdkit import cluster, making
     from rkdkit.store import StoreError
 
-    executor = together or cluster.Workers(workforce)
+    executor = who if isinstance(who, cluster.Workers) else cluster.Workers(who)
     try:
         return making.do_all(notebooks, executor, alone=alone)
     except (making.NotebookError, cluster.NoClusterError, cluster.WrongWorkerError, StoreError) as error:
         sys.exit(f"\n{error}")
     finally:
         executor.close()
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables within a ``with`` block, for the processes that it starts."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ |= variables
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

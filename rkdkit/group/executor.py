@@ -23,10 +23,14 @@ class Together(Workers):
 
 
 @contextmanager
-def among_processes() -> Iterator[Together | None]:
+def among_processes(*others: str) -> Iterator[Together | None]:
     """Do a ``with`` block in the first process that a launcher started, while the others take part in its trainings.
 
     The others end with it, and do not get into the block. None is yielded in a process that is alone.
+
+    Parameters
+    ----------
+    others : who else was asked to do the work: workers, a scheduler; "": nobody.
 
     Raises
     ------
@@ -39,6 +43,11 @@ def among_processes() -> Iterator[Together | None]:
     try:
         with processes.joined() as group:
             with _said_once(group):
+                if any(others):
+                    raise processes.GroupError(
+                        "A launcher started several processes, which share each training. Workers and schedulers are "
+                        "for many trainings side by side: leave one of the two."
+                    )
                 if group.rank:
                     leading.follow(group)
                 else:
