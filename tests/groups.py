@@ -3,23 +3,34 @@
 The processes are forked from one that has imported everything; each group trains all cases, one after the other.
 """
 
+import importlib
+import json
 import os
-import socket
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+from conftest import OneBlock, tiny_spec
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed import TCPStore
 
-from rkdkit import data, methods, models, splits
+from rkdkit import data, endings, executors, methods, models, paths, runs, splits, trainings
+from rkdkit.cluster import job
+from rkdkit.group.executor import among_processes
+from rkdkit.group.processes import joined
 from rkdkit.group.shares import ALONE, Shares
 from rkdkit.spec import RunSpec, Teacher
-from rkdkit.training import Training
+from rkdkit.store import StoreError
+from rkdkit.training import DivergedError, Training
 
 SIZES = (1, 2, 4)
 CLASSES = 10
@@ -137,7 +148,7 @@ def train_all(folder: Path, shares: Shares) -> None:
             training = training_of(case, shares)
             first = after(training, training.run_epoch().loss)
             states = {"first": first, "last": after(training, training.run_epoch().loss)}
-            if shares.size > 1:
+            if shares.size == 2:  # four cost most
                 resumed = training_of(case, shares)
                 resumed.load_state(load_file(folder / f"{i}-1-first"), 1)
                 states["resumed"] = after(resumed, resumed.run_epoch().loss)
@@ -147,8 +158,6 @@ def train_all(folder: Path, shares: Shares) -> None:
 
 def member(folder: Path, size: int) -> None:
     """Be a process of a group."""
-    from rkdkit.group.processes import joined
-
     if size == 1:
         train_all(folder, ALONE)
         return
@@ -156,41 +165,187 @@ def member(folder: Path, size: int) -> None:
         train_all(folder, processes)
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 def place(rank: int, size: int, port: int) -> dict[str, str]:
     """Return what a launcher tells a process by its environment."""
     numbers = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
-    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in numbers.items()}}
+    return {
+        "MASTER_ADDR": "127.0.0.1",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        **{name: str(value) for name, value in numbers.items()},
+    }
+
+
+def run_group(size: int, what: Callable[[int], object], log: Path | None = None) -> list[int]:
+    """Let forked processes do something as a group; return their exit codes.
+
+    Parameters
+    ----------
+    what : called with the rank.
+    log : what rank 0 prints goes to `log`-0, and so on; None: to where this process prints.
+    """
+    # as torchrun does, the starter keeps the store by which the processes find each other
+    store, pids = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), []
+    for rank in range(size):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            os.environ.update(place(rank, size, store.port))
+            if log is not None:
+                to = os.open(f"{log}-{rank}", os.O_CREAT | os.O_WRONLY)
+                os.dup2(to, 1)
+                os.dup2(to, 2)
+            status = 1
+            try:
+                what(rank)
+                status = 0
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+                if isinstance(end.code, str):
+                    print(end.code, file=sys.stderr)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def tiny(method: str = "PGD-AT", **changes: Any) -> RunSpec:
+    """A training of a network of one block, of two steps an epoch."""
+    return tiny_spec(method, **{"epochs": 3, "attack_steps": 1, "n_val": 0, **changes})
+
+
+def ensure(*specs: RunSpec) -> None:
+    """Train runs as `rkdkit train` does, in each process of a group."""
+    with among_processes() as together, executors.using(together):
+        for spec in specs:
+            runs.ensure(spec)
+
+
+def at_epoch(epoch: int, happens: Callable[[], object]) -> None:
+    """Let something happen in this process in the middle of an epoch."""
+    step = Training._update
+
+    def stepping(self: Training, *given: Any) -> Tensor:
+        if self.epoch + 1 == epoch:
+            happens()
+        return step(self, *given)
+
+    Training._update = stepping  # type: ignore[method-assign]
+
+
+def no_memory() -> None:
+    raise MemoryError
+
+
+def not_finite() -> None:
+    raise DivergedError("The loss became nan.")
+
+
+class Scenario:
+    """What is wrong with the process of rank 1, by name; each is tried by a group of two."""
+
+    @staticmethod
+    def code(rank: int) -> None:
+        job.CODE = "other" if rank else job.CODE
+        ensure(tiny())
+
+    @staticmethod
+    def command(rank: int) -> None:
+        sys.argv = ["rkdkit", "train", "tab9" if rank else "tab1"]
+        ensure(tiny())
+
+    @staticmethod
+    def data(rank: int) -> None:
+        os.environ["RKDKIT_DATA"] = str(paths.data_folder() / str(rank))
+        ensure(tiny(dataset="folder:squares", n_train=None))
+
+    @staticmethod
+    def no_data(rank: int) -> None:
+        os.environ["RKDKIT_DATA"] = str(paths.data_folder() / ("nowhere" if rank else "0"))
+        ensure(tiny(dataset="folder:squares", n_train=None))
+
+    @staticmethod
+    def method(rank: int) -> None:
+        methods.METHODS["mine"] = replace(
+            methods.METHODS["TRADES"], settings={"beta": 1.0 + rank, "kl_reduction": "mean"}
+        )
+        ensure(tiny(method="mine"))
+
+    @staticmethod
+    def workers(_: int) -> None:
+        with among_processes("4", "", "") as together, executors.using(together):
+            runs.ensure(tiny())
+
+    @staticmethod
+    def few_images(_: int) -> None:
+        ensure(tiny(batch_size=2, n_train=20))
+
+    @staticmethod
+    def memory(rank: int) -> None:
+        if rank:
+            at_epoch(2, no_memory)
+        ensure(tiny())
+
+    @staticmethod
+    def memory_of_the_first(rank: int) -> None:
+        if not rank:
+            at_epoch(2, no_memory)
+        ensure(tiny())
+
+    @staticmethod
+    def interrupted(rank: int) -> None:
+        at_epoch(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with endings.one_line_at_the_end(endings.KEPT) if not rank else nullcontext():
+            ensure(tiny())
+
+    @staticmethod
+    def disk(rank: int) -> None:
+        if not rank:
+            trainings._keep = lambda *_: (_ for _ in ()).throw(StoreError("The disk is full."))
+        ensure(tiny())
+
+    @staticmethod
+    def diverged(_: int) -> None:
+        at_epoch(2, not_finite)
+        with among_processes() as together, executors.using(together):
+            for spec in (tiny(), tiny(epochs=1)):
+                try:
+                    runs.ensure(spec)
+                except DivergedError:
+                    print("diverged")
+
+    @staticmethod
+    def nothing(_: int) -> None:
+        with endings.one_line_at_the_end(endings.KEPT):
+            ensure(tiny())
+
+
+SCENARIOS = [name for name in vars(Scenario) if not name.startswith("_")]
 
 
 def main(folder: Path) -> None:
-    """Let groups of all sizes train, one after the other."""
+    """Let groups of all sizes train, one after the other; then try what may be wrong."""
     torch.set_num_threads(1)
+    data.load("digits")  # once for all that are forked, as what is imported late
+    importlib.import_module("torch.utils.flop_counter")
     for size in SIZES:
-        port, pids = free_port(), []
-        for rank in range(size):
-            pids.append(os.fork())
-            if pids[-1] == 0:
-                os.environ.update(place(rank, size, port))
-                status = 1
-                try:
-                    member(folder, size)
-                    status = 0
-                except BaseException:
-                    import traceback
-
-                    traceback.print_exc()
-                finally:
-                    sys.stderr.flush()
-                    os._exit(status)
-        ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-        if any(ended):
+        if any(ended := run_group(size, lambda _, size=size: member(folder, size))):
             sys.exit(f"A group of {size} ended with {ended}.")
+    models.ARCHITECTURES["resnet18"] = lambda _, **shape: OneBlock(**shape)
+    for number in (0, 1):
+        for part, label in product(("train", "test"), ("a", "b")):
+            for i in range(20):
+                path = folder / "data" / str(number) / "squares" / part / label / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (8, 8), 10 * i + 5 * (label == "b") + number).save(path)
+    os.environ["RKDKIT_DATA"] = str(folder / "data")
+    ended = {}
+    for name in SCENARIOS:
+        os.environ["RKDKIT_STORE"] = str(folder / f"store-{name}")
+        size = 3 if name == "few_images" else 2
+        ended[name] = run_group(size, getattr(Scenario, name), folder / f"log-{name}")
+    (folder / "ended.json").write_text(json.dumps(ended))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rkdkit import endings
 from rkdkit.cluster.workers import Workers
 from rkdkit.group import leading, processes
 from rkdkit.workforce import Workforce
@@ -73,12 +74,12 @@ def _said_once(group: processes.Processes) -> Iterator[None]:
         leading.no_more(group)
         raise
     except Exception as error:
+        if not group.rank:
+            leading.no_more(group)
         group.apart = True
         if not group.is_first_to_say():
             sys.exit(1)
         if isinstance(error, processes.GroupError):
             raise
         what = f"{group.name[0].upper()}{group.name[1:]}: " if group.rank else ""
-        from rkdkit import endings
-
         sys.exit(f"\n{what}{endings.in_words(type(error).__name__, str(error))} {processes.KEPT}")

@@ -49,7 +49,7 @@ class Processes(Shares):
     ----------
     device : the device of this process.
     control : a gloo group of the same processes, for what is not tensors of a training; one may wait in it for hours.
-    board : a store that all processes reach as long as their launcher lives.
+    board : a store that all processes reach; torchrun keeps it as long as it lives.
 
     Attributes
     ----------
@@ -109,10 +109,12 @@ class Processes(Shares):
 
     def is_first_to_say(self) -> bool:
         """Return whether no process has said yet why the work ended; from now on, one has."""
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the board may have gone with the first process
+            return self.rank < 2
         try:
             return bool(self._board.add("said", 1) == 1)
-        except RuntimeError:  # it was kept by the process that is gone
-            return self.rank == min(1, self.size - 1)
+        except RuntimeError:
+            return self.rank < 2
 
     @contextmanager
     def _there(self) -> Iterator[None]:
@@ -211,6 +213,8 @@ def _compare(processes: Processes) -> None:
     for name, there in others:
         for what, value in first[1].items():
             if there[what] != value:
+                if processes.rank:  # one message is enough
+                    sys.exit(1)
                 raise GroupError(
                     f"All processes need {what}. That of {name} is {there[what]!r}, and that of {first[0]} is "
                     f"{value!r}. Nothing was trained."
