@@ -12,6 +12,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -152,6 +153,8 @@ def joined(device: torch.device | None = None) -> Iterator[Processes]:
         than this machine's GPUs.
     """
     device = _device() if device is None else device
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:  # other machines need not reach this one
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
@@ -183,6 +186,12 @@ def joined(device: torch.device | None = None) -> Iterator[Processes]:
             signal.signal(number, handler)
         if not processes.apart:  # else one would wait for processes that are gone
             dist.destroy_process_group()
+
+
+def _loopback() -> str:
+    """Return the name of the interface that only this machine reaches; "": none is found, and gloo chooses one."""
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, found in interfaces if any(each.address == "127.0.0.1" for each in found)), "")
 
 
 def _device() -> torch.device:
