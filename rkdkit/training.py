@@ -182,14 +182,14 @@ class Training:
     def load_state(self, state: dict[str, Tensor], epoch: int) -> None:
         """Resume from the state that :meth:`state` returned after `epoch` epochs."""
         for role, network in self.networks.items():
-            network.load_state_dict(_under(state, role))
+            network.load_state_dict(under(state, role))
         if self._averaged is not None:
-            self._averaged.load_state_dict(_under(state, "averaged"))
+            self._averaged.load_state_dict(under(state, "averaged"))
         if "delta" in state:
             self._delta = state["delta"].to(self.device)
         # a new optimiser and a repeated schedule give the same floating-point values as the first time
         self._start_optimiser()
-        for name, momentum in _under(state, "momentum").items():
+        for name, momentum in under(state, "momentum").items():
             parameter = self._parameters[int(name)]
             self._optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         with warnings.catch_warnings():
@@ -360,5 +360,6 @@ def fresh_networks(spec: RunSpec, dataset: data.Dataset) -> dict[str, models.Cla
     }
 
 
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix and a point, by the rest of their names."""
     return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(prefix + ".")}

@@ -134,7 +134,7 @@ class Train(Task):
         """As :meth:`Task.check`, for its teachers, too: bad sizes and extra images are refused before any training."""
         for task in self.with_teachers():
             context.load(task.spec.dataset).split_validation(task.spec.n_train, task.spec.n_val)
-            task.extra_images(context)
+            task._extra(context)
 
     def finished_epochs(self, context: Context) -> int:
         """Return how many of its epochs are in the store; errors as :meth:`find`."""
@@ -160,7 +160,7 @@ class Train(Task):
         if folder.read_record() is not None:
             return []
         teachers = tuple(_digest_and_folder(teacher, context) for teacher in spec.teachers)
-        extra = self.extra_images(context)
+        extra = self._extra(context)
         digests = context.load(spec.dataset).digest, extra.digest if extra else None
         return [WantedRecord(spec, folder, *digests, teachers)]
 
@@ -182,7 +182,7 @@ class Train(Task):
         Stopped
             If the user interrupts.
         """
-        dataset, extra = context.load(self.spec.dataset), self.extra_images(context)
+        dataset, extra = context.load(self.spec.dataset), self._extra(context)
         teachers = [_teacher(teacher, context) for teacher in self.spec.teachers]
         folder = context.store.run_folder(self.spec)
         with folder.lock(lambda: say(f"Another process is training {self.spec}; waiting for it to finish.")):
@@ -197,8 +197,8 @@ class Train(Task):
             else:
                 folder.tidy(keep=set())
 
-    def extra_images(self, context: Context) -> data.Split | None:
-        """Return the extra images of the run; None: it has none. Errors as `data.load_extra`."""
+    def _extra(self, context: Context) -> data.Split | None:
+        """Return the extra images of the run; None: it has none."""
         spec = self.spec
         if not spec.extra:
             return None
@@ -225,7 +225,7 @@ class Train(Task):
                 f"(digest {record['data']['digest']}), {dataset.source} now ({dataset.digest}). Set RKDKIT_STORE to "
                 "another folder for the data found now, or delete that folder to train again."
             )
-        extra = self.extra_images(context)
+        extra = self._extra(context)
         if record["data"]["extra"] != (extra.digest if extra else None):
             raise StoreError(
                 f"{folder.path} was trained with other extra images than {self.spec.extra} holds now. Delete that "
@@ -289,7 +289,7 @@ def _train(
 ) -> None:
     """Train from the record's last epoch to the run's last, storing each epoch; the caller holds the run's lock."""
     networks = [network for _, network in teachers]
-    with training_of(Train(spec), dataset, context, networks, extra) as loop:
+    with training_of(spec, dataset, context, networks, extra) as loop:
         if record is None:
             record = {
                 "spec": spec.to_json(),

@@ -267,9 +267,8 @@ class Scenario:
 
     @staticmethod
     def method(rank: int) -> None:
-        methods.METHODS["mine"] = replace(
-            methods.METHODS["TRADES"], settings={"beta": 1.0 + rank, "kl_reduction": "mean"}
-        )
+        row = methods.METHODS["TRADES"]
+        methods.METHODS["mine"] = replace(row, minimises=row.minimises[::-1]) if rank else row
         ensure(tiny(method="mine"))
 
     @staticmethod

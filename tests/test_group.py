@@ -82,7 +82,7 @@ SAID = {
     "command": "All processes need the same command line. That of process 1 .* is 'train tab9'",
     "data": "Process 1 .*: it finds other data as folder:squares .* than the first process",
     "no_data": "Process 1 .*: folder:squares was looked for in .*nowhere",
-    "method": "Process 1 .*: The method 'mine' here differs from the one this task was made with.",
+    "method": "Process 1 .*: its method 'mine' is another than the first process's",
     "workers": "A launcher started several processes, which share each training.*leave one of the two.",
     "few_images": "3 processes cannot share batches of 2 images, as PGD-AT .* has them: start 2 at most.",
     "memory": "Process 1 .*: There was too little memory.*goes on after the last finished epoch.",

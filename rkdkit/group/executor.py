@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rkdkit import endings
 from rkdkit.cluster.workers import Workers
@@ -44,7 +44,7 @@ def among_processes(*others: str) -> Iterator[Together | None]:
     try:
         with processes.joined() as group:
             with _said_once(group):
-                if any(others):
+                if any(others) and not group.rank:
                     raise processes.GroupError(
                         "A launcher started several processes, which share each training. Workers and schedulers are "
                         "for many trainings side by side: leave one of the two."
@@ -74,8 +74,9 @@ def _said_once(group: processes.Processes) -> Iterator[None]:
         leading.no_more(group)
         raise
     except Exception as error:
-        if not group.rank:
-            leading.no_more(group)
+        with suppress(processes.GroupError):  # another may be gone by now
+            if not group.rank:
+                leading.no_more(group)
         group.apart = True
         if not group.is_first_to_say():
             sys.exit(1)

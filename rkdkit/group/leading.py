@@ -4,27 +4,24 @@ The first process does tasks as a process alone does; where it trains, the other
 the same epochs. They need the data, but no store: the first process sends them teachers and states.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
-from rkdkit import data, endings, models
+from rkdkit import data, endings, methods, models
 from rkdkit.group.processes import KEPT, GroupError, Processes
 from rkdkit.spec import RunSpec
 from rkdkit.tasks import Context
-from rkdkit.training import DivergedError, EpochReport, Training
-
-if TYPE_CHECKING:
-    from rkdkit.trainings import Train
+from rkdkit.training import DivergedError, EpochReport, Training, under
 
 
 @contextmanager
 def training_of(
-    task: "Train",
+    spec: RunSpec,
     dataset: data.Dataset,
     context: Context,
     teachers: Sequence[nn.Module],
@@ -34,8 +31,7 @@ def training_of(
 
     Parameters
     ----------
-    task : what to train.
-    dataset, teachers, extra : as :class:`Training`.
+    spec, dataset, teachers, extra : as :class:`Training`.
     context : its device and group.
 
     Raises
@@ -45,12 +41,12 @@ def training_of(
     GroupError
         If a process finds other data, lacks them, or ends before the others.
     """
-    here = task.spec, dataset, context.device, teachers, extra
+    here = spec, dataset, context.device, teachers, extra
     if context.group is None:
         yield Training(*here)
         return
     led = _Led(context.group, *here)
-    led.begin(task)
+    led.begin()
     try:
         yield led
     finally:
@@ -70,21 +66,22 @@ class _Led(Training):
         extra: data.Split | None,
     ) -> None:
         super().__init__(spec, dataset, device, teachers, extra, shares=processes)
-        self._processes, self._digests = processes, (dataset.digest, extra.digest if extra else None)
+        self._processes, self._digests = processes, [dataset.digest, extra.digest if extra else None]
 
-    def begin(self, task: "Train") -> None:
-        """Let the others make the same training; refuse other data."""
-        self._processes.tell((task, self._digests, _sent(self._teachers)))
-        refusals = [refusal for refusal in self._processes.everybody(None) if refusal]
+    def begin(self) -> None:
+        """Let the others make the same training; refuse other data and another row of the method."""
+        architectures, weights = _sent(self._teachers)
+        self._processes.tell([self.spec.to_json(), _row(self.spec), self._digests, architectures], weights)
+        refusals = [refusal for refusal in self._processes.everybody("") if refusal]
         if refusals:
-            raise GroupError(f"{refusals[0]} Nothing of {task.spec} was trained.")
+            raise GroupError(f"{refusals[0]} Nothing of {self.spec} was trained.")
 
-    def load_state(self, state: dict[str, torch.Tensor], epoch: int) -> None:
-        self._processes.tell(("load_state", save(state), epoch))
+    def load_state(self, state: dict[str, Tensor], epoch: int) -> None:
+        self._processes.tell(["load_state", epoch], state)
         super().load_state(state, epoch)
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> EpochReport:
-        self._processes.tell(("run_epoch",))
+        self._processes.tell(["run_epoch"])
         try:
             return super().run_epoch(on_step)
         except DivergedError:  # as in all processes, at the same place
@@ -98,7 +95,7 @@ class _Led(Training):
     def end(self) -> None:
         """Let the others wait for the next training."""
         if not self._processes.apart:
-            self._processes.tell(("end",))
+            self._processes.tell(["end"])
 
 
 def follow(processes: Processes) -> None:
@@ -110,19 +107,24 @@ def follow(processes: Processes) -> None:
         If it, or another, ended before.
     """
     context = Context(device=processes.device)
-    while (heard := processes.hear()) is not None:
+    while True:
+        told, weights = processes.hear()
+        if told is None:
+            return
         refusal, training = "", None
         try:
-            training = _same_training(processes, context, *heard)
+            training = _same_training(processes, context, weights, *told)
         except (OSError, ValueError, GroupError) as error:
             refusal = f"{processes.name[0].upper()}{processes.name[1:]}: {error}"
         if any(processes.everybody(refusal)):
             continue
         assert training is not None
-        while (heard := processes.hear())[0] != "end":
-            what, *given = heard
+        while True:
+            (what, *given), state = processes.hear()
+            if what == "end":
+                break
             if what == "load_state":
-                training.load_state(load(given[0]), given[1])
+                training.load_state(state, *given)
             else:
                 with suppress(DivergedError):  # at the same place as the first process, which says so
                     training.run_epoch()
@@ -137,52 +139,64 @@ def no_more(processes: Processes) -> None:
 def _same_training(
     processes: Processes,
     context: Context,
-    task: "Train",
-    digests: tuple[str, str | None],
-    teachers: Sequence[tuple[str, bytes]],
+    weights: dict[str, Tensor],
+    plain: dict[str, Any],
+    row: object,
+    digests: list[str | None],
+    architectures: list[str],
 ) -> Training:
     """Return the training that the first process makes, too.
 
     Raises
     ------
     GroupError
-        If the data or the extra images here are others than there.
+        If the method, the data or the extra images here are others than there.
     ValueError, OSError
-        If they cannot be read.
+        If they are not known, or cannot be read.
     """
-    dataset = context.load(task.spec.dataset)
-    extra = task.extra_images(context)
-    names, found = (task.spec.dataset, task.spec.extra), (dataset.digest, extra.digest if extra else None)
+    spec = RunSpec.from_json(plain)
+    if _row(spec) != row:
+        raise GroupError(
+            f"its method {spec.method!r} is another than the first process's: give all the same --methods."
+        )
+    dataset = context.load(spec.dataset)
+    extra = data.load_extra(spec.extra, dataset, n_train=spec.n_train, n_val=spec.n_val) if spec.extra else None
+    names, found = (spec.dataset, spec.extra), (dataset.digest, extra.digest if extra else None)
     for name, here, there in zip(names, found, digests, strict=True):
         if here != there:
             raise GroupError(
                 f"it finds other data as {name} (digest {here}) than the first process (digest {there}). Copy the "
                 "first process's data there, or set RKDKIT_DATA there to the folder that holds them."
             )
-    networks = [_network(architecture, weights, context.device) for architecture, weights in teachers]
-    return Training(task.spec, dataset, context.device, networks, extra, shares=processes)
+    networks = [_network(name, under(weights, str(i)), context.device) for i, name in enumerate(architectures)]
+    return Training(spec, dataset, context.device, networks, extra, shares=processes)
 
 
-def _sent(teachers: Sequence[nn.Module]) -> list[tuple[str, bytes]]:
-    """Return teachers as architecture and weights.
+def _row(spec: RunSpec) -> Any:
+    """Return a method's definition as it arrives at another process."""
+    return json.loads(json.dumps(methods.get(spec.method, spec.reading).definition()))
+
+
+def _sent(teachers: Sequence[nn.Module]) -> tuple[list[str], dict[str, Tensor]]:
+    """Return the teachers' architectures, and their weights under their numbers.
 
     Raises
     ------
     GroupError
         If one is not a network of the kit.
     """
-    sent = []
-    for teacher in teachers:
+    architectures, weights = list[str](), dict[str, Tensor]()
+    for i, teacher in enumerate(teachers):
         if not isinstance(teacher, models.Classifier) or not teacher.architecture:
             raise GroupError(
                 "A teacher that is a module from elsewhere cannot be sent to other processes: train alone."
             )
-        sent.append((teacher.architecture, save({k: v.contiguous() for k, v in teacher.state_dict().items()})))
-    return sent
+        architectures.append(teacher.architecture)
+        weights |= {f"{i}.{name}": value.cpu().contiguous() for name, value in teacher.state_dict().items()}
+    return architectures, weights
 
 
-def _network(architecture: str, sent: bytes, device: torch.device) -> nn.Module:
-    weights = load(sent)
+def _network(architecture: str, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
     mean, std = (weights[name].flatten().tolist() for name in ("mean", "std"))
     network = models.build(architecture, len(weights["head.bias"]), mean, std)
     network.load_state_dict(weights)

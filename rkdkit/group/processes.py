@@ -1,12 +1,12 @@
 """The processes that `torchrun` starts: how they find each other, what they send, and how they end together."""
 
+import json
 import os
-import pickle
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import torch
 import torch.distributed as dist
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
@@ -81,32 +82,38 @@ class Processes(Shares):
             dist.broadcast(tensor, 0)
         return tensor
 
-    def tell(self, what: object) -> None:
-        """Send a value from the first process to all others, which :meth:`hear` it."""
-        sent = torch.frombuffer(bytearray(pickle.dumps(what)), dtype=torch.uint8)
+    def tell(self, what: Any, tensors: Mapping[str, Tensor] | None = None) -> None:
+        """Send plain JSON values and tensors from the first process to all others, which :meth:`hear` them."""
+        text, weights = json.dumps(what).encode(), save(dict(tensors or {}))
         with self._there():
-            dist.broadcast(torch.tensor([len(sent)]), 0, group=self._control)
-            dist.broadcast(sent, 0, group=self._control)
+            dist.broadcast(torch.tensor([len(text), len(weights)]), 0, group=self._control)
+            dist.broadcast(_as_tensor(text + weights), 0, group=self._control)
 
-    def hear(self) -> Any:
+    def hear(self) -> tuple[Any, dict[str, Tensor]]:
         """Wait for what the first process tells, and return it; meanwhile, signals are heeded."""
-        length = torch.zeros(1, dtype=torch.int64)
+        lengths = torch.zeros(2, dtype=torch.int64)
         with self._there():
-            work = dist.broadcast(length, 0, group=self._control, async_op=True)
+            work = dist.broadcast(lengths, 0, group=self._control, async_op=True)
             assert work is not None
             while not work.is_completed():
                 time.sleep(LOOKS)
             work.wait()
-            sent = torch.empty(int(length), dtype=torch.uint8)
+            text, weights = lengths.tolist()
+            sent = torch.empty(text + weights, dtype=torch.uint8)
             dist.broadcast(sent, 0, group=self._control)
-        return pickle.loads(sent.numpy().tobytes())
+        whole = sent.numpy().tobytes()
+        return json.loads(whole[:text]), load(whole[text:])
 
-    def everybody(self, what: object) -> list[Any]:
-        """Return what each process gave, in their order."""
-        answers: list[Any] = [None] * self.size
+    def everybody(self, what: Any) -> list[Any]:
+        """Return what each process gave, plain JSON values, in their order."""
+        text = json.dumps(what).encode()
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self._there():
-            dist.all_gather_object(answers, what, group=self._control)
-        return answers
+            dist.all_gather(lengths, torch.tensor([len(text)]), group=self._control)
+            longest = max(int(length) for length in lengths)
+            answers = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
+            dist.all_gather(answers, _as_tensor(text.ljust(longest)), group=self._control)
+        return [json.loads(answer.numpy().tobytes()) for answer in answers]
 
     def is_first_to_say(self) -> bool:
         """Return whether no process has said yet why the work ended; from now on, one has."""
@@ -129,6 +136,10 @@ class Processes(Shares):
     def name(self) -> str:
         """What a message calls this process."""
         return f"process {self.rank} (of 0 to {self.size - 1}, on {socket.gethostname()})"
+
+
+def _as_tensor(sent: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(sent), dtype=torch.uint8)
 
 
 def _lost(size: int) -> str:
