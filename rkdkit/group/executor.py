@@ -71,7 +71,8 @@ def _said_once(group: processes.Processes) -> Iterator[None]:
         raise
     except SystemExit:
         group.is_first_to_say()
-        leading.no_more(group)
+        with suppress(processes.GroupError):  # another may be gone by now
+            leading.no_more(group)
         raise
     except Exception as error:
         with suppress(processes.GroupError):  # another may be gone by now
