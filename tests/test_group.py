@@ -22,6 +22,8 @@ from torch.optim.swa_utils import update_bn
 from rkdkit import attacks, runs
 from rkdkit.determinism import generator
 from rkdkit.group.batch_norm import WholeBatchNorm2d, over_whole_batches
+from rkdkit.group.leading import _sent
+from rkdkit.group.processes import GroupError, _device
 from rkdkit.group.shares import ALONE, Shares
 from rkdkit.store import Store
 from rkdkit.training import Training
@@ -326,3 +328,34 @@ def test_networks_are_neither_compiled_nor_shared_by_more_processes_than_a_batch
         Training(spec, digits, cpu, shares=Threads(0, 3, None, None))
     with pytest.raises(ValueError, match="200 processes cannot share batches of 128 images"):
         Training(tiny_spec(batch_size=1000), digits, cpu, shares=Threads(0, 200, None, None))
+
+
+def test_on_a_gpu_torchs_own_norm_is_taken_and_in_eval_mode_none(monkeypatch):
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    norm = over_whole_batches(nn.Sequential(nn.BatchNorm2d(3)), Threads(0, 2, None, None))[0]
+    x = torch.rand(2, 3, 4, 4).as_subclass(OnGpu)
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", lambda *_: "torch's own")
+    assert norm(x) == "torch's own"
+    assert isinstance(norm.eval()(x), torch.Tensor)
+
+
+@pytest.mark.parametrize(("processes", "fits"), [("2", True), ("3", False)])
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, processes, fits):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    if fits:
+        assert [_device()] == chosen == [torch.device("cuda", 1)]
+    else:
+        with pytest.raises(GroupError, match="3 processes were started on a machine of 2 GPUs: start one for each"):
+            _device()
+
+
+def test_a_teacher_from_elsewhere_cannot_be_sent():
+    with pytest.raises(GroupError, match="module from elsewhere"):
+        _sent([nn.Linear(2, 2)])
