@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit import checks, models
+from rkdkit.graphs import DEVICES, Graphs
 
-COMPILE = ("auto", "on", "off")
-"""The possible values of `Settings.compile`."""
+COMPILE = GRAPHS = ("auto", "on", "off")
+"""The possible values of `Settings.compile` and of `Settings.graphs`."""
 
 LEAST_NETWORK = 10_000_000
 """The multiply-adds per image from which "auto" compiles a network; compiling a smaller one never pays off."""
@@ -32,6 +33,9 @@ LEAST_WORK = {"cpu": 1e15}
 
 On a device type that is not listed, "auto" compiles nothing; on a GPU it has not been tried yet."""
 
+GRAPHS_PAY: frozenset[str] = frozenset()
+"""The types of device on which "auto" captures attacks as graphs: none, until it was seen to be right and faster."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -43,21 +47,25 @@ class Settings:
         "off", or "auto": if the work is large enough and the machine has what compilation needs.
     evaluation_batch_size : images per batch in an evaluation; None: 256. AutoAttack and Square have their own batch
         size.
+    graphs : whether the steps of a training's attack are captured as one graph, which only a GPU can: "on", "off", or
+        "auto": if it was seen to be right and faster on such a device.
 
     Raises
     ------
     UnknownNameError
-        If `compile` is none of these.
+        If `compile` or `graphs` is none of these.
     ValueError
         If `evaluation_batch_size` is not a whole number, or is below 1.
     """
 
     compile: str = "auto"
     evaluation_batch_size: int | None = None
+    graphs: str = "auto"
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
         checks.one_of("runtime setting compile", self.compile, COMPILE)
+        checks.one_of("runtime setting graphs", self.graphs, GRAPHS)
         if self.evaluation_batch_size is not None:
             checks.number("evaluation_batch_size", self.evaluation_batch_size, 1)
 
@@ -76,12 +84,14 @@ def using(settings: Settings) -> Iterator[Settings]:
 
 
 def current() -> Settings:
-    """Return the settings of :func:`using`, else of $RKDKIT_COMPILE and $RKDKIT_EVALUATION_BATCH, else the defaults.
+    """Return the settings of :func:`using`, else of the environment's variables, else the defaults.
+
+    The variables are $RKDKIT_COMPILE, $RKDKIT_EVALUATION_BATCH and $RKDKIT_GRAPHS.
 
     Raises
     ------
     UnknownNameError
-        If $RKDKIT_COMPILE is not one of `COMPILE`.
+        If $RKDKIT_COMPILE is not one of `COMPILE`, or $RKDKIT_GRAPHS not one of `GRAPHS`.
     ValueError
         If $RKDKIT_EVALUATION_BATCH is not a whole number of at least 1.
     """
@@ -90,9 +100,11 @@ def current() -> Settings:
         return held
     mode, size = os.environ.get("RKDKIT_COMPILE") or "auto", os.environ.get("RKDKIT_EVALUATION_BATCH")
     checks.one_of("RKDKIT_COMPILE", mode, COMPILE)
+    graphs = os.environ.get("RKDKIT_GRAPHS") or "auto"
+    checks.one_of("RKDKIT_GRAPHS", graphs, GRAPHS)
     if size and not (size.isdecimal() and int(size) > 0):
         raise ValueError(f"RKDKIT_EVALUATION_BATCH must be a whole number of at least 1, not {size!r}.")
-    return Settings(mode, int(size) if size else None)
+    return Settings(mode, int(size) if size else None, graphs)
 
 
 def compiles(device: torch.device, networks: Sequence[nn.Module], shape: Sequence[int], passes: float) -> bool:
@@ -134,6 +146,32 @@ def compile_in_place(network: nn.Module) -> None:
     if isinstance(network, models.Classifier):
         _make_room()
         network.compile(dynamic=False, options=OPTIONS)
+
+
+def graphs(device: torch.device, networks: Sequence[nn.Module]) -> Graphs | None:
+    """Return what captures the steps of a training's attacks, as the settings and the device decide; None: nothing.
+
+    Parameters
+    ----------
+    device : the networks' device.
+    networks : all networks of the training; with one from elsewhere nothing is captured, since it may decide by what
+        it computes.
+
+    Raises
+    ------
+    RuntimeError
+        If the setting is "on", and the device is none that captures.
+    """
+    mode = current().graphs
+    if mode == "on" and device.type not in DEVICES:
+        raise RuntimeError(
+            f"RKDKIT_GRAPHS is on, but only a GPU ({', '.join(DEVICES)}) captures graphs, and this training is on "
+            f"{device.type}: set RKDKIT_GRAPHS to auto or off."
+        )
+    wanted = mode == "on" or (mode == "auto" and device.type in GRAPHS_PAY)
+    if not wanted or not all(isinstance(network, models.Classifier) for network in networks):
+        return None
+    return Graphs(DEVICES[device.type]())
 
 
 class FullBatches(nn.Module):

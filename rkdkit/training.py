@@ -54,6 +54,7 @@ class Training:
     networks : the trained networks by role: "student", and "peer" if the method has one.
     epoch : the number of finished epochs.
     compiled : whether the networks are compiled, as `runtime` decides.
+    graphs : what captures an attack's steps as one graph; None, as `runtime` decides: nothing is captured.
 
     Raises
     ------
@@ -103,6 +104,7 @@ class Training:
         if self.compiled:
             for network in trained_and_fixed:
                 runtime.compile_in_place(network)
+        self.graphs = runtime.graphs(device, trained_and_fixed)
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> EpochReport:
         """Train one more epoch.
@@ -188,6 +190,7 @@ class Training:
                 examples = methods.adversarial_examples(
                     *(maximised, logits, images, labels, attack, start, row.attack_mode),
                     clamps_start=row.clamps(maximised),
+                    graphs=self.graphs,
                 )
                 logits.add(maximised.makes, examples)
             loss = methods.loss(row, self._settings, logits, labels, self.epoch / self.spec.epochs)

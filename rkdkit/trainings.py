@@ -303,7 +303,7 @@ def _train(
     state = _last_whole(folder, spec, record)
     if state is not None:
         loop.load_state(state, record["finished"])
-    here = {**environment(context.device), "compiled": loop.compiled}
+    here = {**environment(context.device), "compiled": loop.compiled, **({"graphs": True} if loop.graphs else {})}
     if here not in record["environments"]:
         record["environments"].append(here)
     folder.write_record(record)
