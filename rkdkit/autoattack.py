@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-import pyautoattack
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +20,9 @@ from rkdkit import checks
 from rkdkit.attacks import Attack, check_batch
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.modes import eval_without_gradients
+
+if TYPE_CHECKING:  # whoever attacks by PGD does without it
+    import pyautoattack
 
 FOOLED = -1
 
@@ -107,7 +110,7 @@ class Packaged(Attack):
         return {**super().parameters(), "implementation": f"pyautoattack {version('pyautoattack')}"}
 
     @abstractmethod
-    def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
+    def _stages(self, package: "pyautoattack.AutoAttack", num_classes: int) -> list[Stage]:
         """Return the stages in their order, made from the package's parts for one network."""
 
     def _run(
@@ -117,6 +120,8 @@ class Packaged(Attack):
 
         The images of a stage are those that withstood all stages before it, so a resumed attack has the same batches.
         """
+        import pyautoattack
+
         if images.dtype != torch.float32:
             raise ValueError(f"{self} works on float32 images only, not on {images.dtype}: use images.float().")
         device = next((p.device for p in network.parameters()), images.device)
@@ -146,7 +151,7 @@ class AutoAttack(Packaged):
     The targeted attacks try the 9 wrong classes with the highest logits, or all wrong classes if there are fewer.
     """
 
-    def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
+    def _stages(self, package: "pyautoattack.AutoAttack", num_classes: int) -> list[Stage]:
         check_classes(num_classes)
         package.apgd_targeted.logger = _silent
         package.fab.targeted = True
@@ -183,7 +188,7 @@ class Square(Packaged):
     def __str__(self) -> str:
         return f"Square-{self.queries}"
 
-    def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
+    def _stages(self, package: "pyautoattack.AutoAttack", num_classes: int) -> list[Stage]:
         del num_classes
         package.square.n_queries = self.queries
         return [package.square.perturb]

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,15 @@ PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn", "pyautoat
 def environment(device: "torch.device") -> dict[str, str | None]:
     """Return the versions, the platform, the device and the checkout's commit.
 
-    "-dirty" after the commit means that code or notebooks differed from it; None means that there is no checkout.
+    "-dirty" after the commit means that code or notebooks differed from it; None means that there is no checkout. The
+    version of a package that is not installed, as the kit itself where it runs from a folder, is None, too.
     """
     import torch
 
     gpu = device.type == "cuda"
     return {
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if gpu else f"{device.type}, {torch.get_num_threads()} threads",
         "git_commit": _git_commit(),
@@ -54,6 +56,12 @@ def processor() -> str:
     lines = listed.read_text(encoding="utf-8", errors="replace").splitlines() if listed.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return next(iter(names), "") or platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
 
 
 def _git_commit() -> str | None:
