@@ -104,15 +104,15 @@ def taped(monkeypatch):
     return taken
 
 
-def trained(method, reading, digits, mode, **changes):
+def trained(method, reading, digits, mode, device=CPU, **changes):
     """Train two epochs of four steps; return the losses, the weights, and the training."""
     row = methods.get(method, reading)
     settings = (("warmup", 0.0),) if "IAD" in method else ()
     how = {"n_train": 32, "n_val": 0, "batch_size": 8, "attack_steps": 3, "reading": reading, "settings": settings}
     spec = tiny_spec(method, **{**how, **changes})
-    teachers = [models.build("resnet18/16", 10, [0.5], [0.5], seed=5).on(CPU).eval() for _ in row.guides]
+    teachers = [models.build("resnet18/16", 10, [0.5], [0.5], seed=5).on(device).eval() for _ in row.guides]
     with runtime.using(runtime.Settings("off", graphs=mode)):
-        training = Training(spec, digits, CPU, teachers)
+        training = Training(spec, digits, device, teachers)
     losses = [training.run_epoch().loss for _ in range(2)]
     return losses, training.state(), training
 
@@ -134,6 +134,16 @@ def test_a_captured_attack_trains_to_the_same_bits(digits, taped, method, readin
     assert training.graphs is not None
     assert ours == losses
     assert all(torch.equal(found[name], value) for name, value in state.items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("method", "reading"), READ)
+def test_a_gpus_graphs_train_to_the_same_bits(digits, method, reading, precision):
+    plain, by_graphs = (trained(method, reading, digits, mode, GPU, precision=precision) for mode in ("off", "on"))
+    assert by_graphs[2].graphs is not None
+    assert by_graphs[0] == plain[0]
+    assert all(torch.equal(by_graphs[1][name], value) for name, value in plain[1].items())
 
 
 def test_a_real_network_in_bfloat16_trains_to_the_same_bits(digits, taped):
