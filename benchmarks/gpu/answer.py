@@ -134,6 +134,7 @@ class Answers:
             errors="replace",
             start_new_session=True,
         )
+        (self.work / "running").write_text(str(process.pid))
         reading = threading.Thread(target=self._read, args=(process,), daemon=True)
         reading.start()
         try:
@@ -141,6 +142,7 @@ class Answers:
         except BaseException:
             _end(process)
             raise
+        (self.work / "running").unlink()
         reading.join(10)
         took = round(time.time() - began, 1)
         self.found["parts"][part.name] = {
@@ -152,6 +154,16 @@ class Answers:
         }
         self.say(f"== {part.name}: {ended} after {took} s")
         self.publish()
+
+    def end_leftover(self) -> None:
+        """End the part that an earlier call left running, when it was killed without a word."""
+        noted = self.work / "running"
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(noted.read_text())
+            noted.unlink()
+            if str(self.work).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                self.say(f"== ending process {pid}, which an earlier call left running")
+                os.killpg(pid, signal.SIGKILL)
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
@@ -364,6 +376,7 @@ def main(
         raise SystemExit("torch finds no GPU here. For a rehearsal on the CPU: --tiny --device cpu.")
     folder = folder.resolve()
     answers = Answers(folder, folder.with_name(folder.name + ".work"))
+    answers.end_leftover()
     answers.found.setdefault("calls", []).append(provenance(device, commit) | {"tiny": tiny, "minutes": minutes})
     answers.say(f"== {json.dumps(answers.found['calls'][-1])}")
     for name, what in MISSED.items():

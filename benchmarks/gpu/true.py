@@ -10,14 +10,16 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
 
-from rkdkit import attacks, autoattack, data, evaluation, executors, profiles, runs, runtime, statistics
+from rkdkit import attacks, autoattack, data, evaluation, executors, models, profiles, runs, runtime, statistics
 from rkdkit.papers.reported import reported as papers_of
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
@@ -29,8 +31,8 @@ SHARE = 0.72
 KEEPING = 0.8
 """Seconds that are allowed for keeping an epoch's state."""
 
-MEASURED_IN = 250
-"""Images that AutoAttack is asked about at once: its own batch, so that the parts give what the whole gives."""
+Save = Callable[[], object]
+"""Keeps what was found so far."""
 
 PAPER = profiles.PROFILES["paper"]
 
@@ -112,37 +114,71 @@ def reported(method: str) -> dict[str, float]:
     return {f"{row['metric']} ({row['setting']})": float(row["value"]) for _, row in rows.iterrows()}
 
 
-def measured(found: dict[str, Any], spec: RunSpec, device: torch.device, n: int, until: float, save: Any) -> None:
+class NoTimeError(Exception):
+    """The time is over."""
+
+
+def withstood(
+    network: models.Classifier,
+    split: data.Split,
+    attack: autoattack.AutoAttack,
+    kept: dict[str, Any],
+    until: float,
+    save: Save,
+) -> Tensor | None:
+    """Return which images withstand AutoAttack, (N,) bool; None: no time is left, and `kept` says how far it came."""
+    images = data.to_float(split.images)
+
+    def progress(stages: list[int]) -> None:
+        kept["progress"] = stages
+        save()
+        print(f"AutoAttack: {sum(stage != autoattack.FOOLED for stage in stages)} not fooled so far", flush=True)
+        if time.time() > until:
+            raise NoTimeError
+
+    try:
+        with evaluation.prepared(network, attack, images) as fast:
+            found = attack.correct(fast, images, split.labels, kept.get("progress"), progress)
+    except NoTimeError:
+        return None
+    kept.pop("progress", None)
+    return found
+
+
+def measured(found: dict[str, Any], spec: RunSpec, device: torch.device, n: int, until: float, save: Save) -> None:
     """Fill in what the run's networks withstand, the cheapest first; `save` is called after each."""
-    test, run = data.load(spec.dataset).images("test"), runs.ensure(spec)
+    dataset, run = data.load(spec.dataset), runs.ensure(spec)
     roles = [role for role in ("student_averaged", "student") if role in spec.roles_at(spec.epochs)]
-    some = test.take(slice(0, n))
+    every, some = dataset.images("test"), dataset.images("test", n)
+    pgd = attacks.PGD(spec.eps, spec.eps / 4, 20)
     asked: list[tuple[str, str, attacks.Attack | None, data.Split]] = []
     for role in roles:
-        asked += [(role, "clean, all test images", None, test), (role, "clean", None, some)]
-        asked += [(role, "PGD-20", attacks.PGD(spec.eps, spec.eps / 4, 20), some)]
-    try:
-        import pyautoattack  # noqa: F401
-
-        asked += [(roles[0], "AutoAttack", autoattack.AutoAttack(spec.eps), some)]
-    except ModuleNotFoundError:
+        asked += [
+            (role, "clean, all test images", None, every),
+            (role, "clean", None, some),
+            (role, str(pgd), pgd, some),
+        ]
+    if find_spec("pyautoattack") is None:
         found["AutoAttack"] = "left out: pyautoattack is not there"
+    else:
+        asked.append((roles[0], "AutoAttack", autoattack.AutoAttack(spec.eps), some))
     for role, name, attack, split in asked:
-        kept = found.setdefault(role, {}).setdefault(name, {"correct": [], "seconds": 0.0, "of": len(split)})
-        step = MEASURED_IN if name == "AutoAttack" else len(split)
-        network = run.snapshot(role).load(device)
-        while len(kept["correct"]) < len(split):
-            if time.time() > until:
-                print(f"{role}, {name}: no time is left after {len(kept['correct'])} images", flush=True)
-                break
-            began, at = time.perf_counter(), slice(len(kept["correct"]), len(kept["correct"]) + step)
-            right = evaluation.correct_predictions([network], split.images[at], split.labels[at], attack)[0]
-            kept["correct"] += right.int().tolist()
-            kept["seconds"] += time.perf_counter() - began
-            estimate = statistics.proportion(torch.tensor(kept["correct"], dtype=torch.bool))
-            kept["accuracy"] = str(estimate)
-            print(f"{role}, {name}: {estimate} of {len(kept['correct'])} images, {kept['seconds']:.1f} s", flush=True)
-            save()
+        kept = found.setdefault(role, {}).setdefault(name, {"images": len(split), "seconds": 0.0})
+        if "accuracy" in kept:
+            continue
+        began, network, right = time.perf_counter(), run.snapshot(role).load(device), None
+        if isinstance(attack, autoattack.AutoAttack):
+            right = withstood(network, split, attack, kept, until, save)
+        elif time.time() < until:
+            right = evaluation.correct_predictions([network], split.images, split.labels, attack)[0]
+        kept["seconds"] += time.perf_counter() - began
+        if right is None:
+            print(f"{role}, {name}: no time is left", flush=True)
+        else:
+            kept["accuracy"] = str(statistics.proportion(right))
+            kept["correct"] = "".join(map(str, right.int().tolist()))
+            print(f"{role}, {name}: {kept['accuracy']} of {len(split)} images, {kept['seconds']:.1f} s", flush=True)
+        save()
 
 
 def epochs_that_fit(method: str, chosen: dict[str, Any], device: torch.device, tiny: bool, until: float) -> int | None:
@@ -196,7 +232,7 @@ def trained(method: str, chosen: dict[str, Any], folder: Path, device: torch.dev
     mine["training seconds"] = run.training_seconds
     mine["the paper's, in percent"] = reported(method)
     measured(mine.setdefault("measured", {}), spec, device, 16 if tiny else 1000, until, save)
-    return all(len(kept["correct"]) == kept["of"] for by in roles_of(mine["measured"]) for kept in by.values())
+    return all("accuracy" in kept for by in roles_of(mine["measured"]) for kept in by.values())
 
 
 def main(
