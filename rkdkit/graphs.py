@@ -27,21 +27,23 @@ class Device(Protocol):
 
 
 class CUDA:
-    """Captures CUDA graphs."""
+    """Captures CUDA graphs, on a stream of its own: libraries set themselves up for a stream, which no graph may do."""
+
+    def __init__(self) -> None:
+        self._aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def warmed_up(self, work: Work) -> Tensor:
-        """As :meth:`Device.warmed_up`, on a stream of its own: libraries set themselves up, which no graph may hold."""
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        """As :meth:`Device.warmed_up`."""
+        self._aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._aside):
             result = work()
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(self._aside)
         return result.clone()  # so that memory of that stream is used on it only
 
     def captured(self, work: Work) -> Work:
         """As :meth:`Device.captured`; what the work allocates is kept for the graph as long as it is held."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=self._aside):
             result = work()
 
         def replay() -> Tensor:
