@@ -5,6 +5,7 @@ this one: a number that the host looked at, a tensor that is not where it was, a
 """
 
 import weakref
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -210,6 +211,42 @@ def test_a_network_whose_weights_are_elsewhere_is_captured_anew():
                 moved.weight.add_(1)  # as an optimiser: where it is
         moved.weight = nn.Parameter(moved.weight + 1)
     assert (device.warm, len(device.made)) == (2, 2)
+
+
+def test_a_gpu_warms_up_and_captures_on_one_stream_beside_the_trainings(monkeypatch):
+    calls = []
+
+    class Stream:
+        def __init__(self, name="aside"):
+            self.name = name
+
+        def wait_stream(self, other):
+            calls.append(f"{self.name} waits for {other.name}")
+
+    class Graph:
+        def replay(self):
+            calls.append("replays")
+
+    @contextmanager
+    def within(what):
+        calls.append(what)
+        yield
+        calls.append("ends")
+
+    training_stream = Stream("training")
+    for name, stands_in in {
+        "Stream": Stream,
+        "CUDAGraph": Graph,
+        "current_stream": lambda: training_stream,
+        "stream": lambda stream: within(f"on {stream.name}"),
+        "graph": lambda _, stream: within(f"captures on {stream.name}"),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stands_in)
+    captures = graphs.Graphs(graphs.DEVICES["cuda"]())
+    for _ in range(3):
+        doubled(captures, torch.ones(2))
+    warming = ["aside waits for training", "on aside", "ends", "training waits for aside"]
+    assert calls == [*warming, "captures on aside", "ends", "replays", "replays"]
 
 
 def test_one_name_has_one_graph():
