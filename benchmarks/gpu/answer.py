@@ -38,6 +38,7 @@ NEEDED = ("torch", "torchvision", "numpy", "safetensors", "filelock", "PIL", "sk
 MISSED = {
     "pytest": "the tests",
     "hypothesis": "the tests",
+    "xdist": "the tests",
     "psutil": "the tests",
     "foolbox": "evaluations beside other packages",
     "pyautoattack": "AutoAttack, and evaluations beside other packages",
@@ -229,7 +230,7 @@ def parts(tiny: bool, device: str, work: Path) -> list[Part]:
     large = ["--network", "resnet18", "--n", "50000", "--repetitions", "1"]
     return [
         Part("checks", "right", correct, 180 if gpu else 900),
-        Part("tests", "right", tests, 60 if gpu else 300, ("pytest", "hypothesis", "psutil")),
+        Part("tests", "right", tests, 60 if gpu else 300, ("pytest", "xdist", "hypothesis", "psutil")),
         Part("step", "fast", [*step, "--networks", "resnet18", "--repetitions", "5", *graphs, *csv_of("step")], 100),
         Part("epoch", "fast", [*epoch, *large, *csv_of("epoch")], 60),
         Part("epoch by graphs", "fast", [*epoch, *large, "--graphs", "on", *csv_of("epoch")], 60),
