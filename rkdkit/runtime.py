@@ -15,10 +15,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rkdkit import checks, models
+from rkdkit import checks, data, models
 
 COMPILE = ("auto", "on", "off")
 """The possible values of `Settings.compile`."""
+
+DATA_ON = ("auto", "device", "host")
+"""The possible values of `Settings.data_on`."""
+
+LEAST_ON_HOST = 2**28
+"""Fewer bytes of images are always on the device where "auto" decides."""
+
+SHARE_OF_DATA = 0.25
+"""The share of a GPU's memory beyond which "auto" leaves images on the host; networks and activations take the rest."""
 
 LEAST_NETWORK = 10_000_000
 """The multiply-adds per image from which "auto" compiles a network; compiling a smaller one never pays off."""
@@ -43,21 +52,26 @@ class Settings:
         "off", or "auto": if the work is large enough and the machine has what compilation needs.
     evaluation_batch_size : images per batch in an evaluation; None: 256. AutoAttack and Square have their own batch
         size.
+    data_on : where the images are that a network is trained on: on the "device"; on the "host", memory-mapped if they
+        are large, from where each batch is copied; or "auto": on a GPU, unless they would take more than
+        `SHARE_OF_DATA` of its memory, and otherwise where they are.
 
     Raises
     ------
     UnknownNameError
-        If `compile` is none of these.
+        If `compile` or `data_on` is none of these.
     ValueError
         If `evaluation_batch_size` is not a whole number, or is below 1.
     """
 
     compile: str = "auto"
     evaluation_batch_size: int | None = None
+    data_on: str = "auto"
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
         checks.one_of("runtime setting compile", self.compile, COMPILE)
+        checks.one_of("runtime setting data_on", self.data_on, DATA_ON)
         if self.evaluation_batch_size is not None:
             checks.number("evaluation_batch_size", self.evaluation_batch_size, 1)
 
@@ -76,12 +90,14 @@ def using(settings: Settings) -> Iterator[Settings]:
 
 
 def current() -> Settings:
-    """Return the settings of :func:`using`, else of $RKDKIT_COMPILE and $RKDKIT_EVALUATION_BATCH, else the defaults.
+    """Return the settings of :func:`using`, else of the environment, else the defaults.
+
+    The variables are $RKDKIT_COMPILE, $RKDKIT_EVALUATION_BATCH and $RKDKIT_DATA_ON.
 
     Raises
     ------
     UnknownNameError
-        If $RKDKIT_COMPILE is not one of `COMPILE`.
+        If $RKDKIT_COMPILE is not one of `COMPILE`, or $RKDKIT_DATA_ON not one of `DATA_ON`.
     ValueError
         If $RKDKIT_EVALUATION_BATCH is not a whole number of at least 1.
     """
@@ -92,7 +108,29 @@ def current() -> Settings:
     checks.one_of("RKDKIT_COMPILE", mode, COMPILE)
     if size and not (size.isdecimal() and int(size) > 0):
         raise ValueError(f"RKDKIT_EVALUATION_BATCH must be a whole number of at least 1, not {size!r}.")
-    return Settings(mode, int(size) if size else None)
+    data_on = checks.one_of("RKDKIT_DATA_ON", os.environ.get("RKDKIT_DATA_ON") or "auto", DATA_ON)
+    return Settings(mode, int(size) if size else None, data_on)
+
+
+def placed(images: data.Split, device: torch.device) -> data.Split:
+    """Return the images of a training where it is to find them: on its device, or where they are.
+
+    Parameters
+    ----------
+    images : in memory or memory-mapped; :func:`data.batches` takes them in both places.
+    device : of the training.
+    """
+    where = current().data_on
+    if where == "auto":
+        where = "host" if device.type == "cpu" or images.nbytes > _room_for_data(device) else "device"
+    return images if where == "host" else images.to(device)
+
+
+def _room_for_data(device: torch.device) -> float:
+    """Return how many bytes of images "auto" puts on a device."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return math.inf
+    return max(LEAST_ON_HOST, SHARE_OF_DATA * torch.cuda.get_device_properties(device).total_memory)
 
 
 def compiles(device: torch.device, networks: Sequence[nn.Module], shape: Sequence[int], passes: float) -> bool:

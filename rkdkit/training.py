@@ -74,9 +74,9 @@ class Training:
         self.spec, self.device, self.epoch = spec, device, 0
         self.method = methods.get(spec.method, spec.reading)
         self._settings = dict(spec.settings)
-        self._train = dataset.split_validation(spec.n_train, spec.n_val)[0].to(device)
+        self._train = runtime.placed(dataset.split_validation(spec.n_train, spec.n_val)[0], device)
         checks.number("The number of training images that are not held out", len(self._train), SMALLEST_BATCH)
-        self._extra = None if extra is None else extra.to(device)
+        self._extra = None if extra is None else runtime.placed(extra, device)
         self.batches_per_epoch = data.batches_per_epoch(len(self._train), spec.batch_size)
         self._teachers = tuple(teachers)
         self._check_teachers(len(dataset.classes))
@@ -99,7 +99,7 @@ class Training:
         self._start_optimiser()
         trained_and_fixed = [*self.networks.values(), *self._teachers]
         passes = spec.epochs * self._steps_per_epoch * spec.batch_size * (spec.attack_steps + 2)
-        self.compiled = runtime.compiles(device, trained_and_fixed, self._train.images.shape[1:], passes)
+        self.compiled = runtime.compiles(device, trained_and_fixed, self._train.shape, passes)
         if self.compiled:
             for network in trained_and_fixed:
                 runtime.compile_in_place(network)
@@ -230,12 +230,12 @@ class Training:
         return {g: tuple(t.weight for t in self.spec.teachers if t.slot == g) for g in self.method.guides}
 
     def _batches(self, order: torch.Generator) -> Iterator[data.Split]:
-        spec = self.spec
-        return data.batches(self._train, spec.batch_size, spec.augmentation, order, self._extra, spec.extra_fraction)
+        spec, mixed_in = self.spec, (self._extra, self.spec.extra_fraction)
+        return data.batches(self._train, spec.batch_size, spec.augmentation, order, *mixed_in, self.device)
 
     @torch.no_grad()
     def _check_teachers(self, classes: int) -> None:
-        images = data.to_float(self._train.images[:2])
+        images = data.to_float(self._train.take(slice(2)).images.to(self.device))
         for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
             with eval_without_gradients(network):
                 try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rkdkit import evaluation, methods
+from rkdkit import evaluation, image_cache, methods
 from rkdkit.cluster.failures import closure
 from rkdkit.cluster.job import await_answer
 from rkdkit.cluster.tasking import Cluster, opened, shown
@@ -213,7 +213,8 @@ def memory_of(costs: Mapping[Task, float], context: Context) -> int:
     """
     known = Costs(context.load)
     datasets = [context.load(name) for name in {name for task in costs for name in task.datasets}]
-    images = sum(part.images.nbytes for dataset in datasets for part in (dataset.train, dataset.test))
+    parts = [part.nbytes for dataset in datasets for part in (dataset.train, dataset.test)]
+    images = sum(nbytes for nbytes in parts if nbytes < image_cache.LEAST_MAPPED)  # larger ones are all workers' own
     trainings = [task.spec for task in costs if isinstance(task, Train)]
     at_once = [0]
     if trainings:

@@ -158,13 +158,13 @@ class Costs:
     def fresh(self, architecture: str, dataset: str) -> models.Classifier:
         """Return a network with fresh weights for a dataset's images and classes."""
         loaded = self.load(dataset)
-        channels = loaded.train.images.shape[1]
+        channels = loaded.train.shape[0]
         return models.build(architecture, len(loaded.classes), (0.5,) * channels, (0.25,) * channels)
 
     def of(self, architecture: str, dataset: str) -> models.Cost:
         """Return a network's parameters and the multiply-adds of an image."""
         if (architecture, dataset) not in self._known:
-            shape = self.load(dataset).train.images.shape[1:]
+            shape = self.load(dataset).train.shape
             self._known[architecture, dataset] = models.cost(self.fresh(architecture, dataset), shape)
         return self._known[architecture, dataset]
 
@@ -248,7 +248,7 @@ class Costs:
         """
         from torch._subclasses.fake_tensor import FakeTensorMode
 
-        shape = self.load(dataset).train.images.shape[1:]
+        shape = self.load(dataset).train.shape
         with FakeTensorMode(), Memory() as memory:
             network = self.fresh(architecture, dataset)
             with folded_for_inference(network):
@@ -319,7 +319,7 @@ class Costs:
         """Return random images of a dataset's shape and classes."""
         like = self.load(name)
         draw = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (n, *like.train.images.shape[1:]), dtype=torch.uint8, generator=draw)
+        images = torch.randint(0, 256, (n, *like.train.shape), dtype=torch.uint8, generator=draw)
         split = data.Split(images, torch.arange(n) % len(like.classes))
         return data.Dataset(name, split, split, like.classes, "noise")
 
