@@ -86,6 +86,7 @@ def read(folder: Path, image_paths: Sequence[Path], shape: image_files.Shape, gr
         if images is None and len(image_paths) * math.prod(shape) > LEAST_MAPPED:
             each = image_files.read_each(image_paths, shape, grey_as_colour)
             images = pixels.write_mapped(each, (len(image_paths), *shape))
+            return decoded() if images is None else images
         if images is None:
             images = decoded()
             pixels.write(images)

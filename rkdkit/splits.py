@@ -26,7 +26,7 @@ AUGMENTATIONS = ("none", "crop-flip", "crop-flip-cutout")
 LEAST_AS_ROWS = 2**28
 """A choice of images of more bytes than this is kept as a list of their rows: no image is copied until it is used."""
 
-CHUNK = 2**24
+CHUNK = 2**22
 """How many bytes of images are looked at together where all of them are looked at."""
 
 
