@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rkdkit import checks
+from rkdkit.determinism import drawn
 from rkdkit.modes import eval_without_gradients, folded_for_inference, without_gradients
 
 STARTS = ("none", "uniform", "gaussian")
@@ -282,12 +283,14 @@ class PGD(Attack):
     def _start(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.start == "none":
             return images.clone()
-        # pinned memory, so that the copy does not wait for the GPU's current work
-        noise = torch.empty(images.shape, dtype=images.dtype, pin_memory=images.is_cuda)
-        if self.start == "uniform":
-            noise.uniform_(-self.eps, self.eps, generator=generator)
-        else:
-            noise.normal_(0, 0.001, generator=generator)
+
+        def draw(noise: Tensor) -> None:
+            if self.start == "uniform":
+                noise.uniform_(-self.eps, self.eps, generator=generator)
+            else:
+                noise.normal_(0, 0.001, generator=generator)
+
+        noise = drawn(images, generator, draw)
         # images first: the sum keeps their memory format
         return images + noise.to(images.device, non_blocking=True)
 

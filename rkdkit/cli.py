@@ -43,7 +43,7 @@ PROFILES = ("smoke", "quick", "small", "paper")
 COMMITTED = "committed"
 """The value of `n_seeds` that stands for the number with which each exhibit is committed in figures/quick."""
 
-SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
+SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH", "RKDKIT_DATA_ON", "RKDKIT_MICRO_BATCH")
 """The variables that `runtime.current` reads and checks, which needs torch."""
 
 

@@ -55,25 +55,29 @@ class Settings:
     data_on : where the images are that a network is trained on: on the "device"; on the "host", memory-mapped if they
         are large, from where each batch is copied; or "auto": on a GPU, unless they would take more than
         `SHARE_OF_DATA` of its memory, and otherwise where they are.
+    micro_batch : the most images of a training's batch that go through the networks at once; None: the whole batch.
+        It is refused where it would change what is trained, see `accumulation`.
 
     Raises
     ------
     UnknownNameError
         If `compile` or `data_on` is none of these.
     ValueError
-        If `evaluation_batch_size` is not a whole number, or is below 1.
+        If `evaluation_batch_size` or `micro_batch` is not a whole number, or is below 1.
     """
 
     compile: str = "auto"
     evaluation_batch_size: int | None = None
     data_on: str = "auto"
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
         checks.one_of("runtime setting compile", self.compile, COMPILE)
         checks.one_of("runtime setting data_on", self.data_on, DATA_ON)
-        if self.evaluation_batch_size is not None:
-            checks.number("evaluation_batch_size", self.evaluation_batch_size, 1)
+        for name in ("evaluation_batch_size", "micro_batch"):
+            if getattr(self, name) is not None:
+                checks.number(name, getattr(self, name), 1)
 
 
 _HELD: ContextVar[Settings | None] = ContextVar("settings", default=None)
@@ -92,24 +96,30 @@ def using(settings: Settings) -> Iterator[Settings]:
 def current() -> Settings:
     """Return the settings of :func:`using`, else of the environment, else the defaults.
 
-    The variables are $RKDKIT_COMPILE, $RKDKIT_EVALUATION_BATCH and $RKDKIT_DATA_ON.
+    The variables are $RKDKIT_COMPILE, $RKDKIT_EVALUATION_BATCH, $RKDKIT_DATA_ON and $RKDKIT_MICRO_BATCH.
 
     Raises
     ------
     UnknownNameError
         If $RKDKIT_COMPILE is not one of `COMPILE`, or $RKDKIT_DATA_ON not one of `DATA_ON`.
     ValueError
-        If $RKDKIT_EVALUATION_BATCH is not a whole number of at least 1.
+        If $RKDKIT_EVALUATION_BATCH or $RKDKIT_MICRO_BATCH is not a whole number of at least 1.
     """
     held = _HELD.get()
     if held is not None:
         return held
-    mode, size = os.environ.get("RKDKIT_COMPILE") or "auto", os.environ.get("RKDKIT_EVALUATION_BATCH")
+    mode = os.environ.get("RKDKIT_COMPILE") or "auto"
     checks.one_of("RKDKIT_COMPILE", mode, COMPILE)
-    if size and not (size.isdecimal() and int(size) > 0):
-        raise ValueError(f"RKDKIT_EVALUATION_BATCH must be a whole number of at least 1, not {size!r}.")
     data_on = checks.one_of("RKDKIT_DATA_ON", os.environ.get("RKDKIT_DATA_ON") or "auto", DATA_ON)
-    return Settings(mode, int(size) if size else None, data_on)
+    return Settings(mode, _number_in("RKDKIT_EVALUATION_BATCH"), data_on, _number_in("RKDKIT_MICRO_BATCH"))
+
+
+def _number_in(variable: str) -> int | None:
+    """Return the number in a variable of the environment; None: it is not set."""
+    said = os.environ.get(variable)
+    if said and not (said.isdecimal() and int(said) > 0):
+        raise ValueError(f"{variable} must be a whole number of at least 1, not {said!r}.")
+    return int(said) if said else None
 
 
 def placed(images: data.Split, device: torch.device) -> data.Split:

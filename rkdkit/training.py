@@ -11,7 +11,7 @@ from torch.optim import SGD
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from rkdkit import attacks, checks, data, methods, models, runtime
+from rkdkit import accumulation, attacks, checks, data, methods, models, runtime
 from rkdkit.determinism import derived_seed, exact_arithmetic, generator
 from rkdkit.modes import eval_without_gradients, folded_for_inference
 from rkdkit.spec import AVERAGED, SMALLEST_BATCH, RunSpec
@@ -58,8 +58,9 @@ class Training:
     Raises
     ------
     ValueError
-        If the dataset has fewer images than the specification needs, or a teacher's number of logits is not the number
-        of classes.
+        If the dataset has fewer images than the specification needs, a teacher's number of logits is not the number of
+        classes, or a batch is to be taken in parts and a network would be trained otherwise by that
+        (:class:`accumulation.BatchStatisticsError`).
     """
 
     def __init__(
@@ -79,10 +80,13 @@ class Training:
         self._extra = None if extra is None else runtime.placed(extra, device)
         self.batches_per_epoch = data.batches_per_epoch(len(self._train), spec.batch_size)
         self._teachers = tuple(teachers)
-        self._check_teachers(len(dataset.classes))
+        few = data.to_float(self._train.take(slice(2)).images.to(device))
+        self._check_teachers(few, len(dataset.classes))
         if networks is None:
             networks = {role: network.on(device) for role, network in fresh_networks(spec, dataset).items()}
         self.networks = dict(networks)
+        n_batch = min(spec.batch_size, len(self._train))
+        self._micro_batch = accumulation.check(runtime.current().micro_batch, n_batch, self.networks, few)
         self._eps, self._step_size = spec.eps * self.method.eps_factor, spec.step_size
         if self.method.one_step is not None:
             self._step_size = self._eps * self.method.one_step
@@ -179,9 +183,14 @@ class Training:
         self.epoch = epoch
 
     def _step(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
+        if self.method.free:
+            return self._replay(images, labels, start)
+        self._optimiser.zero_grad(set_to_none=True)
+        return self._update(*accumulation.in_parts(self._loss, (images, labels), start, self._micro_batch))
+
+    def _loss(self, images: Tensor, labels: Tensor, start: torch.Generator) -> tuple[Tensor, methods.Logits]:
+        """Attack some images, and return the loss at all points and what has the logits there."""
         row, logits = self.method, methods.Logits(self._by_slot(), {"x": images}, self._weights())
-        if row.free:
-            return self._replay(logits, images, labels)
         with self._autocast():
             for maximised in row.maximises:
                 attack = attacks.PGD(self._eps, self._step_size, self.spec.attack_steps, maximised.start)
@@ -190,25 +199,28 @@ class Training:
                     clamps_start=row.clamps(maximised),
                 )
                 logits.add(maximised.makes, examples)
-            loss = methods.loss(row, self._settings, logits, labels, self.epoch / self.spec.epochs)
-        return self._update(loss, logits)
+            return methods.loss(row, self._settings, logits, labels, self.epoch / self.spec.epochs), logits
 
-    def _replay(self, logits: methods.Logits, images: Tensor, labels: Tensor) -> Tensor:
+    def _replay(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
         """Take `m` updates on one batch; each gradient also updates the perturbation (Shafahi et al. 2019)."""
         delta = torch.zeros_like(images) if self._delta is None else self._delta
-        for _ in range(self._replays):
-            delta.requires_grad_(True)
+
+        def loss_of(images: Tensor, labels: Tensor, delta: Tensor, _: torch.Generator) -> tuple[Tensor, methods.Logits]:
+            logits = methods.Logits(self._by_slot(), {"x": images}, self._weights())
             with self._autocast():
                 logits.add("x*", (images + delta).clamp(0, 1))
-                loss = methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs)
-            report = self._update(loss, logits)
+                return methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs), logits
+
+        for _ in range(self._replays):
+            delta.requires_grad_(True)
+            self._optimiser.zero_grad(set_to_none=True)
+            report = self._update(*accumulation.in_parts(loss_of, (images, labels, delta), start, self._micro_batch))
             assert delta.grad is not None
             delta = (delta.detach() + self._step_size * delta.grad.sign()).clamp_(-self._eps, self._eps)
         self._delta = delta
         return report
 
     def _update(self, loss: Tensor, logits: methods.Logits) -> Tensor:
-        self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         with self._autocast():
@@ -234,8 +246,7 @@ class Training:
         return data.batches(self._train, spec.batch_size, spec.augmentation, order, *mixed_in, self.device)
 
     @torch.no_grad()
-    def _check_teachers(self, classes: int) -> None:
-        images = data.to_float(self._train.take(slice(2)).images.to(self.device))
+    def _check_teachers(self, images: Tensor, classes: int) -> None:
         for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
             with eval_without_gradients(network):
                 try:
