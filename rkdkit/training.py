@@ -204,9 +204,13 @@ class Training:
     def _replay(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
         """Take `m` updates on one batch; each gradient also updates the perturbation (Shafahi et al. 2019)."""
         delta = torch.zeros_like(images) if self._delta is None else self._delta
+        asked: dict[int, methods.Logits] = {}  # by where a part begins: fixed teachers answer it once for all updates
 
         def loss_of(images: Tensor, labels: Tensor, delta: Tensor, _: torch.Generator) -> tuple[Tensor, methods.Logits]:
-            logits = methods.Logits(self._by_slot(), {"x": images}, self._weights())
+            begins = int(images.storage_offset())
+            if begins not in asked:
+                asked[begins] = methods.Logits(self._by_slot(), {"x": images}, self._weights())
+            logits = asked[begins]
             with self._autocast():
                 logits.add("x*", (images + delta).clamp(0, 1))
                 return methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs), logits
