@@ -132,15 +132,17 @@ def placed(images: data.Split, device: torch.device) -> data.Split:
     """
     where = current().data_on
     if where == "auto":
-        where = "host" if device.type == "cpu" or images.nbytes > _room_for_data(device) else "device"
+        size = math.inf
+        if device.type == "cuda" and torch.cuda.is_available():
+            size = torch.cuda.get_device_properties(device).total_memory
+        where = "host" if device.type == "cpu" or stays_on_host(images.nbytes, size) else "device"
     return images if where == "host" else images.to(device)
 
 
-def _room_for_data(device: torch.device) -> float:
-    """Return how many bytes of images "auto" puts on a device."""
-    if device.type != "cuda" or not torch.cuda.is_available():
-        return math.inf
-    return max(LEAST_ON_HOST, SHARE_OF_DATA * torch.cuda.get_device_properties(device).total_memory)
+def stays_on_host(nbytes: int, size: float) -> bool:
+    """Return whether images of so many bytes stay on the host, where the GPU has `size` bytes of memory."""
+    where = current().data_on
+    return where == "host" or (where == "auto" and nbytes > max(LEAST_ON_HOST, SHARE_OF_DATA * size))
 
 
 def compiles(device: torch.device, networks: Sequence[nn.Module], shape: Sequence[int], passes: float) -> bool:
