@@ -14,6 +14,9 @@ from rkdkit.spec import PRECISIONS, RunSpec
 SMALLEST_MEMORY, LARGEST_MEMORY = 1e-3, 1e6
 """In GiB, what a device may be said to have."""
 
+LARGER = 8
+"""So many times the batch is counted, too."""
+
 SMALLEST = 4
 """Images of the smallest batch that is counted."""
 
@@ -64,9 +67,9 @@ def memory(costs: Costs, specs: Iterable[RunSpec], size: int) -> Memory:
 
     A step is taken on tensors without content, so every tensor that is alive counts: weights, gradients, momentum, the
     averaged weights, and what the update's forward passes keep for the way back, of all points of the loss and all
-    networks. The batch and twice the batch are counted, and where the batch does not fit, one of four images. Between
-    them and beyond, memory is taken to grow in proportion: it is the largest of several sums that do, so between them
-    that is too much if anything.
+    networks. Two batches are counted: the training's and one of eight times as many images, or, where the training's
+    does not fit, one of four images. Between them and beyond, memory is taken to grow in proportion. It is the largest
+    of several sums that do, so between them this is rather too much.
 
     Parameters
     ----------
@@ -123,7 +126,7 @@ def _points(costs: Costs, kind: RunSpec, size: int) -> dict[int, int]:
     usual = {kind.batch_size: peak(kind.batch_size)}
     if usual[kind.batch_size] > size and kind.batch_size > SMALLEST:
         return {SMALLEST: peak(SMALLEST), **usual}
-    return {**usual, 2 * kind.batch_size: peak(2 * kind.batch_size)}
+    return {**usual, LARGER * kind.batch_size: peak(LARGER * kind.batch_size)}
 
 
 def _largest(points: Mapping[int, int], size: int) -> int:
