@@ -111,7 +111,8 @@ def current() -> Settings:
     mode = os.environ.get("RKDKIT_COMPILE") or "auto"
     checks.one_of("RKDKIT_COMPILE", mode, COMPILE)
     data_on = checks.one_of("RKDKIT_DATA_ON", os.environ.get("RKDKIT_DATA_ON") or "auto", DATA_ON)
-    return Settings(mode, _number_in("RKDKIT_EVALUATION_BATCH"), data_on, _number_in("RKDKIT_MICRO_BATCH"))
+    size, parts = _number_in("RKDKIT_EVALUATION_BATCH"), _number_in("RKDKIT_MICRO_BATCH")
+    return Settings(mode, size, data_on=data_on, micro_batch=parts)
 
 
 def _number_in(variable: str) -> int | None:
