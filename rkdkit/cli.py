@@ -267,9 +267,7 @@ def plan(
     calibration: Annotated[bool, typer.Option(help="Time a step of each kind on this machine.")] = True,
     tflops: Annotated[float | None, typer.Option(help="A GPU's sustained rate in bfloat16, in TFLOP/s.")] = None,
     tflops_float32: Annotated[float | None, typer.Option(help="Its sustained rate in float32, without TF32.")] = None,
-    memory: Annotated[
-        float | None, typer.Option(help="Of a device, in GiB: say at which batch it ends; none: of the GPU here.")
-    ] = None,
+    memory: Annotated[float | None, typer.Option(help="A device's, in GiB: say at which batch it ends.")] = None,
     _methods: cli_methods.File = "",
 ) -> None:
     """Say what exhibits need before anything is trained: runs, work, memory, time. Nothing is written."""
@@ -283,8 +281,7 @@ def plan(
         if tflops is None and tflops_float32 is not None:
             raise ValueError("--tflops-float32 goes with --tflops, the rate in bfloat16.")
         rates = None if tflops is None else plan.Rates(tflops, tflops_float32)
-        if memory is not None:
-            checks.number("memory", memory, plan.SMALLEST_MEMORY, plan.LARGEST_MEMORY)
+        size = plan.device_memory(memory)
     except ValueError as error:
         sys.exit(str(error))
     planner, notes = plan.Planner(), list[str]()
@@ -295,9 +292,7 @@ def plan(
         except Exception as error:  # whatever the notebook raises, as when it is made
             sys.exit(f"\n{name}: {endings.in_words(type(error).__name__, str(error))}")
     try:
-        counted = plan.count(
-            planner, notes, calibrated=calibration, device_memory=None if memory is None else int(2**30 * memory)
-        )
+        counted = plan.count(planner, notes, calibrated=calibration, device_memory=size)
     except ValueError as error:  # an attack of which nobody said what it costs
         sys.exit(f"\n{error}")
     Console(width=WIDTH, highlight=False).print(counted.report(rates))

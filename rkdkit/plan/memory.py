@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rkdkit import generated, runtime
+from rkdkit import checks, generated, runtime
 from rkdkit.plan.cost import Costs, network_of
 from rkdkit.progress import track
 from rkdkit.spec import PRECISIONS, RunSpec
@@ -55,6 +55,20 @@ class Memory:
 
     size: int
     needs: Sequence[Need]
+
+
+def device_memory(gib: float | None) -> int | None:
+    """Return the bytes of a device that is said to have so many GiB; None: nothing is said.
+
+    Raises
+    ------
+    ValueError
+        If it is not between `SMALLEST_MEMORY` and `LARGEST_MEMORY`.
+    """
+    if gib is None:
+        return None
+    checks.number("memory", gib, SMALLEST_MEMORY, LARGEST_MEMORY)
+    return int(2**30 * gib)
 
 
 def of_device(device: torch.device) -> int | None:
