@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # `rkdkit --version` need not wait for torch
 
 CODE = ("rkdkit", "notebooks", "pyproject.toml", "requirements.lock")
 PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn", "pyautoattack")
+
+AND = " and "
+"""Between the names of several environments in the field of one."""
 
 
 def environment(device: "torch.device") -> dict[str, str | None]:
@@ -38,6 +41,15 @@ def environment(device: "torch.device") -> dict[str, str | None]:
 def same_versions(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     """Return whether two environments have the same versions, platform and device, whatever their commits."""
     return {**one, "git_commit": None} == {**other, "git_commit": None}
+
+
+def together(environments: Sequence[Mapping[str, object]]) -> dict[str, str | None]:
+    """Return several environments as one; where they differ, it names all: "cpu, 1 threads and cpu, 4 threads"."""
+    found = {}
+    for name in dict.fromkeys(name for each in environments for name in each):
+        values = [str(each[name]).split(AND) for each in environments if each.get(name) is not None]
+        found[name] = AND.join(dict.fromkeys(part for value in values for part in value)) or None
+    return found
 
 
 def versions() -> str:
