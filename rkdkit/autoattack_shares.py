@@ -9,7 +9,6 @@ How far all images are is a list of one integer each: k at least 0, it has withs
 k steps and was fooled by the next.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,7 +82,8 @@ def after(state: Sequence[int], fooled: Sequence[int]) -> list[int]:
 def pieces(attack: Packaged, classes: int, state: Sequence[int], step: int, share: int, shares: int) -> list[Piece]:
     """Return what one of several processes attacks in a step.
 
-    Whole batches are dealt out as long as there is one for each process; each of the rest is cut among all.
+    All that is left of the batches, one after the other, is cut into as many equal parts as there are processes; a cut
+    that would leave too few images on one side is moved to the batch's end.
 
     Parameters
     ----------
@@ -95,22 +95,29 @@ def pieces(attack: Packaged, classes: int, state: Sequence[int], step: int, shar
     begin = stages(attack, classes).index(stages(attack, classes)[step])
     began = [i for i, at in enumerate(state) if withstood(at) >= begin]
     batches = [began[i : i + attack.batch_size] for i in range(0, len(began), attack.batch_size)]
-    cut: list[Piece] = []
     left = [[i for i in batch if withstood(state[i]) >= step] for batch in batches]
-    whole = len([each for each in left if each]) // shares * shares
+    total = sum(map(len, left))
+    parts = max(min(shares, total // FEWEST), 1)
+    ends = [total * part // parts for part in range(1, parts + 1)] + [total] * (shares - parts)
+    least = max(FEWEST, total // parts // 8)  # a pass takes its time however few images there are
+    found: list[Piece] = []
+    before = 0
     for batch, images in zip(batches, left, strict=True):
         drawn = tuple(sum(withstood(state[i]) >= each for i in batch) for each in range(begin, step + 1))
-        parts = 1 if whole > 0 else max(min(shares, len(images) // FEWEST), 1)
-        whole -= bool(images)
-        bounds = [len(images) * part // parts for part in range(parts + 1)]
-        for first, last in itertools.pairwise(bounds):
-            if first < last:
-                cut.append(Piece(tuple(images[first:last]), drawn, first))
-    # the largest first, each to who has least
-    dealt: list[list[Piece]] = [[] for _ in range(shares)]
-    for piece in sorted(cut, key=lambda each: -len(each.images)):
-        min(dealt, key=lambda own: sum(len(each.images) for each in own)).append(piece)
-    return dealt[share]
+        ends = [_moved(end - before, len(images), least) + before for end in ends]
+        begun = ends[share - 1] if share else 0
+        first, last = (min(max(place - before, 0), len(images)) for place in (begun, ends[share]))
+        if first < last:
+            found.append(Piece(tuple(images[first:last]), drawn, first))
+        before += len(images)
+    return found
+
+
+def _moved(place: int, n: int, least: int) -> int:
+    """Return where a batch of n images is cut, so that no part has fewer than `least`; a place outside of it stays."""
+    if 0 < place < n:
+        return 0 if place < least else n if n - place < least else place
+    return place
 
 
 class Parts:
@@ -182,15 +189,15 @@ class Parts:
         return step
 
     def _from_starts(self, part: Any, x: Tensor, y: Tensor, piece: Piece) -> Tensor:
-        """Run APGD from the starts that these images get in their batch; return what it fooled, else the images."""
+        """Run APGD from the starts that these images get in their batch; return what it fooled, else the starts."""
         part.init_hyperparam(x)
         torch.random.manual_seed(part.seed)
         for n in piece.drawn:
             drawn = torch.rand(n, *x.shape[1:])
         noise = 2 * drawn[piece.first : piece.first + len(x)].to(self.device) - 1
         start = x + torch.full_like(x, part.eps) * part.normalize(noise)
-        _, withstands, _, found = part.attack_single_run(x, y, x_init=start)
-        return torch.where((withstands == 0).view(-1, 1, 1, 1), found, x)
+        found: Tensor = part.attack_single_run(x, y, x_init=start)[3]
+        return found
 
     def _square(self, x: Tensor, y: Tensor, piece: Piece) -> Tensor:
         """Run Square, whose stripes at the start are drawn for each image, and all that follows for all alike."""
