@@ -13,7 +13,7 @@ READY := .venv/.ready
 help:
 	@echo "make fig1               Figure 1 of PeerAiD on the embedded digits -> figures/quick/"
 	@echo "make test               the linters, the type checker and the tests"
-	@echo "make browse             the tests of the site and of JupyterLab in Chromium"
+	@echo "make browse             of these, the tests of the site and of JupyterLab in Chromium"
 	@echo "make lab                JupyterLab on the notebooks"
 	@echo "make site               static pages of all exhibits, claims and numbers -> site/index.html"
 	@echo "make figures            every notebook; PROFILE=smoke|quick|small|paper (now: $(PROFILE))"
@@ -56,7 +56,7 @@ test: check
 	$(BIN)/python -m pytest -n auto
 
 browse: $(READY)
-	RKDKIT_BROWSER_TESTS=1 $(BIN)/python -m pytest tests/test_browser_site.py tests/test_browser_lab.py tests/test_site_pictures.py
+	$(BIN)/python -m pytest -n 2 tests/test_browser_site.py tests/test_browser_lab.py tests/test_site_pictures.py
 
 mutants: $(READY)
 	$(BIN)/python benchmarks/mutants --n $(N) --seed $(SEED)

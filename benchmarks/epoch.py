@@ -6,6 +6,7 @@ python benchmarks/epoch.py --method PGD-AT --network resnet18/4 --n 2560
 import copy
 import dataclasses
 import functools
+import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Literal
 
 import torchvision
 import typer
-from measuring import BatchSize, Compile, Network, Precision, Repetitions, alternately, dataset, device, table
+from measuring import BatchSize, Compile, Csv, Network, Precision, Repetitions, alternately, dataset, device, table
 from straightforward import Step
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -69,6 +70,9 @@ def main(
     batch_size: BatchSize = 128,
     workers: Annotated[int, typer.Option(help="Processes of the DataLoader.")] = 0,
     repetitions: Repetitions = 3,
+    graphs: Annotated[Compile, typer.Option(help="Whether the kit's attack is captured as one graph.")] = "off",
+    beside: Annotated[bool, typer.Option(help="Measure the plain step, too.")] = True,
+    csv: Csv = None,
 ) -> None:
     """Measure an epoch as `runs.ensure` trains it, bookkeeping included, against DataLoader and a plain step."""
     train = dataset(n)
@@ -82,7 +86,7 @@ def main(
     }
     with (
         tempfile.TemporaryDirectory() as folder,
-        runtime.using(runtime.Settings(compile)),
+        runtime.using(runtime.Settings(compile, graphs=graphs)),
         executors.using(OnNoise(Store(Path(folder)), train)),
     ):
         done: list[Run] = []
@@ -91,13 +95,14 @@ def main(
                 f"plain, {bits}": functools.partial(
                     plain, Step(method, *copy.deepcopy(networks), bfloat16=bits == "bfloat16"), loader
                 )
-                for bits in dict.fromkeys(["float32", precision])
+                for bits in dict.fromkeys(["float32", precision] if beside else [])
             },
             f"kit, {precision}": lambda: done.append(runs.ensure(RunSpec(**spec, seed=next(seeds)))),
         }
         taken = alternately(candidates, repetitions)
-    rows = [[name, spent, taken["plain, float32"] / spent] for name, spent in taken.items()]
-    table([f"an epoch of {n} images", "s", "times faster"], rows)
+    usual = taken.get("plain, float32", math.nan)
+    rows = [[name, spent, usual / spent] for name, spent in taken.items()]
+    table([f"an epoch of {n} images", "s", "times faster"], rows, csv)
     within = statistics.median(run.training_seconds for run in done[1:])
     print(f"The kit's epoch itself took {within:.3g} s of it; the rest is start, snapshot and record.")
 

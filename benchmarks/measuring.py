@@ -1,5 +1,6 @@
 """What the benchmarks share: options, measuring alternately, the machine's ceiling, peak memory, tables, images."""
 
+import csv
 import ctypes
 import gc
 import itertools
@@ -38,6 +39,7 @@ Profile = Annotated[Literal["smoke", "quick", "small", "paper"], typer.Option(he
 Epochs = Annotated[int | None, typer.Option(help="Of a training; none: the profile's.")]
 Precision = StrEnum("Precision", {name: name for name in ("float32", "bfloat16")})
 Compile = StrEnum("Compile", {name: name for name in ("off", "on")})
+Csv = Annotated[Path | None, typer.Option("--csv", help="A file for the rows, too, each as soon as it is there.")]
 Method = StrEnum("Method", {name: name for name in ("PGD-AT", "TRADES", "ARD", "PeerAiD")})
 
 
@@ -91,13 +93,26 @@ def seconds(work: Callable[[], object]) -> float:
 
 def alternately(candidates: Mapping[Key, Callable[[], object]], repetitions: int, warm_up: int = 1) -> dict[Key, float]:
     """Return each candidate's median time in seconds, all taken in turn; rounds that warm up do not count."""
+    return {name: statistics.median(times) for name, times in in_turn(candidates, repetitions, warm_up).items()}
+
+
+def in_turn(
+    candidates: Mapping[Key, Callable[[], object]], repetitions: int, warm_up: int = 1
+) -> dict[Key, list[float]]:
+    """Return each candidate's times in seconds, round by round; rounds that warm up do not count."""
     taken: dict[Key, list[float]] = {name: [] for name in candidates}
     for repetition in range(warm_up + repetitions):
         for name, work in candidates.items():
             spent = seconds(work)
             if repetition >= warm_up:
                 taken[name].append(spent)
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return taken
+
+
+def ratios(these: Sequence[float], those: Sequence[float]) -> str:
+    """Return how many times longer these took than those, round by round: the least and the most, "1.40 to 1.59"."""
+    found = [one / other for one, other in zip(these, those, strict=True)]
+    return f"{min(found):.2f} to {max(found):.2f}"
 
 
 def matrix_products(dtype: torch.dtype, times: int = 16) -> Callable[[], object]:
@@ -140,8 +155,14 @@ def dataset(n: int) -> data.Dataset:
     return data.Dataset("cifar10", images(n), images(10, seed=1), data.CIFAR10_CLASSES, "random")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows below a header, each as soon as it is there, and first what they are measured on."""
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], kept: Path | None = None) -> None:
+    """Print rows below a header, each as soon as it is there, and first what they are measured on.
+
+    Parameters
+    ----------
+    header, rows : the cells.
+    kept : a CSV file for them, too; rows of an earlier call stay in it. None: there is none.
+    """
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"\n{where}; torch {torch.__version__}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}\n")
     widths = [max(len(name), NARROWEST) for name in header]
@@ -149,6 +170,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         texts = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
         cells = (text.ljust(width) for text, width in zip(texts, widths, strict=True))
         print(f"| {' | '.join(cells)} |", flush=True)
+        if kept is not None and not str(row[0]).startswith("---") and (row is not header or not kept.exists()):
+            with kept.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(row)
 
 
 def _resident(field: str) -> int:

@@ -2,8 +2,10 @@
 
 Float32 and the usual memory format, unless asked otherwise, and each forward pass where the released codes of TRADES,
 ARD and PeerAiD have it: an attack's target anew at each step (TRADES), the student on natural images even where that
-counts nothing (ARD), the student twice on the same examples (PeerAiD). Their attacks ask for the input's gradient
-alone, and so do these. The losses are those of the table of methods with their defaults.
+counts nothing (ARD), the student twice on the same examples (PeerAiD). The student is attacked in eval mode, but in
+train mode in ARD's code. An attack's start is clamped after the first step only. Their attacks ask for the input's
+gradient alone, and so do these. Each trained network has an optimiser. The losses are those of the table of methods
+with their defaults. One thing is the kit's: the networks normalise their input, which those codes do not.
 """
 
 from collections.abc import Callable
@@ -36,21 +38,24 @@ class Step:
             "ARD": self._ard,
             "PeerAiD": self._peeraid,
         }[method]
+        self.attacked_in_train_mode = method == "ARD"
         trained = [student, guide] if method == "PeerAiD" else [student]
-        self.optimiser = SGD([p for net in trained for p in net.parameters()], 0.1, momentum=0.9, weight_decay=2e-4)
+        self.optimisers = [SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=2e-4) for net in trained]
 
     def __call__(self, x: Tensor, y: Tensor) -> float:
         """Take a step on images (N, C, H, W) in [0, 1] and labels (N,); return the loss."""
         # with its cache of weights, as usual: no gradient is lost by it (tried with torch 2.15)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss = self._step(x.contiguous(memory_format=self.memory_format), y)
-        self.optimiser.zero_grad()
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         return loss.item()
 
     def _attack(self, x: Tensor, x_adv: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
-        self.student.eval()
+        self.student.train(self.attacked_in_train_mode)
         for _ in range(STEPS):
             x_adv = x_adv.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(objective(self.student(x_adv)), [x_adv])
@@ -60,12 +65,14 @@ class Step:
         return x_adv.detach()
 
     def _uniform(self, x: Tensor, y: Tensor) -> Tensor:
-        start = torch.clamp(x + torch.empty_like(x).uniform_(-EPS, EPS), 0, 1)
-        return self._attack(x, start, lambda z: F.cross_entropy(z, y, reduction="sum"))
+        return self._attack(
+            x, x + torch.empty_like(x).uniform_(-EPS, EPS), lambda z: F.cross_entropy(z, y, reduction="sum")
+        )
 
     def _gaussian(self, x: Tensor, target: Callable[[], Tensor]) -> Tensor:
-        start = torch.clamp(x + 0.001 * torch.randn_like(x), 0, 1)
-        return self._attack(x, start, lambda z: F.kl_div(F.log_softmax(z, 1), target(), reduction="sum"))
+        return self._attack(
+            x, x + 0.001 * torch.randn_like(x), lambda z: F.kl_div(F.log_softmax(z, 1), target(), reduction="sum")
+        )
 
     def _pgd_at(self, x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(self.student(self._uniform(x, y)), y)

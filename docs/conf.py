@@ -1,5 +1,7 @@
 """How Sphinx makes the site; `rkdkit.site.build` puts this file beside the pages that it writes."""
 
+import sys
+from pathlib import Path
 from types import GenericAlias
 
 from sphinx.application import Sphinx
@@ -41,7 +43,8 @@ html_extra_path = ["extra"]
 html_css_files = ["tables.css", "site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_show_sourcelink = html_copy_source = html_show_sphinx = html_show_copyright = False
-html_sidebars = {page: [] for page in ("index", "gallery", "ledger", "numbers")}
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
+html_sidebars = {page: [] for page in ("index", "gallery", "ledger", "numbers", "methods", "search", "genindex")}
 html_theme_options = {
     "logo": {"text": "rkdkit"},
     "navbar_end": ["theme-switcher"],
@@ -65,6 +68,7 @@ def setup(app: Sphinx) -> None:
     """Let docstrings be prepared before numpydoc reads them."""
     app.connect("autodoc-process-docstring", _prepare, priority=100)
     app.connect("autodoc-skip-member", _skip)
+    app.connect("viewcode-follow-imported", _listed_in)
 
 
 def _prepare(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
@@ -76,3 +80,13 @@ def _skip(app: Sphinx, what: str, name: str, obj: object, skipped: bool, options
     """Leave out names of types such as ``tuple[int, int]``: numpydoc cannot tell what their docstring is."""
     del app, what, name, skipped, options
     return True if isinstance(obj, GenericAlias) else None
+
+
+def _listed_in(app: Sphinx, module: str, name: str) -> str | None:
+    """Return the module that defines a value whose class is another project's: there is no code of it there."""
+    del app
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    of = str(getattr(found, "__module__", None) or "")
+    return None if of.partition(".")[0] == "rkdkit" else module

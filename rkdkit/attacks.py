@@ -5,7 +5,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rkdkit import checks
+from rkdkit.determinism import drawn
 from rkdkit.modes import eval_without_gradients, folded_for_inference, without_gradients
 
 STARTS = ("none", "uniform", "gaussian")
-
 ITERATES = ("last", "any")
 """The possible values of :class:`PGD`'s `iterate`."""
 
@@ -213,25 +213,28 @@ class PGD(Attack):
         self,
         network: nn.Module,
         images: Tensor,
-        objective: Objective,
+        objective: Callable[..., Tensor],
         generator: torch.Generator,
         mode: str = "eval",
         *,
         clamps_start: bool = True,
         visit: Callable[[Tensor], object] | None = None,
+        given: Sequence[Tensor] = (),
+        call: Callable[..., Tensor] | None = None,
     ) -> Tensor:
         """Return the last iterate from one start, for any objective; inputs are not checked.
 
         Parameters
         ----------
         network, images, generator : as :meth:`examples`.
-        objective : logits -> the scalar to maximise, summed over the batch.
-        mode : the network's mode during the attack, one of `modes.MODES`. In "train", its batch-norm statistics are the
-            batch's, so images do influence each other, and its running statistics move at each step.
-        clamps_start : whether the start is clamped to ball and box; if not, the first gradient is taken at the
-            unclamped start. Iterates after it are clamped all the same, and so is a start that is returned.
-        visit : called with the start and with the iterate after each step, which it must not change; None: nobody
-            looks at them.
+        objective : logits, and what is `given` -> the scalar to maximise, summed over the batch.
+        mode : the network's mode during the attack, one of `modes.MODES`. In "train", images influence each other by
+            the batch's statistics, and running statistics move at each step.
+        clamps_start : whether the start is clamped to ball and box; if not, the first gradient is at the unclamped
+            start. Iterates after it are clamped all the same, and so is a start that is returned.
+        visit : called with the start and the iterate after each step, which it must not change; None: it is not.
+        given : the tensors that the objective takes after the logits, such as labels.
+        call : calls the function that takes the steps with its tensors, as `graphs.Graphs.call`; None: it is called.
 
         Returns
         -------
@@ -241,7 +244,12 @@ class PGD(Attack):
         x = self._start(images, generator)
         if clamps_start or self.steps == 0:
             x = x.clamp_(low, high)
-        return _ascended(network, x, low, high, objective, self.steps, self.step_size, mode=mode, visit=visit)
+
+        def ascended(x: Tensor, low: Tensor, high: Tensor, *given: Tensor) -> Tensor:
+            asked = (network, x, low, high, lambda logits: objective(logits, *given), self.steps, self.step_size)
+            return _ascended(*asked, mode=mode, visit=visit)
+
+        return ascended(x, low, high, *given) if call is None else call(ascended, (x, low, high, *given), network)
 
     def examples(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return, for each image, the example of the first misclassified start, or of the last start if there is none.
@@ -282,12 +290,14 @@ class PGD(Attack):
     def _start(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.start == "none":
             return images.clone()
-        # pinned memory, so that the copy does not wait for the GPU's current work
-        noise = torch.empty(images.shape, dtype=images.dtype, pin_memory=images.is_cuda)
-        if self.start == "uniform":
-            noise.uniform_(-self.eps, self.eps, generator=generator)
-        else:
-            noise.normal_(0, 0.001, generator=generator)
+
+        def draw(noise: Tensor) -> None:
+            if self.start == "uniform":
+                noise.uniform_(-self.eps, self.eps, generator=generator)
+            else:
+                noise.normal_(0, 0.001, generator=generator)
+
+        noise = drawn(images, generator, draw)
         # images first: the sum keeps their memory format
         return images + noise.to(images.device, non_blocking=True)
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-import pyautoattack
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +20,9 @@ from rkdkit import checks
 from rkdkit.attacks import Attack, check_batch
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.modes import eval_without_gradients
+
+if TYPE_CHECKING:  # whoever attacks by PGD does without it
+    import pyautoattack
 
 FOOLED = -1
 
@@ -107,7 +110,7 @@ class Packaged(Attack):
         return {**super().parameters(), "implementation": f"pyautoattack {version('pyautoattack')}"}
 
     @abstractmethod
-    def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
+    def stages(self, package: "pyautoattack.AutoAttack", num_classes: int) -> list[Stage]:
         """Return the stages in their order, made from the package's parts for one network."""
 
     def _run(
@@ -117,13 +120,15 @@ class Packaged(Attack):
 
         The images of a stage are those that withstood all stages before it, so a resumed attack has the same batches.
         """
+        import pyautoattack
+
         if images.dtype != torch.float32:
             raise ValueError(f"{self} works on float32 images only, not on {images.dtype}: use images.float().")
         device = next((p.device for p in network.parameters()), images.device)
-        num_classes = _logits(network, images[:1].to(device)).shape[1]
+        num_classes = checked_logits(network, images[:1].to(device)).shape[1]
         checks.labels(labels, len(images), num_classes)
         package = pyautoattack.AutoAttack(network, eps=self.eps, seed=self.seed, device=device)
-        stages = [_natural, *self._stages(package, num_classes)]
+        stages = [_natural, *self.stages(package, num_classes)]
         if len(withstood) != len(images) or not ((withstood >= FOOLED) & (withstood <= len(stages))).all():
             raise ValueError("progress does not belong to these images and this attack: start without it.")
         for done, stage in enumerate(stages):
@@ -132,9 +137,9 @@ class Packaged(Attack):
                 batch = waiting[start : start + self.batch_size]
                 # the package uses views that need contiguous memory
                 x, y = images[batch].to(device).contiguous(), labels[batch].to(device)
-                with eval_without_gradients(network), torch.no_grad(), _own_generators():
+                with eval_without_gradients(network), torch.no_grad(), own_generators():
                     adversarial = stage(x, y)
-                wrong = _logits(network, adversarial).argmax(1) != y
+                wrong = checked_logits(network, adversarial).argmax(1) != y
                 withstood[batch] = torch.where(wrong.cpu(), FOOLED, done + 1)
                 yield batch[wrong.cpu()], adversarial[wrong]
 
@@ -146,7 +151,8 @@ class AutoAttack(Packaged):
     The targeted attacks try the 9 wrong classes with the highest logits, or all wrong classes if there are fewer.
     """
 
-    def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
+    def stages(self, package: "pyautoattack.AutoAttack", num_classes: int) -> list[Stage]:
+        """As :meth:`Packaged.stages`."""
         check_classes(num_classes)
         package.apgd_targeted.logger = _silent
         package.fab.targeted = True
@@ -183,7 +189,8 @@ class Square(Packaged):
     def __str__(self) -> str:
         return f"Square-{self.queries}"
 
-    def _stages(self, package: pyautoattack.AutoAttack, num_classes: int) -> list[Stage]:
+    def stages(self, package: "pyautoattack.AutoAttack", num_classes: int) -> list[Stage]:
+        """As :meth:`Packaged.stages`."""
         del num_classes
         package.square.n_queries = self.queries
         return [package.square.perturb]
@@ -213,7 +220,14 @@ def _natural(x: Tensor, y: Tensor) -> Tensor:
     return x
 
 
-def _logits(network: nn.Module, x: Tensor) -> Tensor:
+def checked_logits(network: nn.Module, x: Tensor) -> Tensor:
+    """Return a network's logits for images.
+
+    Raises
+    ------
+    ValueError
+        If they are NaN or infinite, or of a wrong shape.
+    """
     with eval_without_gradients(network), torch.no_grad():
         logits: Tensor = network(x)
     checks.logits(logits, len(x), type(network).__name__)
@@ -222,7 +236,7 @@ def _logits(network: nn.Module, x: Tensor) -> Tensor:
     return logits
 
 
-def _own_generators() -> AbstractContextManager[None]:
+def own_generators() -> AbstractContextManager[None]:
     """Return a context that restores torch's global generators, which the package seeds."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     return torch.random.fork_rng(devices)

@@ -10,8 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +20,7 @@ from rkdkit import checks, cli_methods, cli_push, cli_runs, cli_tables, cli_vers
 from rkdkit.papers.places import places
 
 if TYPE_CHECKING:
-    from rkdkit import drawing, making
+    from rkdkit import cluster, drawing, making
     from rkdkit.workforce import Workforce
 
 # jsonschema, which papermill imports, would take a second to build a parser of internationalised addresses if it found
@@ -42,7 +41,7 @@ PROFILES = ("smoke", "quick", "small", "paper")
 COMMITTED = "committed"
 """The value of `n_seeds` that stands for the number with which each exhibit is committed in figures/quick."""
 
-SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH")
+SPEED = ("RKDKIT_COMPILE", "RKDKIT_EVALUATION_BATCH", "RKDKIT_GRAPHS", "RKDKIT_DATA_ON", "RKDKIT_MICRO_BATCH")
 """The variables that `runtime.current` reads and checks, which needs torch."""
 
 
@@ -264,6 +263,7 @@ def plan(
     calibration: Annotated[bool, typer.Option(help="Time a step of each kind on this machine.")] = True,
     tflops: Annotated[float | None, typer.Option(help="A GPU's sustained rate in bfloat16, in TFLOP/s.")] = None,
     tflops_float32: Annotated[float | None, typer.Option(help="Its sustained rate in float32, without TF32.")] = None,
+    memory: Annotated[float | None, typer.Option(help="A device's, in GiB: say at which batch it ends.")] = None,
     _methods: cli_methods.File = "",
 ) -> None:
     """Say what exhibits need before anything is trained: runs, work, memory, time. Nothing is written."""
@@ -277,6 +277,7 @@ def plan(
         if tflops is None and tflops_float32 is not None:
             raise ValueError("--tflops-float32 goes with --tflops, the rate in bfloat16.")
         rates = None if tflops is None else plan.Rates(tflops, tflops_float32)
+        size = plan.device_memory(memory)
     except ValueError as error:
         sys.exit(str(error))
     planner, notes = plan.Planner(), list[str]()
@@ -287,7 +288,7 @@ def plan(
         except Exception as error:  # whatever the notebook raises, as when it is made
             sys.exit(f"\n{name}: {endings.in_words(type(error).__name__, str(error))}")
     try:
-        counted = plan.count(planner, notes, calibrated=calibration)
+        counted = plan.count(planner, notes, calibrated=calibration, device_memory=size)
     except ValueError as error:  # an attack of which nobody said what it costs
         sys.exit(f"\n{error}")
     Console(width=WIDTH, highlight=False).print(counted.report(rates))
@@ -315,7 +316,7 @@ def figures(
 ) -> None:
     """Make figures by running their notebooks; the executed notebooks are kept under executed/."""
     from rkdkit import drawing, outcome
-    from rkdkit.workforce import Workforce
+    from rkdkit.workforce import Workforce, set_in_environment
 
     notebooks = notebooks_of(names, profile, parameter, draws=True)
     workforce = _workforce(workers, scheduler, scheduler_file)
@@ -335,7 +336,7 @@ def figures(
     at_once = min(drawing.most_side_by_side(), len(together)) if len(together) > 1 else 1
     groups = ((together, at_once, only_draw), (apart, 1, only_draw), (rest, 1, workforce.variables))
     for group, number, variables in groups:
-        with _environment(variables):
+        with set_in_environment(variables):
             for each in drawing.draw_all(group, number):
                 drawn.append(each)
                 if not (each.error and len(notebooks) == 1):
@@ -373,13 +374,19 @@ def train(
     scheduler_file: _SchedulerFile = "",
     _methods: cli_methods.File = "",
 ) -> None:
-    """Train and measure all that exhibits need, without drawing them."""
-    notebooks = notebooks_of(names, profile, parameter, draws=False)
-    done = _do(notebooks, _workforce(workers, scheduler, scheduler_file), alone=True)
-    if done.failure:
-        sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
-    left = f" Left for the notebooks to do: {', '.join(done.unfinished)}." if done.unfinished else ""
-    typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
+    """Train and measure all that exhibits need, without drawing them.
+
+    Started by torchrun, its processes share the batches of each training (docs/scaling.md).
+    """
+    from rkdkit.group.executor import among_processes
+
+    with among_processes(workers, scheduler, scheduler_file) as together:
+        notebooks = notebooks_of(names, profile, parameter, draws=False)
+        done = _do(notebooks, together or _workforce(workers, scheduler, scheduler_file), alone=True)
+        if done.failure:
+            sys.exit(f"{done.failure}\nNot all is done for: {', '.join(done.impossible)}.")
+        left = f" Left for the notebooks to do: {', '.join(done.unfinished)}." if done.unfinished else ""
+        typer.echo(f"Done: {done.missing} tasks were not in the store.{left}", err=True)
 
 
 def notebooks_of(
@@ -415,30 +422,15 @@ def _workforce(workers: str, scheduler: str, scheduler_file: str) -> "Workforce"
     return found
 
 
-def _do(notebooks: "Sequence[drawing.Notebook]", workforce: "Workforce", *, alone: bool) -> "making.Done":
+def _do(notebooks: "Sequence[drawing.Notebook]", who: "Workforce | cluster.Workers", *, alone: bool) -> "making.Done":
     """Do what exhibits need; leave with a message if that cannot be done at all."""
     from rkdkit import cluster, making
     from rkdkit.store import StoreError
 
-    executor = cluster.Workers(workforce)
+    executor = who if isinstance(who, cluster.Workers) else cluster.Workers(who)
     try:
         return making.do_all(notebooks, executor, alone=alone)
     except (making.NotebookError, cluster.NoClusterError, cluster.WrongWorkerError, StoreError) as error:
         sys.exit(f"\n{error}")
     finally:
         executor.close()
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables within a ``with`` block, for the processes that it starts."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ |= variables
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

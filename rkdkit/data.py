@@ -1,4 +1,4 @@
-"""Datasets as tensors: the whole dataset is in memory as uint8, without loader processes.
+"""Datasets as tensors of uint8, in memory or, where they are large, memory-mapped; without loader processes.
 
 ``load("digits")`` needs no files, nor do the sets of points of the plane, such as ``load("moons")``; the other datasets
 are read from the data folder.
@@ -8,7 +8,7 @@ of images. The result is a :class:`Dataset`.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -165,8 +165,7 @@ def load_extra(
     if number is not None:
         train = dataset.images("train", n_train=n_train, n_val=n_val)
         return generated.gaussian_mixture(train, len(dataset.classes), number)
-    channels, height, width = dataset.train.images.shape[1:]
-    return _archive(_data_folder(root) / name, (channels, height, width), len(dataset.classes))
+    return _archive(_data_folder(root) / name, dataset.train.shape, len(dataset.classes))
 
 
 def check_extra(name: str) -> None:
@@ -229,7 +228,7 @@ def _only(classes: tuple[str, ...], dataset: Dataset, name: str) -> Dataset:
 
     def kept(split: Split) -> Split:
         part = split.take(new_label[split.labels] >= 0)
-        return Split(part.images, new_label[part.labels])
+        return replace(part, labels=new_label[part.labels])
 
     source = BLANK if dataset.source == BLANK else f"{dataset.source}; only its classes {', '.join(classes)}"
     return Dataset(name, kept(dataset.train), kept(dataset.test), classes, source)

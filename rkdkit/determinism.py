@@ -1,10 +1,11 @@
 """Repeatable runs: random numbers that depend on (seed, epoch, purpose) only, and exact arithmetic."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 def derived_seed(*key: int | str) -> int:
@@ -23,6 +24,35 @@ def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
     purpose : what the random numbers are used for: "order", "augmentation", "attack", ...
     """
     return torch.Generator().manual_seed(derived_seed(seed, epoch, purpose))
+
+
+class PartOfDraws(torch.Generator):
+    """A CPU generator for a process that has a share of each batch: what is drawn for whole batches is cut to it.
+
+    Attributes
+    ----------
+    before, after : how many images of each batch belong to others, before and after this process's.
+    """
+
+    before: int = 0
+    after: int = 0
+
+
+def drawn(like: Tensor, generator: torch.Generator, draw: Callable[[Tensor], object]) -> Tensor:
+    """Return random numbers of the shape and dtype of some images, on the CPU, and pinned if the images are on a GPU.
+
+    Parameters
+    ----------
+    like : (N, ...), the images of a batch, or this process's share of them.
+    generator : as given to the caller; with a :class:`PartOfDraws`, numbers are drawn for the whole batch.
+    draw : fills the tensor that it is given.
+    """
+    before, after = (generator.before, generator.after) if isinstance(generator, PartOfDraws) else (0, 0)
+    n = len(like)
+    # pinned memory, so that the copy does not wait for the GPU's current work
+    noise = torch.empty((before + n + after, *like.shape[1:]), dtype=like.dtype, pin_memory=like.is_cuda)
+    draw(noise)
+    return noise[before : before + n]
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Accuracy under attack, always in float32: the robustness of a final model is not measured in lower precision."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -169,24 +169,74 @@ def logits(
         with prepared(attacked, attack, images) as network:
             images = attack.examples(network, _as_float(images), labels, torch.Generator())
         attack = None
-    answers: list[Tensor] = []
-    for x, _ in perturbed(attacked, images, labels, attack, seed=seed, batch_size=batch_size):
+    batches = batches_of_logits(judges, images, labels, attack, attacked, seed=seed, batch_size=batch_size)
+    return finite(torch.cat([answers for _, answers in batches], dim=1))
+
+
+@torch.no_grad()
+def batches_of_logits(
+    judges: Sequence[nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    attack: attacks.Attack | None = None,
+    attacked: nn.Module | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    starts: Container[int] | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield what :func:`logits` returns batch by batch: the batches may be shared out among processes.
+
+    Parameters
+    ----------
+    judges, images, labels, attack, attacked, seed, batch_size : as :func:`correct_predictions`; the attack is none of
+        the package's.
+    starts : as :func:`perturbed`.
+
+    Yields
+    ------
+    The number of the batch's first image, and (len(judges), n, classes) float32 on the judges' device, for
+    :func:`finite`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`correct_predictions`.
+    """
+    attacked = judges[0] if attacked is None else attacked
+    _check(judges, attacked, images, labels, batch_size)
+    checked = False
+    size = batch_size or batch_size_for(attack)
+    wanted = [start for start in range(0, len(images), size) if starts is None or start in starts]
+    batches = perturbed(attacked, images, labels, attack, seed=seed, batch_size=size, starts=starts)
+    for start, (x, _) in zip(wanted, batches, strict=True):
         of_batch = []
         for judge in judges:
             with exact_arithmetic(), eval_without_gradients(judge):
                 answer = judge(x)
             classes = checks.logits(answer, len(x), type(judge).__name__)
-            if not answers:  # all labels, once
+            if not checked:  # all labels, once
                 checks.labels(labels, len(images), classes)
             of_batch.append(answer.float())
+        checked = True
         numbers = [answer.shape[1] for answer in of_batch]
         if len(set(numbers)) > 1:
             raise ValueError(f"Networks that are compared must have the same classes, but they have {numbers} of them.")
-        answers.append(torch.stack(of_batch))
-    found = torch.cat(answers, dim=1).cpu()
-    if not found.isfinite().all():
+        yield start, torch.stack(of_batch)
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Return logits on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If some are NaN or infinite.
+    """
+    logits = logits.cpu()
+    if not logits.isfinite().all():
         raise ValueError("A network returned NaN or infinite logits, so it cannot be evaluated.")
-    return found
+    return logits
 
 
 @torch.no_grad()
@@ -198,12 +248,15 @@ def perturbed(
     *,
     seed: int = 0,
     batch_size: int | None = None,
+    starts: Container[int] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the images that networks are evaluated on, batch by batch, on the attacked network's device.
 
     Parameters
     ----------
     attacked, images, labels, attack, seed, batch_size : as :func:`correct_predictions`, checked there.
+    starts : of the batches, only those whose first image has one of these numbers, with the random numbers that they
+        have among all, if the attack is :func:`separable`; None: all.
 
     Yields
     ------
@@ -218,15 +271,44 @@ def perturbed(
     noise = generator(seed, 0, "evaluation")
     batch_size = batch_size or batch_size_for(attack)
     network = _compiled(attacked, attack, images, batch_size)
+    asked = False
     for start in range(0, len(images), batch_size):
+        if starts is not None and start not in starts:
+            _skip(attack, images[start : start + batch_size].shape, noise)
+            continue
         x = _as_float(images[start : start + batch_size].to(device)).contiguous(memory_format=torch.channels_last)
         y = labels[start : start + batch_size].to(device)
         if attack is not None:
-            if start == 0:
+            if not asked:
                 attacks.check_answers(attacked, x, labels)
+                asked = True
             with exact_arithmetic(), torch.enable_grad():
                 x = attack.examples(network, x, y, noise)
         yield x, y
+
+
+def separable(attack: attacks.Attack | None) -> bool:
+    """Return whether a batch can be attacked without those before it, with the random numbers that it has after them.
+
+    A restart draws for those images alone that withstood the starts before it, so what it draws depends on all batches
+    before. Of an attack that a notebook defines, nothing is known.
+
+    Parameters
+    ----------
+    attack : None: natural images.
+    """
+    if type(attack) is attacks.PGD:
+        return attack.restarts == 1
+    return type(attack) in (type(None), attacks.FGSM, attacks.FFGSM, attacks.MIFGSM, attacks.DeepFool)
+
+
+def _skip(attack: attacks.Attack | None, shape: torch.Size, noise: torch.Generator) -> None:
+    """Draw and drop the random numbers that an attack draws for a batch of a shape."""
+    if isinstance(attack, attacks.FFGSM):
+        attack = attacks.PGD(attack.eps, 0.0, 0, "uniform")
+    if isinstance(attack, attacks.PGD):  # without steps, it draws the start and asks no network
+        start = replace(attack, steps=0, iterate="last")
+        start.examples(nn.Identity(), torch.zeros(shape), torch.zeros(shape[0], dtype=torch.int64), noise)
 
 
 @contextmanager

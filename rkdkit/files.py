@@ -1,11 +1,12 @@
 """Read regular files alone, and write files so that they appear whole or not at all."""
 
 import errno
+import hashlib
 import os
 import stat
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -74,6 +75,43 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         raise
     for folder in {path.parent for path in contents}:
         sync_folder(folder)
+
+
+def write_in_parts(folder: Path, parts: Iterable[bytes], named: Callable[[str], str]) -> Path:
+    """Write a file that is never in memory as a whole, so that it appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : where; it is made if it is not there.
+    parts : the content, in order. What is raised while they are made is raised, and nothing is left.
+    named : the SHA-256 of the content, as 64 hex digits -> the name of the file.
+
+    Returns
+    -------
+    The file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary, sha = folder / f".{named('')}.{uuid.uuid4().hex}.tmp", hashlib.sha256()
+    try:
+        with temporary.open("wb", buffering=2**20) as file:
+            for part in parts:
+                sha.update(part)
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        path = folder / named(sha.hexdigest())
+        temporary.replace(path)
+    except BaseException:  # Ctrl-C, too
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
+    return path
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,15 +8,21 @@ Layout of the cache (`paths.cache_folder`), per folder of images::
 ``<folder>`` is a digest of the folder's path. ``<files>`` is a digest of what decides the pixels: which files are read,
 in which order, their sizes and times of change, how they are read, and pillow's version; so outdated pixels are not
 found. ``<sha256>`` is the file's own; so damage is noticed.
+
+Pixels of more than `LEAST_MAPPED` bytes are decoded into the file, an image at a time, and memory-mapped from it: they
+are never in memory as a whole, and processes share what of them is in the system's cache of files.
 """
 
 import hashlib
 import importlib.metadata
+import itertools
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 from filelock import FileLock
 from torch import Tensor
@@ -28,6 +34,9 @@ FEWEST = 1_000
 
 WAIT = 900.0
 """How many seconds to wait for another process that decodes the same folder, before this one decodes it, too."""
+
+LEAST_MAPPED = 2**28
+"""Pixels of more bytes than this are memory-mapped; fewer are read into memory."""
 
 _FORMAT = 1  # to be raised whenever the same image files are decoded to other pixels, or kept in another form
 
@@ -46,7 +55,7 @@ def read(folder: Path, image_paths: Sequence[Path], shape: image_files.Shape, gr
 
     Returns
     -------
-    (N, C, H, W) uint8.
+    (N, C, H, W) uint8; memory-mapped, if the cache is used and they are more than `LEAST_MAPPED` bytes.
 
     Raises
     ------
@@ -61,7 +70,7 @@ def read(folder: Path, image_paths: Sequence[Path], shape: image_files.Shape, gr
         return decoded()
     try:
         decoder = importlib.metadata.version("pillow")  # another one may round JPEG files to other pixels
-        key = _digest([_FORMAT, decoder, shape, grey_as_colour, [_identity(path) for path in image_paths]])
+        key = _key([_FORMAT, decoder, shape, grey_as_colour], image_paths)
     except OSError:
         return decoded()  # which names the file that is not there
     pixels = _Pixels(folder, key)
@@ -74,6 +83,10 @@ def read(folder: Path, image_paths: Sequence[Path], shape: image_files.Shape, gr
         return decoded()
     with held:
         images = pixels.read()  # another process may have decoded them meanwhile
+        if images is None and len(image_paths) * math.prod(shape) > LEAST_MAPPED:
+            each = image_files.read_each(image_paths, shape, grey_as_colour)
+            images = pixels.write_mapped(each, (len(image_paths), *shape))
+            return decoded() if images is None else images
         if images is None:
             images = decoded()
             pixels.write(images)
@@ -94,9 +107,15 @@ class _Pixels:
             for path in self.cache.glob(f"{self.name}-{self.key}-*.safetensors"):
                 if not path.is_file():  # a FIFO, for example: to open it would take forever
                     continue
-                content = path.read_bytes()
-                if path == self.place_of(content):
-                    return safetensors.torch.load(content)["images"]
+                if path.stat().st_size > LEAST_MAPPED:
+                    with path.open("rb") as file:
+                        whole = path == self.place_of(hashlib.file_digest(file, "sha256").hexdigest())
+                    if whole:
+                        return _mapped(path)
+                else:
+                    content = path.read_bytes()
+                    if path == self.place_of(hashlib.sha256(content).hexdigest()):
+                        return safetensors.torch.load(content)["images"]
                 progress.say(f"{path} is damaged: it does not match its digest. {self.folder} is decoded again.")
                 path.unlink()
         return None
@@ -108,20 +127,40 @@ class _Pixels:
     def write(self, images: Tensor) -> None:
         """Keep the pixels, and delete those of other versions of the folder; the caller holds the lock."""
         content = safetensors.torch.save({"images": images})
-        path = self.place_of(content)
+        path = self.place_of(hashlib.sha256(content).hexdigest())
         try:
             files.write_atomically(path, content)
         except OSError as error:
             self.say_unused(error)
+        self._delete_others(path)
+
+    def write_mapped(self, images: Iterator[np.ndarray], shape: tuple[int, ...]) -> Tensor | None:
+        """Keep pixels image by image, as :meth:`write` does, and return them memory-mapped; None: it cannot write.
+
+        Parameters
+        ----------
+        images : N arrays of (C, H, W) uint8.
+        shape : (N, C, H, W).
+        """
+        self._delete_others(None)  # first: there may be no room for both
+        parts = itertools.chain([_header(shape)], (image.tobytes() for image in images))
+        try:
+            path = files.write_in_parts(self.cache, parts, lambda sha: self.place_of(sha).name)
+        except OSError as error:
+            self.say_unused(error)
+            return None
+        return _mapped(path)
+
+    def _delete_others(self, path: Path | None) -> None:
         with suppress(OSError):  # a leftover that cannot be deleted does no harm
             # those with a leading dot are of a process that was killed while it wrote
             for other in (*self.cache.glob(f"{self.name}-*"), *self.cache.glob(f".{self.name}-*.tmp")):
                 if other != path:
                     other.unlink()
 
-    def place_of(self, content: bytes) -> Path:
-        """Return the path of the file that holds `content`."""
-        return self.cache / f"{self.name}-{self.key}-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
+    def place_of(self, sha: str) -> Path:
+        """Return the path of the file whose content has this SHA-256, in hex digits."""
+        return self.cache / f"{self.name}-{self.key}-{sha[:32]}.safetensors"
 
     def say_unused(self, error: Exception) -> None:
         """Say in a line that the cache is not used, and why."""
@@ -130,6 +169,27 @@ class _Pixels:
             f"The cache of images in {self.cache} cannot be used ({why}). {self.folder} is decoded without it; "
             "RKDKIT_CACHE names another folder for it."
         )
+
+
+def _mapped(path: Path) -> Tensor:
+    return safetensors.torch.load_file(path)["images"]
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Return what stands before one tensor of uint8, `images`, in a safetensors file."""
+    said = {"images": {"dtype": "U8", "shape": shape, "data_offsets": [0, math.prod(shape)]}}
+    text = json.dumps(said, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _key(how: Sequence[object], image_paths: Sequence[Path]) -> str:
+    """Return the digest of the JSON of `how` and a list of all files' identities, which is never whole in memory."""
+    sha = hashlib.sha256(json.dumps(how).removesuffix("]").encode() + b", [")
+    for i, path in enumerate(image_paths):
+        sha.update(b", " * (i > 0) + json.dumps(_identity(path)).encode())
+    sha.update(b"]]")
+    return sha.hexdigest()
 
 
 def _identity(path: Path) -> tuple[str, int, int]:

@@ -2,7 +2,7 @@
 
 import stat
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,13 +118,26 @@ def read(paths: Sequence[Path], shape: Shape, grey_as_colour: bool) -> Tensor:
         If a file cannot be read or has another shape; the message names it.
     """
     images = np.empty((len(paths), *shape), np.uint8)  # filled in place: a large set is in memory only once
+    for i, pixels in enumerate(read_each(paths, shape, grey_as_colour)):
+        images[i] = pixels
+    return torch.from_numpy(images)
+
+
+def read_each(paths: Sequence[Path], shape: Shape, grey_as_colour: bool) -> Iterator[np.ndarray]:
+    """Read image files one after another, with a progress bar for many files.
+
+    Parameters, errors: as :func:`read`.
+
+    Yields
+    ------
+    (C, H, W) uint8.
+    """
     fitting = (shape, (1, *shape[1:])) if grey_as_colour else (shape,)
-    for i, path in enumerate(track(paths, desc="reading images", unit=" images") if len(paths) >= MANY else paths):
+    for path in track(paths, desc="reading images", unit=" images") if len(paths) >= MANY else paths:
         pixels = _read_image(path)
         if pixels.shape not in fitting:
             raise ValueError(f"The image file {path} is {_described(pixels.shape)}, not {_described(shape)}.")
-        images[i] = pixels
-    return torch.from_numpy(images)
+        yield np.broadcast_to(pixels, shape)
 
 
 def _described(shape: tuple[int, ...]) -> str:

@@ -29,7 +29,7 @@ EVERY = 0.2
 _ROW = (
     '<div style="display: flex; align-items: center; gap: 1em; white-space: nowrap; max-width: 60em; '
     'font-family: var(--jp-code-font-family, monospace); font-size: var(--jp-code-font-size, 13px)">'
-    '<span style="flex: 0 0 {width}ch; overflow: hidden; text-overflow: ellipsis">{label}</span>'
+    '<span style="flex: 0 1 {width}ch; overflow: hidden; text-overflow: ellipsis">{label}</span>'
     '<progress style="flex: 1 1 8em; min-width: 3em" max="1" value="{share:.4f}" aria-label="{label}"></progress>'
     '<span style="flex: 0 0 auto">{numbers}</span></div>'
 )

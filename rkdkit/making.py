@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from rkdkit import endings, progress
 from rkdkit.cluster.failures import TasksFailedError, closure
 from rkdkit.cluster.job import await_answer
+from rkdkit.cluster.sharing import shared_out
 from rkdkit.cluster.tasking import shown
-from rkdkit.cluster.workers import Workers, how_many, without_modules
+from rkdkit.cluster.workers import Workers, without_modules
 from rkdkit.drawing import Notebook
+from rkdkit.group.processes import GroupError
 from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of, without
 from rkdkit.plan.estimate import costs_of
+from rkdkit.shares import whole_of
 from rkdkit.store import StoreError
 from rkdkit.tasks import Task
 
@@ -124,14 +127,14 @@ def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = Tru
     asked = list(notebooks)
     needs, context = _still_needed(asked, workers), workers.context
     costs, missing = costs_of(needs.all, context), len(needs.all)
-    count = how_many(workers.workforce, costs, context)
+    count, _, _ = workers.shared_out(needs.certain, costs, context)
     if count != 1 and needs.certain:
         needs, failed, prevented = _by_workers(asked, needs, costs, workers, count)
     elif alone:
         needs, failed, prevented = _here(asked, needs, costs, workers)
     else:
         failed, prevented = {}, []
-    lost = {*failed, *prevented}
+    lost = {whole_of(task) for task in (*failed, *prevented)}
     impossible = tuple(
         name
         for name, tasks in needs.of.items()
@@ -160,7 +163,8 @@ def _by_workers(
             new = without_modules(needs.certain)
             if not new and not cluster.pending:
                 return needs, dict(cluster.failed), list(cluster.prevented)
-            cluster.submit(new, {task: costs[task] for task in needs.all}, needs.deciding)
+            known = {task: costs[task] for task in needs.all}
+            cluster.submit(*shared_out(new, known, count or cluster.workers, workers.context), needs.deciding)
             handed_out.update(part for task in new for part in parts_of(task))
             # more may be certain: looked up now and then, and at once if a worker would have nothing to do
             patience = max(PATIENCE, asking / SHARE_OF_ASKING)
@@ -190,7 +194,7 @@ def _here(
                 try:
                     with bar.piece(costs[task], task.label):
                         workers.do_here([task], workers.context)
-                except StoreError:
+                except (StoreError, GroupError):
                     raise
                 except Exception as error:  # all that does not rest on it is done
                     failed[task] = error

@@ -6,7 +6,7 @@ A new kind of measurement is a subclass of :class:`Measurement`, in the module t
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -273,12 +273,12 @@ class CorrectPredictions(Measurement):
             for part, correct in zip(missing, found, strict=True):
                 part.keep(correct, context)
 
-    def keep(self, correct: Tensor, context: Context) -> None:
-        """Store the first judge's answer."""
+    def keep(self, correct: Tensor, context: Context, origin: Mapping[str, Any] | None = None) -> None:
+        """Store the first judge's answer, and the environment of its `origin`; None: this one."""
         question = self.question_in(context)
         assert question is not None
-        context.store.write_answer(question, _packed(correct), environment(context.device))
-        context.store.forget_answer(_unfinished(question))
+        context.store.write_answer(question, _packed(correct), dict(origin or environment(context.device)))
+        context.store.forget_answer(unfinished(question))
 
     def _withstanding(
         self, attack: autoattack.Packaged, network: nn.Module, split: data.Split, context: Context
@@ -286,19 +286,19 @@ class CorrectPredictions(Measurement):
         """Return which images withstand a costly attack; it goes on where it was stopped in the same environment."""
         question = self.question_in(context)
         assert question is not None
-        unfinished, here = _unfinished(question), environment(context.device)
+        so_far, here = unfinished(question), environment(context.device)
         what = f"{attack} on {self.target.spec.label}"
         with track(total=len(split), desc=what, unit="image", leave=False) as bar:
 
             def keep(progress: list[int]) -> None:
-                context.store.write_answer(unfinished, progress, here)
+                context.store.write_answer(so_far, progress, here)
                 withstood = np.asarray(progress)
                 bar.set_postfix_str(f"part {max(withstood.max(), 1)}", refresh=False)
                 bar.n = int(((withstood == autoattack.FOOLED) | (withstood == withstood.max())).sum())
                 bar.refresh()
 
             images = data.to_float(split.images)
-            before, origin = context.store.read_answer(unfinished), context.store.read_environment(unfinished) or {}
+            before, origin = context.store.read_answer(so_far), context.store.read_environment(so_far) or {}
             goes_on = has_form_of(before, [0] * len(split)) and same_versions(origin, here)
             with evaluation.prepared(network, attack, images) as prepared:
                 return attack.correct(prepared, images, split.labels, before if goes_on else None, keep)
@@ -430,8 +430,9 @@ def _packed(correct: Tensor) -> str:
     return np.packbits(correct.numpy()).tobytes().hex()
 
 
-def _unfinished(question: dict[str, Any]) -> dict[str, Any]:
-    return {**question, "unfinished": True}
+def unfinished(question: dict[str, Any], part: Any = True) -> dict[str, Any]:
+    """Return the key of a question's progress, or of some part of it, as `inventory.prune` knows it."""
+    return {**question, "unfinished": part}
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,8 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +18,22 @@ if TYPE_CHECKING:  # `rkdkit --version` need not wait for torch
 CODE = ("rkdkit", "notebooks", "pyproject.toml", "requirements.lock")
 PACKAGES = ("rkdkit", "torch", "torchvision", "numpy", "scikit-learn", "pyautoattack")
 
+AND = " and "
+"""Between the names of several environments in the field of one."""
+
 
 def environment(device: "torch.device") -> dict[str, str | None]:
     """Return the versions, the platform, the device and the checkout's commit.
 
-    "-dirty" after the commit means that code or notebooks differed from it; None means that there is no checkout.
+    "-dirty" after the commit means that code or notebooks differed from it; None means that there is no checkout. The
+    version of a package that is not installed, as the kit itself where it runs from a folder, is None, too.
     """
     import torch
 
     gpu = device.type == "cuda"
     return {
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if gpu else f"{device.type}, {torch.get_num_threads()} threads",
         "git_commit": _git_commit(),
@@ -38,6 +43,15 @@ def environment(device: "torch.device") -> dict[str, str | None]:
 def same_versions(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     """Return whether two environments have the same versions, platform and device, whatever their commits."""
     return {**one, "git_commit": None} == {**other, "git_commit": None}
+
+
+def together(environments: Sequence[Mapping[str, object]]) -> dict[str, str | None]:
+    """Return several environments as one; where they differ, it names all: "cpu, 1 threads and cpu, 4 threads"."""
+    found = {}
+    for name in dict.fromkeys(name for each in environments for name in each):
+        values = [str(each[name]).split(AND) for each in environments if each.get(name) is not None]
+        found[name] = AND.join(dict.fromkeys(part for value in values for part in value)) or None
+    return found
 
 
 def versions() -> str:
@@ -54,6 +68,12 @@ def processor() -> str:
     lines = listed.read_text(encoding="utf-8", errors="replace").splitlines() if listed.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return next(iter(names), "") or platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
 
 
 def _git_commit() -> str | None:

@@ -15,10 +15,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rkdkit import checks, models
+from rkdkit import checks, data, models
+from rkdkit.graphs import DEVICES, Graphs
 
-COMPILE = ("auto", "on", "off")
-"""The possible values of `Settings.compile`."""
+COMPILE = GRAPHS = ("auto", "on", "off")
+"""The possible values of `Settings.compile` and of `Settings.graphs`."""
+
+DATA_ON = ("auto", "device", "host")
+"""The possible values of `Settings.data_on`."""
+
+LEAST_ON_HOST = 2**28
+"""Fewer bytes of images are always on the device where "auto" decides."""
+
+SHARE_OF_DATA = 0.25
+"""The share of a GPU's memory beyond which "auto" leaves images on the host; networks and activations take the rest."""
 
 LEAST_NETWORK = 10_000_000
 """The multiply-adds per image from which "auto" compiles a network; compiling a smaller one never pays off."""
@@ -32,6 +42,9 @@ LEAST_WORK = {"cpu": 1e15}
 
 On a device type that is not listed, "auto" compiles nothing; on a GPU it has not been tried yet."""
 
+GRAPHS_PAY: frozenset[str] = frozenset()
+"""The types of device on which "auto" captures attacks as graphs: none, until it was seen to be right and faster."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -43,23 +56,36 @@ class Settings:
         "off", or "auto": if the work is large enough and the machine has what compilation needs.
     evaluation_batch_size : images per batch in an evaluation; None: 256. AutoAttack and Square have their own batch
         size.
+    graphs : whether the steps of a training's attack are captured as one graph, which only a GPU can: "on", "off", or
+        "auto": if it was seen to be right and faster on such a device.
+    data_on : where the images are that a network is trained on: on the "device"; on the "host", memory-mapped if they
+        are large, from where each batch is copied; or "auto": on a GPU, unless they would take more than
+        `SHARE_OF_DATA` of its memory, and otherwise where they are.
+    micro_batch : the most images of a training's batch that go through the networks at once; None: the whole batch.
+        It is refused where it would change what is trained, see `accumulation`.
 
     Raises
     ------
     UnknownNameError
-        If `compile` is none of these.
+        If `compile`, `graphs` or `data_on` is none of these.
     ValueError
-        If `evaluation_batch_size` is not a whole number, or is below 1.
+        If `evaluation_batch_size` or `micro_batch` is not a whole number, or is below 1.
     """
 
     compile: str = "auto"
     evaluation_batch_size: int | None = None
+    graphs: str = "auto"
+    data_on: str = "auto"
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         checks.coerce_fields(self)
         checks.one_of("runtime setting compile", self.compile, COMPILE)
-        if self.evaluation_batch_size is not None:
-            checks.number("evaluation_batch_size", self.evaluation_batch_size, 1)
+        checks.one_of("runtime setting graphs", self.graphs, GRAPHS)
+        checks.one_of("runtime setting data_on", self.data_on, DATA_ON)
+        for name in ("evaluation_batch_size", "micro_batch"):
+            if getattr(self, name) is not None:
+                checks.number(name, getattr(self, name), 1)
 
 
 _HELD: ContextVar[Settings | None] = ContextVar("settings", default=None)
@@ -76,23 +102,59 @@ def using(settings: Settings) -> Iterator[Settings]:
 
 
 def current() -> Settings:
-    """Return the settings of :func:`using`, else of $RKDKIT_COMPILE and $RKDKIT_EVALUATION_BATCH, else the defaults.
+    """Return the settings of :func:`using`, else of the environment, else the defaults.
+
+    The variables are $RKDKIT_COMPILE, $RKDKIT_EVALUATION_BATCH, $RKDKIT_GRAPHS, $RKDKIT_DATA_ON and
+    $RKDKIT_MICRO_BATCH.
 
     Raises
     ------
     UnknownNameError
-        If $RKDKIT_COMPILE is not one of `COMPILE`.
+        If $RKDKIT_COMPILE is not one of `COMPILE`, $RKDKIT_GRAPHS not one of `GRAPHS`, or $RKDKIT_DATA_ON not one of
+        `DATA_ON`.
     ValueError
-        If $RKDKIT_EVALUATION_BATCH is not a whole number of at least 1.
+        If $RKDKIT_EVALUATION_BATCH or $RKDKIT_MICRO_BATCH is not a whole number of at least 1.
     """
     held = _HELD.get()
     if held is not None:
         return held
-    mode, size = os.environ.get("RKDKIT_COMPILE") or "auto", os.environ.get("RKDKIT_EVALUATION_BATCH")
+    mode = os.environ.get("RKDKIT_COMPILE") or "auto"
     checks.one_of("RKDKIT_COMPILE", mode, COMPILE)
-    if size and not (size.isdecimal() and int(size) > 0):
-        raise ValueError(f"RKDKIT_EVALUATION_BATCH must be a whole number of at least 1, not {size!r}.")
-    return Settings(mode, int(size) if size else None)
+    data_on = checks.one_of("RKDKIT_DATA_ON", os.environ.get("RKDKIT_DATA_ON") or "auto", DATA_ON)
+    graphs = checks.one_of("RKDKIT_GRAPHS", os.environ.get("RKDKIT_GRAPHS") or "auto", GRAPHS)
+    size, parts = _number_in("RKDKIT_EVALUATION_BATCH"), _number_in("RKDKIT_MICRO_BATCH")
+    return Settings(mode, size, graphs, data_on=data_on, micro_batch=parts)
+
+
+def _number_in(variable: str) -> int | None:
+    """Return the number in a variable of the environment; None: it is not set."""
+    said = os.environ.get(variable)
+    if said and not (said.isdecimal() and int(said) > 0):
+        raise ValueError(f"{variable} must be a whole number of at least 1, not {said!r}.")
+    return int(said) if said else None
+
+
+def placed(images: data.Split, device: torch.device) -> data.Split:
+    """Return the images of a training where it is to find them: on its device, or where they are.
+
+    Parameters
+    ----------
+    images : in memory or memory-mapped; :func:`data.batches` takes them in both places.
+    device : of the training.
+    """
+    where = current().data_on
+    if where == "auto":
+        size = math.inf
+        if device.type == "cuda" and torch.cuda.is_available():
+            size = torch.cuda.get_device_properties(device).total_memory
+        where = "host" if device.type == "cpu" or stays_on_host(images.nbytes, size) else "device"
+    return images if where == "host" else images.to(device)
+
+
+def stays_on_host(nbytes: int, size: float) -> bool:
+    """Return whether images of so many bytes stay on the host, where the GPU has `size` bytes of memory."""
+    where = current().data_on
+    return where == "host" or (where == "auto" and nbytes > max(LEAST_ON_HOST, SHARE_OF_DATA * size))
 
 
 def compiles(device: torch.device, networks: Sequence[nn.Module], shape: Sequence[int], passes: float) -> bool:
@@ -134,6 +196,32 @@ def compile_in_place(network: nn.Module) -> None:
     if isinstance(network, models.Classifier):
         _make_room()
         network.compile(dynamic=False, options=OPTIONS)
+
+
+def graphs(device: torch.device, networks: Sequence[nn.Module]) -> Graphs | None:
+    """Return what captures the steps of a training's attacks, as the settings and the device decide; None: nothing.
+
+    Parameters
+    ----------
+    device : the networks' device.
+    networks : all networks of the training; with one from elsewhere nothing is captured, since it may decide by what
+        it computes.
+
+    Raises
+    ------
+    RuntimeError
+        If the setting is "on", and the device is none that captures.
+    """
+    mode = current().graphs
+    if mode == "on" and device.type not in DEVICES:
+        raise RuntimeError(
+            f"RKDKIT_GRAPHS is on, but only a GPU ({', '.join(DEVICES)}) captures graphs, and this training is on "
+            f"{device.type}: set RKDKIT_GRAPHS to auto or off."
+        )
+    wanted = mode == "on" or (mode == "auto" and device.type in GRAPHS_PAY)
+    if not wanted or not all(isinstance(network, models.Classifier) for network in networks):
+        return None
+    return Graphs(DEVICES[device.type]())
 
 
 class FullBatches(nn.Module):

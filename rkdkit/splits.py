@@ -1,7 +1,13 @@
-"""Images and labels in memory as uint8, and the batches that are made from them, without loader processes."""
+"""Images and labels as uint8, in memory or memory-mapped, and the batches made from them, without loader processes.
+
+Images that a device has no room for stay on the host: a batch is gathered there, and the next one beside its use.
+"""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,6 +23,12 @@ PARTS = ("test", "train", "val")
 
 AUGMENTATIONS = ("none", "crop-flip", "crop-flip-cutout")
 
+LEAST_AS_ROWS = 2**28
+"""A choice of images of more bytes than this is kept as a list of their rows: no image is copied until it is used."""
+
+CHUNK = 2**22
+"""How many bytes of images are looked at together where all of them are looked at."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -24,31 +36,74 @@ class Split:
 
     Attributes
     ----------
-    images : (N, C, H, W) uint8.
+    pixels : (M, C, H, W) uint8; they may be memory-mapped.
     labels : (N,) int64.
+    rows : (N,) int64, which of `pixels` are the images, in their order; None: all of them, as they stand.
     """
 
-    images: Tensor
+    pixels: Tensor
     labels: Tensor
+    rows: Tensor | None = None
+
+    @property
+    def images(self) -> Tensor:
+        """The images, (N, C, H, W) uint8; where they are kept as rows, each access gathers a copy of all of them."""
+        return self.pixels if self.rows is None else self.pixels[self.rows]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the images, wherever they are."""
+        return len(self) * math.prod(self.shape) * self.pixels.element_size()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Tensor | slice) -> "Split":
-        """Return the images and labels at `index`; for a slice of all of them, the same object, digest included."""
+        """Return the images and labels at `index`; for a slice of all of them, the same object, digest included.
+
+        More than `LEAST_AS_ROWS` bytes of images are not copied, but kept as rows.
+        """
         if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
             return self
-        return Split(self.images[index], self.labels[index])
+        if self.rows is None and isinstance(index, slice):
+            return Split(self.pixels[index], self.labels[index])
+        if isinstance(index, Tensor) and index.dtype == torch.bool:
+            index = index.nonzero().squeeze(1)
+        labels = self.labels[index]
+        chosen = index if self.rows is None else self.rows[index]
+        assert isinstance(chosen, Tensor)
+        kept = Split(self.pixels, labels, chosen)
+        return kept if kept.nbytes > LEAST_AS_ROWS else Split(self.pixels[chosen], labels)
 
     def to(self, device: torch.device) -> "Split":
-        """Return the same images and labels on `device`."""
-        return Split(self.images.to(device), self.labels.to(device))
+        """Return the same images and labels on `device`, as pixels."""
+        if self.rows is None:
+            return Split(self.pixels.to(device), self.labels.to(device))
+        images = torch.empty((len(self), *self.shape), dtype=self.pixels.dtype, device=device)
+        start = 0
+        for chunk in self.chunks():
+            images[start : start + len(chunk)].copy_(chunk)
+            start += len(chunk)
+        return Split(images, self.labels.to(device))
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield all images in order, (n, C, H, W) of `CHUNK` bytes at most, or one image."""
+        n = max(1, CHUNK // max(math.prod(self.shape) * self.pixels.element_size(), 1))
+        for start in range(0, len(self), n):
+            at = slice(start, start + n)
+            yield self.pixels[at if self.rows is None else self.rows[at]]
 
     @cached_property
     def digest(self) -> str:
         """The first 16 hex digits of the SHA-256 of shape, images and labels, which identifies the data."""
-        sha = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        for tensor in (self.images, self.labels):
+        sha = hashlib.sha256(repr((len(self), *self.shape)).encode())
+        for tensor in itertools.chain(self.chunks(), [self.labels]):
             sha.update(tensor.cpu().contiguous().numpy().data)
         return sha.hexdigest()[:16]
 
@@ -79,14 +134,15 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for part, split in (("training", self.train), ("test", self.test)):
-            checks.images(split.images, f"{self.name}: {part} images")
-            if split.images.dtype != torch.uint8:
-                raise ValueError(f"{self.name}: {part} images must be uint8, not {split.images.dtype}.")
-            checks.labels(split.labels, len(split.images), len(self.classes), f"{self.name}: {part} labels")
-        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+            checks.images(split.pixels, f"{self.name}: {part} images")
+            if split.pixels.dtype != torch.uint8:
+                raise ValueError(f"{self.name}: {part} images must be uint8, not {split.pixels.dtype}.")
+            n = len(split.pixels if split.rows is None else split.rows)
+            checks.labels(split.labels, n, len(self.classes), f"{self.name}: {part} labels")
+        if self.train.shape != self.test.shape:
             raise ValueError(
-                f"{self.name}: training images are {tuple(self.train.images.shape[1:])}, "
-                f"test images {tuple(self.test.images.shape[1:])}; they must be of one shape."
+                f"{self.name}: training images are {self.train.shape}, test images {self.test.shape}; "
+                "they must be of one shape."
             )
 
     @cached_property
@@ -97,9 +153,12 @@ class Dataset:
     @cached_property
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel of the training images, as fractions of 255."""
-        pixels = self.train.images.transpose(0, 1).flatten(1)
+        counted = torch.zeros(self.train.shape[0], 256, dtype=torch.int64)
+        for chunk in self.train.chunks():
+            pixels = chunk.transpose(0, 1).flatten(1)
+            counted += torch.stack([torch.bincount(channel, minlength=256) for channel in pixels])
         # a histogram is exact in float64 and needs no float copy of the images
-        counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels]).double()
+        counts = counted.double()
         values = torch.arange(256, dtype=torch.float64) / 255
         share = counts / counts.sum(1, keepdim=True)
         mean = share @ values
@@ -243,6 +302,7 @@ def batches(
     order: torch.Generator,
     extra: Split | None = None,
     extra_fraction: float = 0.0,
+    device: torch.device | None = None,
 ) -> Iterator[Split]:
     """Return one epoch of shuffled, augmented batches with float32 images in [0, 1].
 
@@ -256,12 +316,14 @@ def batches(
 
     Parameters
     ----------
-    split : the images, on the device of the batches.
+    split : the images, on `device` or on the host.
     batch_size : the number of images per batch.
     augmentation : one of `AUGMENTATIONS`.
     order : a CPU generator for the order and the augmentation.
-    extra : images to mix in, of the same shape and on the same device.
+    extra : images to mix in, of the same shape.
     extra_fraction : the share of `extra` in a batch, in [0, 1], rounded to whole images.
+    device : of the batches; None: that of `split`. Images that are on the host when it is another are gathered there,
+        a batch ahead, and copied without a wait; the batches are the same bit for bit.
 
     Raises
     ------
@@ -280,7 +342,51 @@ def batches(
     parts = [(split, _shuffled_passes(split, size - n_extra, order))]
     if extra:
         parts.append((extra, _shuffled_passes(extra, n_extra, order)))
+    here = split.labels.device if device is None else device
+    if any(part.labels.device != here for part, _ in parts):
+        return _gathered_ahead(parts, len(steps), here, lambda taken: _batch(taken, augmentation, order))
     return (_batch([part.take(next(index)) for part, index in parts], augmentation, order) for _ in steps)
+
+
+def _gathered_ahead(
+    parts: Sequence[tuple[Split, Iterator[Tensor]]],
+    steps: int,
+    device: torch.device,
+    made: Callable[[list[Split]], Split],
+) -> Iterator[Split]:
+    """Yield batches of images of the host; while one is used, a thread gathers the next.
+
+    Random numbers are drawn as without it, the next batch's order after this one's augmentation.
+    """
+
+    def begun(beside: ThreadPoolExecutor) -> list[tuple[Split, Future[Tensor] | None]]:
+        taken: list[tuple[Split, Future[Tensor] | None]] = []
+        for part, indices in parts:
+            index = next(indices)
+            if part.labels.device == device:
+                taken.append((part.take(index), None))
+                continue
+            # torch keeps pinned memory for use again, once the copy from it is done
+            pinned = device.type == "cuda"
+            images = torch.empty((len(index), *part.shape), dtype=part.pixels.dtype, pin_memory=pinned)
+            rows = index if part.rows is None else part.rows[index]
+            gathering = beside.submit(torch.index_select, part.pixels, 0, rows, out=images)
+            taken.append((Split(images, _sent(part.labels[index], device)), gathering))
+        return taken
+
+    def there(taken: Split, gathering: "Future[Tensor] | None") -> Split:
+        if gathering is None:
+            return taken
+        gathering.result()
+        return Split(taken.pixels.to(device, non_blocking=True), taken.labels)
+
+    with ThreadPoolExecutor(1, "images") as beside:
+        ahead = begun(beside)
+        for step in range(steps):
+            batch = made([there(*each) for each in ahead])
+            if step + 1 < steps:
+                ahead = begun(beside)
+            yield batch
 
 
 def _shuffled_passes(split: Split, size: int, order: torch.Generator) -> Iterator[Tensor]:

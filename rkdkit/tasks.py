@@ -7,7 +7,7 @@ to a task whose answer is not in the store yet; the two kinds of tasks are in `t
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,6 +16,9 @@ from rkdkit import data, methods
 from rkdkit.mirror import Wanted
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
+
+if TYPE_CHECKING:
+    from rkdkit.group.processes import Processes
 
 
 def default_device() -> torch.device:
@@ -33,12 +36,14 @@ class Context:
     device : the device on which networks are trained and measured.
     load : a dataset's name -> the dataset.
     modules : teachers that no run of the store trained, by (name, digest); `runs.foreign_teacher` adds them.
+    group : the processes that train together, of which this is the first; None: this process trains alone.
     """
 
     store: Store = field(default_factory=Store)
     device: torch.device = field(default_factory=default_device)
     load: Callable[[str], data.Dataset] = data.load
     modules: Mapping[tuple[str, str], nn.Module] = field(default_factory=dict)
+    group: "Processes | None" = None
     _records: dict[RunSpec, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def record(self, spec: RunSpec) -> dict[str, Any] | None:

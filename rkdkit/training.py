@@ -11,8 +11,10 @@ from torch.optim import SGD
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from rkdkit import attacks, checks, data, methods, models, runtime
+from rkdkit import accumulation, attacks, checks, data, methods, models, runtime
 from rkdkit.determinism import derived_seed, exact_arithmetic, generator
+from rkdkit.group.batch_norm import over_whole_batches
+from rkdkit.group.shares import ALONE, Shares
 from rkdkit.modes import eval_without_gradients, folded_for_inference
 from rkdkit.spec import AVERAGED, SMALLEST_BATCH, RunSpec
 
@@ -48,18 +50,24 @@ class Training:
     teachers : the networks of `spec.teachers`, in the same order, on `device`; they are not changed.
     extra : the images of `spec.extra`.
     networks : the networks to train, by role, on `device`; None: new networks with weights from `spec.seed`.
+    shares : the processes that train the networks together. Each makes a :class:`Training` of its own, of the same
+        specification, data and teachers, and calls its methods in step with the others; each computes its share of the
+        batches, and all get the same weights.
 
     Attributes
     ----------
     networks : the trained networks by role: "student", and "peer" if the method has one.
     epoch : the number of finished epochs.
-    compiled : whether the networks are compiled, as `runtime` decides.
+    compiled : whether the networks are compiled, as `runtime` decides; by several processes, they are not.
+    graphs : what captures an attack's steps as one graph; None, as `runtime` decides and by several processes: nothing
+        is captured.
 
     Raises
     ------
     ValueError
-        If the dataset has fewer images than the specification needs, or a teacher's number of logits is not the number
-        of classes.
+        If the dataset has fewer images than the specification needs, a teacher's number of logits is not the number of
+        classes, a batch has fewer images than there are processes, or it is to be taken in parts and a network would be
+        trained otherwise by that (:class:`accumulation.BatchStatisticsError`).
     """
 
     def __init__(
@@ -70,19 +78,30 @@ class Training:
         teachers: Sequence[nn.Module] = (),
         extra: data.Split | None = None,
         networks: Mapping[str, nn.Module] | None = None,
+        shares: Shares = ALONE,
     ) -> None:
-        self.spec, self.device, self.epoch = spec, device, 0
+        self.spec, self.device, self.epoch, self.shares = spec, device, 0, shares
         self.method = methods.get(spec.method, spec.reading)
         self._settings = dict(spec.settings)
-        self._train = dataset.split_validation(spec.n_train, spec.n_val)[0].to(device)
+        self._train = runtime.placed(dataset.split_validation(spec.n_train, spec.n_val)[0], device)
         checks.number("The number of training images that are not held out", len(self._train), SMALLEST_BATCH)
-        self._extra = None if extra is None else extra.to(device)
+        self._n_batch = min(spec.batch_size, len(self._train))
+        if self._n_batch < shares.size:
+            raise ValueError(
+                f"{shares.size} processes cannot share batches of {self._n_batch} images, as {spec} has them: start "
+                f"{self._n_batch} at most."
+            )
+        self._part = shares.of_batch(self._n_batch)
+        self._extra = None if extra is None else runtime.placed(extra, device)
         self.batches_per_epoch = data.batches_per_epoch(len(self._train), spec.batch_size)
         self._teachers = tuple(teachers)
-        self._check_teachers(len(dataset.classes))
+        few = data.to_float(self._train.take(slice(2)).images.to(device))
+        self._check_teachers(few, len(dataset.classes))
         if networks is None:
             networks = {role: network.on(device) for role, network in fresh_networks(spec, dataset).items()}
-        self.networks = dict(networks)
+        self.networks = {role: over_whole_batches(network, shares) for role, network in networks.items()}
+        mine = self._part.stop - self._part.start
+        self._micro_batch = accumulation.check(runtime.current().micro_batch, mine, self.networks, few)
         self._eps, self._step_size = spec.eps * self.method.eps_factor, spec.step_size
         if self.method.one_step is not None:
             self._step_size = self._eps * self.method.one_step
@@ -99,10 +118,13 @@ class Training:
         self._start_optimiser()
         trained_and_fixed = [*self.networks.values(), *self._teachers]
         passes = spec.epochs * self._steps_per_epoch * spec.batch_size * (spec.attack_steps + 2)
-        self.compiled = runtime.compiles(device, trained_and_fixed, self._train.images.shape[1:], passes)
+        # what the processes send each other within a network would cut compiled code and graphs into pieces
+        alone = shares.size == 1
+        self.compiled = alone and runtime.compiles(device, trained_and_fixed, self._train.shape, passes)
         if self.compiled:
             for network in trained_and_fixed:
                 runtime.compile_in_place(network)
+        self.graphs = runtime.graphs(device, trained_and_fixed) if alone else None
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> EpochReport:
         """Train one more epoch.
@@ -119,19 +141,24 @@ class Training:
         """
         epoch = self.epoch + 1
         order = generator(self.spec.seed, epoch, "order and augmentation")
-        start = generator(self.spec.seed, epoch, "attack start")
+        start = self.shares.of_draws(generator(self.spec.seed, epoch, "attack start"), self._n_batch)
+        self.shares.make_equal(self.state().values())
         for network in self.networks.values():
             network.train()
         step_losses = torch.empty(self.batches_per_epoch, device=self.device)
+        if self._delta is not None:
+            self._delta = self._delta[self._part]
         batches = self._batches(order)
         with exact_arithmetic(), ExitStack() as held:
             with self._autocast():  # teachers' weights are cast here, once for the whole epoch
                 for teacher in self._teachers:
                     held.enter_context(folded_for_inference(teacher))
             for step, batch in enumerate(batches):
-                images = batch.images.contiguous(memory_format=torch.channels_last)
-                step_losses[step] = self._step(images, batch.labels, start)
+                step_losses[step] = self._step(self._images(batch), batch.labels[self._part], start)
                 on_step()
+            self.shares.add(step_losses)
+            if self._delta is not None:
+                self._delta = self.shares.whole_batch(self._delta, self._n_batch)
             self._check_finite(step_losses, epoch)
             if not self._each_step:
                 self._scheduler.step()
@@ -162,14 +189,14 @@ class Training:
     def load_state(self, state: dict[str, Tensor], epoch: int) -> None:
         """Resume from the state that :meth:`state` returned after `epoch` epochs."""
         for role, network in self.networks.items():
-            network.load_state_dict(_under(state, role))
+            network.load_state_dict(under(state, role))
         if self._averaged is not None:
-            self._averaged.load_state_dict(_under(state, "averaged"))
+            self._averaged.load_state_dict(under(state, "averaged"))
         if "delta" in state:
             self._delta = state["delta"].to(self.device)
         # a new optimiser and a repeated schedule give the same floating-point values as the first time
         self._start_optimiser()
-        for name, momentum in _under(state, "momentum").items():
+        for name, momentum in under(state, "momentum").items():
             parameter = self._parameters[int(name)]
             self._optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         with warnings.catch_warnings():
@@ -179,37 +206,54 @@ class Training:
         self.epoch = epoch
 
     def _step(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
+        if self.method.free:
+            return self._replay(images, labels, start)
+        self._optimiser.zero_grad(set_to_none=True)
+        return self._update(
+            *accumulation.in_parts(self._loss, (images, labels), start, self._micro_batch, self._n_batch)
+        )
+
+    def _loss(self, images: Tensor, labels: Tensor, start: torch.Generator) -> tuple[Tensor, methods.Logits]:
+        """Attack some images, and return the loss at all points and what has the logits there."""
         row, logits = self.method, methods.Logits(self._by_slot(), {"x": images}, self._weights())
-        if row.free:
-            return self._replay(logits, images, labels)
         with self._autocast():
             for maximised in row.maximises:
                 attack = attacks.PGD(self._eps, self._step_size, self.spec.attack_steps, maximised.start)
                 examples = methods.adversarial_examples(
                     *(maximised, logits, images, labels, attack, start, row.attack_mode),
                     clamps_start=row.clamps(maximised),
+                    graphs=self.graphs,
                 )
                 logits.add(maximised.makes, examples)
-            loss = methods.loss(row, self._settings, logits, labels, self.epoch / self.spec.epochs)
-        return self._update(loss, logits)
+            return methods.loss(row, self._settings, logits, labels, self.epoch / self.spec.epochs), logits
 
-    def _replay(self, logits: methods.Logits, images: Tensor, labels: Tensor) -> Tensor:
+    def _replay(self, images: Tensor, labels: Tensor, start: torch.Generator) -> Tensor:
         """Take `m` updates on one batch; each gradient also updates the perturbation (Shafahi et al. 2019)."""
         delta = torch.zeros_like(images) if self._delta is None else self._delta
-        for _ in range(self._replays):
-            delta.requires_grad_(True)
+        asked: dict[int, methods.Logits] = {}  # by where a part begins: fixed teachers answer it once for all updates
+
+        def loss_of(images: Tensor, labels: Tensor, delta: Tensor, _: torch.Generator) -> tuple[Tensor, methods.Logits]:
+            begins = int(images.storage_offset())
+            if begins not in asked:
+                asked[begins] = methods.Logits(self._by_slot(), {"x": images}, self._weights())
+            logits = asked[begins]
             with self._autocast():
                 logits.add("x*", (images + delta).clamp(0, 1))
-                loss = methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs)
-            report = self._update(loss, logits)
+                return methods.loss(self.method, self._settings, logits, labels, self.epoch / self.spec.epochs), logits
+
+        for _ in range(self._replays):
+            delta.requires_grad_(True)
+            self._optimiser.zero_grad(set_to_none=True)
+            tensors = (images, labels, delta)
+            report = self._update(*accumulation.in_parts(loss_of, tensors, start, self._micro_batch, self._n_batch))
             assert delta.grad is not None
             delta = (delta.detach() + self._step_size * delta.grad.sign()).clamp_(-self._eps, self._eps)
         self._delta = delta
         return report
 
     def _update(self, loss: Tensor, logits: methods.Logits) -> Tensor:
-        self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.shares.add_gradients(self._parameters)
         self._optimiser.step()
         with self._autocast():
             for point in self.method.points_passed_after:
@@ -230,12 +274,15 @@ class Training:
         return {g: tuple(t.weight for t in self.spec.teachers if t.slot == g) for g in self.method.guides}
 
     def _batches(self, order: torch.Generator) -> Iterator[data.Split]:
-        spec = self.spec
-        return data.batches(self._train, spec.batch_size, spec.augmentation, order, self._extra, spec.extra_fraction)
+        spec, mixed_in = self.spec, (self._extra, self.spec.extra_fraction)
+        return data.batches(self._train, spec.batch_size, spec.augmentation, order, *mixed_in, self.device)
+
+    def _images(self, batch: data.Split) -> Tensor:
+        """Return this process's share of a batch's images."""
+        return batch.images[self._part].contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def _check_teachers(self, classes: int) -> None:
-        images = data.to_float(self._train.images[:2])
+    def _check_teachers(self, images: Tensor, classes: int) -> None:
         for teacher, network in zip(self.spec.teachers, self._teachers, strict=True):
             with eval_without_gradients(network):
                 try:
@@ -267,10 +314,7 @@ class Training:
         # averaged weights have no batch-norm statistics of their own: one pass over the training set gives them
         batches = self._batches(generator(self.spec.seed, self.epoch, "batch-norm statistics"))
         with self._autocast():
-            update_bn(
-                (batch.images.contiguous(memory_format=torch.channels_last) for batch in batches),
-                self._averaged.module,
-            )
+            update_bn(map(self._images, batches), self._averaged.module)
 
     def _start_optimiser(self) -> None:
         spec = self.spec
@@ -336,5 +380,6 @@ def fresh_networks(spec: RunSpec, dataset: data.Dataset) -> dict[str, models.Cla
     }
 
 
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix and a point, by the rest of their names."""
     return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(prefix + ".")}

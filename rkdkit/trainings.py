@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rkdkit import data, executors, methods, training
 from rkdkit.endings import Stopped
+from rkdkit.group.leading import training_of
 from rkdkit.progress import say, track
 from rkdkit.provenance import environment
 from rkdkit.records import names_what_it_keeps
@@ -287,36 +288,43 @@ def _train(
     record: dict[str, Any] | None,
 ) -> None:
     """Train from the record's last epoch to the run's last, storing each epoch; the caller holds the run's lock."""
-    loop = training.Training(spec, dataset, context.device, [network for _, network in teachers], extra)
-    if record is None:
-        record = {
-            "spec": spec.to_json(),
-            "id": spec.id,
-            "data": {"digest": dataset.digest, "source": dataset.source, "extra": extra.digest if extra else None},
-            "guided_by": [digest for digest, _ in teachers],
-            "environments": [],
-            "finished": 0,
-            "states": {},
-            "snapshots": {role: {} for role in methods.get(spec.method, spec.reading).roles},
-            "history": [],
-        }
-    state = _last_whole(folder, spec, record)
-    if state is not None:
-        loop.load_state(state, record["finished"])
-    here = {**environment(context.device), "compiled": loop.compiled}
-    if here not in record["environments"]:
-        record["environments"].append(here)
-    folder.write_record(record)
-    folder.tidy(keep={state["name"] for state in record["states"].values()})
-    steps = loop.batches_per_epoch
-    with track(
-        desc=spec.short, unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
-    ) as bar:
-        while loop.epoch < spec.epochs:
-            started = time.perf_counter()
-            report = loop.run_epoch(bar.update)
-            _keep(folder, spec, loop, record, report, time.perf_counter() - started)
-            bar.set_postfix(loss=f"{report.loss:.3f}")
+    networks = [network for _, network in teachers]
+    with training_of(spec, dataset, context, networks, extra) as loop:
+        if record is None:
+            record = {
+                "spec": spec.to_json(),
+                "id": spec.id,
+                "data": {"digest": dataset.digest, "source": dataset.source, "extra": extra.digest if extra else None},
+                "guided_by": [digest for digest, _ in teachers],
+                "environments": [],
+                "finished": 0,
+                "states": {},
+                "snapshots": {role: {} for role in methods.get(spec.method, spec.reading).roles},
+                "history": [],
+            }
+        state = _last_whole(folder, spec, record)
+        if state is not None:
+            loop.load_state(state, record["finished"])
+        here = {**environment(context.device), "compiled": loop.compiled, **_processes(loop)}
+        here |= {"graphs": True} if loop.graphs else {}
+        if here not in record["environments"]:
+            record["environments"].append(here)
+        folder.write_record(record)
+        folder.tidy(keep={state["name"] for state in record["states"].values()})
+        steps = loop.batches_per_epoch
+        with track(
+            desc=spec.short, unit="step", total=spec.epochs * steps, initial=loop.epoch * steps, smoothing=0.05
+        ) as bar:
+            while loop.epoch < spec.epochs:
+                started = time.perf_counter()
+                report = loop.run_epoch(bar.update)
+                _keep(folder, spec, loop, record, report, time.perf_counter() - started)
+                bar.set_postfix(loss=f"{report.loss:.3f}")
+
+
+def _processes(loop: training.Training) -> dict[str, int]:
+    """Return what a record says of the number of processes: nothing of one that trains alone."""
+    return {"processes": loop.shares.size} if loop.shares.size > 1 else {}
 
 
 def _last_whole(folder: RunFolder, spec: RunSpec, record: dict[str, Any]) -> dict[str, Tensor] | None:
@@ -376,6 +384,6 @@ def _keep(
             [*before, (str(epoch), {"name": name, "digest": folder.write_tensors(name, loop.state())})]
         )
     record["finished"] = epoch
-    record["history"].append({**asdict(report), "seconds": seconds})
+    record["history"].append({**asdict(report), "seconds": seconds, **_processes(loop)})
     folder.write_record(record)
     folder.tidy(keep={state["name"] for state in record["states"].values()})

@@ -5,6 +5,8 @@ This module imports neither torch nor Dask, so that a command which starts no wo
 
 import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,3 +138,18 @@ def most_workers(memory: int = 0) -> int:
     from distributed.system import MEMORY_LIMIT  # goes by control groups
 
     return max(1, math.floor(MEMORY_LIMIT / (BYTES_OF_A_WORKER + memory)))
+
+
+@contextmanager
+def set_in_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within a ``with`` block, for the processes that it starts."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

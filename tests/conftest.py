@@ -45,7 +45,19 @@ def pytest_xdist_auto_num_workers() -> int:
 
 TOGETHER = tuple(
     f"tests/test_{name}.py"
-    for name in ("browser_lab", "browser_site", "cluster", "cluster_faults", "cluster_exhibits", "explore", "mirror")
+    for name in (
+        *(
+            "browser_lab",
+            "browser_site",
+            "cluster",
+            "cluster_faults",
+            "cluster_exhibits",
+            "explore",
+            "group",
+            "mirror",
+            "site",
+        ),
+    )
 )
 """The files whose tests share what takes long to make: a server, a site, workers, trained networks.
 

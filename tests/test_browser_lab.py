@@ -84,9 +84,13 @@ def test_an_interrupt_says_in_one_line_where_it_stopped_and_running_again_goes_o
     with lab.opened(browser, name, **settings) as notebook:
         notebook.run_all()
         wait_for_more_than(1)
-        bars = notebook.page.locator(".jp-OutputArea-output progress")
-        bars.last.scroll_into_view_if_needed()
-        assert all(bar.bounding_box()["width"] >= 100 for bar in bars.all()), "a bar is too narrow to be read"
+        # at once: the bars are other elements after each step
+        widths = notebook.page.wait_for_function(
+            "() => { const bars = [...document.querySelectorAll('.jp-OutputArea-output progress')];"
+            " bars.at(-1)?.scrollIntoView({ block: 'center' });"
+            " return bars.length && bars.map(bar => bar.getBoundingClientRect().width) }"
+        )
+        assert min(widths.json_value()) >= 100, "a bar is too narrow to be read"
         browsers.picture(notebook.page, "lab-training", tmp_path)
         notebook.interrupt()
         notebook.wait(30)

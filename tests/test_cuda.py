@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rkdkit import attacks, autoattack, data, evaluation, executors, methods, models, runs
+from rkdkit import attacks, autoattack, data, evaluation, executors, methods, models, runs, runtime, splits
 from rkdkit.analysis import embedding, features, gradients, landscape
 from rkdkit.references import Images, Snapshot
 from rkdkit.training import Training
@@ -243,6 +243,25 @@ def test_a_gpu_trains_what_the_cpu_trains_and_no_step_waits_for_it(digits, gpu, 
     # at its end the losses and the weights are looked at, and torch's update_bn asks the norm's counter at each batch
     assert len(gpu.waits) == 3 + training.batches_per_epoch
     assert loss == pytest.approx(start(method, digits, CPU, precision=precision).run_epoch().loss, rel=1e-4)
+
+
+@pytest.mark.usefixtures("one_block")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("least_as_rows", [0, 2**28])
+def test_images_that_stay_on_the_host_reach_a_gpu_without_a_wait_and_train_the_same_bits(
+    digits, gpu, monkeypatch, precision, least_as_rows
+):
+    monkeypatch.setattr(splits, "LEAST_AS_ROWS", least_as_rows)
+    ended, waits = {}, []
+    for data_on in ("device", "host"):
+        with runtime.using(runtime.Settings(data_on=data_on)):
+            training = start("PeerAiD", digits, GPU, precision=precision, n_train=30)  # extra images begin anew within
+        assert [gpu.has(part.pixels) for part in (training._train, training._extra)] == [data_on == "device"] * 2
+        gpu.waits.clear()
+        training.run_epoch(lambda: waits.append(list(gpu.waits)))
+        ended[data_on] = training.state()
+    assert waits == [[]] * 6
+    assert all(torch.equal(ended["host"][name].cpu(), value.cpu()) for name, value in ended["device"].items())
 
 
 @pytest.mark.usefixtures("one_block", "gpu")

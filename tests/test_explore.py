@@ -19,11 +19,12 @@ from conftest import ROOT, run_python, tiny_spec
 from PIL import Image
 from typer.testing import CliRunner
 
-from rkdkit import attacks, cli, data, evaluation, executors, explore, runs
+from rkdkit import attacks, cli, data, evaluation, executors, explore, methods, runs
 from rkdkit.checks import UnknownNameError
 from rkdkit.determinism import generator
 from rkdkit.explore import answers as asking
 from rkdkit.explore import column, drawing
+from rkdkit.methods import own
 from rkdkit.references import Snapshot
 from rkdkit.spec import AVERAGED, Teacher
 from rkdkit.store import Store, StoreError
@@ -562,13 +563,44 @@ def test_many_unusable_runs_are_counted(copied):
     assert str(found).endswith("... and 8 more that cannot be shown.")
 
 
+def test_a_run_of_ones_own_method_is_there_if_the_methods_file_is_named(full, tmp_path, monkeypatch):
+    file, before = tmp_path / "my_methods.py", dict(methods.METHODS)
+    file.write_text(
+        "from dataclasses import replace\nfrom rkdkit.methods import METHODS\n"
+        "METHODS['mine'] = replace(METHODS['PGD-AT'], title='Mine')\n"
+    )
+    monkeypatch.setattr(own, "_LOADED", {})
+    store = tmp_path / "store"
+    try:
+        own.load(file)
+        spec = tiny_spec("mine", epochs=1)
+        with executors.using(executors.Here(Store(store), CPU)):
+            runs.ensure(spec)
+        for table in (own._LOADED, methods.METHODS):  # as in another process
+            table.clear()
+        methods.METHODS.update(before)
+        monkeypatch.delenv(own.VARIABLE, raising=False)
+        (line,) = explore.look_through(store).problems
+        assert "Unknown method 'mine'" in line
+        assert "set RKDKIT_METHODS to its path" in line
+        monkeypatch.setenv(own.VARIABLE, str(file))
+        found = explore.look_through(store)
+        assert (found.problems, found.named("mine").spec) == ((), spec)
+        file.write_text("1 / 0")
+        own._LOADED.clear()
+        (line,) = explore.look_through(full).problems
+        assert line == f"{file}, line 1: ZeroDivisionError: division by zero"
+    finally:
+        methods.METHODS.clear()
+        methods.METHODS.update(before)
+
+
 def test_a_run_of_an_unknown_method_is_one_line(copied):
     folder = Store(copied).run_folder(TAUGHT)
     record = folder.read_record()
     folder.write_record({**record, "spec": {**record["spec"], "method": "mine"}})
     (line,) = explore.look_through(copied).problems
     assert "Unknown method 'mine'" in line
-    assert "import its file first" in line
 
 
 def test_a_run_whose_method_is_defined_otherwise_today_is_one_line(copied):

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import typing
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -32,11 +33,12 @@ from rkdkit.exhibits import tab4_teacher_architecture as tab4
 from rkdkit.exhibits import tab5_transfer_attacks as tab5
 from rkdkit.exhibits import tab6_gradient_obfuscation as tab6
 from rkdkit.exhibits import tab10_attack_suite as tab10
-from rkdkit.methods import METHODS, own
+from rkdkit.methods import METHODS, own, recipes
 from rkdkit.methods.table import BUILT_IN
 from rkdkit.papers.reported import beside, reported
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.references import Snapshot
+from rkdkit.spec import RunSpec
 from rkdkit.store import Store
 from rkdkit.tasks import with_teachers
 
@@ -132,6 +134,16 @@ WRONG = [
     *((f"METHODS['mine'] = replace(METHODS['KD'], title={title!r})", "the title of 'mine' must be a text of one line")
       for title in ("", "a\nb", "$x", "x" * 61, 3, "_mine", " Mine", "Mine ", "a\x07b", "T\u200b")),
     ("METHODS['mine'] = replace(METHODS['KD'], title='rslad')", "the title 'rslad' of 'mine' is that of"),
+    ("METHODS['mine'] = replace(METHODS['KD'], title='x', recipe={'epoch': 100})",
+     "line 3: .*Unknown field in the recipe of the row x 'epoch'. Did you mean 'epochs'"),
+    ("METHODS['mine'] = replace(METHODS['KD'], title='x', recipe_on={'cifar10': {'seed': 1}})",
+     "Unknown field in the recipe of the row x on cifar10 'seed'"),
+    ("METHODS['mine'] = replace(METHODS['KD'], title='x', recipe={'milestones': 50})",
+     "In the recipe of the row x, milestones must be a list"),
+    ("METHODS['mine'] = replace(METHODS['KD'], title='x', recipe=['epochs'])",
+     "recipe of the row x must be values by name"),
+    ("METHODS['mine'] = replace(METHODS['KD'], title='x', recipe_on={'cifar10': 100})",
+     "recipe of the row x on cifar10 must be values by name"),
     ("METHODS['a'] = replace(METHODS['KD'], title='x')\nMETHODS['b'] = METHODS['a']", "the title 'x' of 'a'"),
 ]  # fmt: skip
 
@@ -271,6 +283,13 @@ def test_a_method_that_cannot_be_trained_at_the_scale_is_refused_before_training
         exhibits.setup("tab1_white_box", "paper", methods=["RSLAD", "mine"])
     with pytest.raises(ValueError, match="Mine needs a teacher"):
         exhibits.setup("tab1_white_box", "smoke", teacher_method="mine")
+
+
+def test_a_recipe_may_set_each_field_of_a_training_and_none_that_says_what_is_trained():
+    kinds = typing.get_type_hints(RunSpec)
+    what = {"method", "dataset", "student", "peer", "teachers", "settings", "seed", "n_train", "n_val"}
+    assert set(kinds) - set(recipes.FIELDS) == what | {"engine", "reading"}
+    assert {name: kinds[name] for name in recipes.FIELDS} == typing.get_type_hints(recipes._Recipe)
 
 
 def test_a_file_that_does_not_do_is_said_when_an_exhibit_is_set_up(tmp_path, monkeypatch):

@@ -550,7 +550,7 @@ def test_what_is_counted_without_computing_is_what_computing_takes(monkeypatch, 
     monkeypatch.setenv("RKDKIT_COMPILE", "off")  # as a plan has it: else the networks' cost is looked at meanwhile
     costs = cost.Costs()
     kind = costs.kind(tiny_spec(method))
-    dataset = costs.noise(kind.dataset, cost.images_of(kind))
+    dataset = costs.noise(kind.dataset, 2 * kind.batch_size)
     assert dataset.channel_statistics
     with cost.Work() as work, cost.Memory() as memory:
         networks = fresh_networks(kind, dataset)

@@ -21,6 +21,7 @@ needs_a_compiler = pytest.mark.skipif(bool(runtime._lacking("cpu")), reason=runt
 def _settings_of_one_test(monkeypatch):
     monkeypatch.delenv("RKDKIT_COMPILE", raising=False)
     monkeypatch.delenv("RKDKIT_EVALUATION_BATCH", raising=False)
+    monkeypatch.delenv("RKDKIT_GRAPHS", raising=False)
 
 
 def batch(n, seed=0, shape=(1, 8, 8)):
@@ -42,19 +43,21 @@ def lived_in(name, channels=1):
 
 
 def test_settings_come_from_the_environment_unless_they_are_set(monkeypatch):
-    assert runtime.current() == runtime.Settings("auto", None)
+    assert runtime.current() == runtime.Settings("auto", None, "auto")
     monkeypatch.setenv("RKDKIT_COMPILE", "off")
     monkeypatch.setenv("RKDKIT_EVALUATION_BATCH", "512")
-    assert runtime.current() == runtime.Settings("off", 512)
+    monkeypatch.setenv("RKDKIT_GRAPHS", "on")
+    assert runtime.current() == runtime.Settings("off", 512, "on")
     with runtime.using(runtime.Settings("on")):
-        assert runtime.current() == runtime.Settings("on", None)
-    assert runtime.current() == runtime.Settings("off", 512)
+        assert runtime.current() == runtime.Settings("on", None, "auto")
+    assert runtime.current() == runtime.Settings("off", 512, "on")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("RKDKIT_COMPILE", "yes", "Unknown RKDKIT_COMPILE 'yes'.*auto, on, off"),
+        ("RKDKIT_GRAPHS", "1", "Unknown RKDKIT_GRAPHS '1'.*auto, on, off"),
         ("RKDKIT_EVALUATION_BATCH", "0", "RKDKIT_EVALUATION_BATCH must be a whole number of at least 1, not '0'"),
         ("RKDKIT_EVALUATION_BATCH", "1e3", "RKDKIT_EVALUATION_BATCH must be a whole number of at least 1"),
     ],
@@ -65,9 +68,9 @@ def test_a_bad_variable_is_refused_by_name(monkeypatch, name, value, message):
         runtime.current()
 
 
-@pytest.mark.parametrize("values", [("fast",), ("on", 0), ("on", 2.5)])
+@pytest.mark.parametrize("values", [("fast",), ("on", 0), ("on", 2.5), ("on", None, "yes")])
 def test_bad_settings_are_refused(values):
-    with pytest.raises(ValueError, match=r"compile|evaluation_batch_size"):
+    with pytest.raises(ValueError, match=r"compile|evaluation_batch_size|graphs"):
         runtime.Settings(*values)
 
 

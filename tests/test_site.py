@@ -235,10 +235,32 @@ def test_the_ledgers_page_shows_all_claims_that_can_be_read(site, figures):
     page = (site / "ledger.html").read_text()
     table = page[page.index('<table id="ledger"') :].partition("</table>")[0]
     readable = [file for file in committed() if file.stem not in (MISSING, DAMAGED) or file.parent != QUICK]
-    assert table.count("<tr>") - 1 == len(claims_of(readable)) == len(ledger.ledger(found.all_found(figures, RESULTS)))
+    assert (
+        table.count('<tr role="row">') - 1
+        == len(claims_of(readable))
+        == len(ledger.ledger(found.all_found(figures, RESULTS)))
+    )
     for word in ("holds", "does not hold", "too close to tell here"):
         assert f'data-search="{word}"' in table
         assert f'<option value="{word}">' in page
+
+
+def test_differences_are_sorted_within_their_unit(site):
+    lines = ledger.ledger(found.all_found(QUICK, RESULTS))
+    page = (site / "ledger.html").read_text()
+    assert re.findall(r'<th [^>]*data-type="within-group"[^>]*>([^<]*)<', page) == ["Difference", "95 % interval"]
+    rows = re.findall(r'data-heading="Difference" data-order="(\d+) (\S+)".*?data-heading="Unit">([^<]*)<', page)
+    groups = {(int(group), unit) for group, _, unit in rows}
+    assert sorted(group for group, _ in groups) == list(range(lines.unit.nunique()))
+    assert {unit for _, unit in groups} == {unit or "no unit" for unit in lines.unit}
+    assert (0, "points") in groups, "the most usual unit comes first"
+    assert {float(value) for _, value, _ in rows} <= set(lines.difference)
+
+
+def test_an_exhibits_page_does_not_speak_of_the_notebooks_cells(site):
+    for name in found.names():
+        assert "cells below draw yours" in (ROOT / "notebooks" / f"{name}.ipynb").read_text()
+        assert "cells below" not in (site / "exhibits" / f"{name}.html").read_text()
 
 
 def test_the_numbers_are_all_of_the_papers(site):
@@ -250,7 +272,7 @@ def test_the_numbers_are_all_of_the_papers(site):
     assert len(table) == printed == 659
     assert (table.exhibit != "").all()
     page = (site / "numbers.html").read_text()
-    assert page[page.index('<table id="numbers"') :].partition("</table>")[0].count("<tr>") == 660
+    assert page[page.index('<table id="numbers"') :].partition("</table>")[0].count('<tr role="row">') == 660
 
 
 def test_a_number_of_a_paper_stands_beside_ours():
@@ -341,6 +363,7 @@ PAGES = {
         ("[a](design.md#layers)", "[a](../design.md#layers)"),
         ("[a](methods.md#ard-plus)", '<a href="../methods.html#ard-plus">a</a>'),
         ("[`x.py`](../tests/x.py) [b](../tests/x.py)", "`x.py` b (`tests/x.py`)"),
+        ("[LICENSE](../LICENSE)", "`LICENSE`"),
         ("[a](https://b) [c](#d)", "[a](https://b) [c](#d)"),
         ("![a](../a.png)![b](../b.png)", '<img class="dark-light sheet" src="../files/a.png" alt="a">'),
         ("```\n[a](design.md)\n```", "```\n[a](design.md)\n```"),
@@ -409,6 +432,16 @@ def test_api_pages_tell_what_a_function_takes_and_returns(site):
     assert "Return an exhibit's summary" in page.replace("’", "'")
     assert "the JSON; the others have its name" in page
     assert "ExhibitFilesError" in page
+
+
+def test_source_codes_are_listed_of_the_kit_alone(site):
+    listed = {file.relative_to(site / "_modules").parts[0] for file in (site / "_modules").rglob("*.html")}
+    assert listed - {"index.html"} == {"rkdkit", "rkdkit.html"} & listed
+    assert "rkdkit" in listed
+    assert (
+        'href="../_modules/rkdkit/methods/grammar.html#Method.roles"'
+        in (site / "api" / "rkdkit.methods.grammar.html").read_text()
+    )
 
 
 def test_a_table_sorts_numbers_as_numbers_and_leaves_holes_last():

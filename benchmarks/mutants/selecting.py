@@ -42,7 +42,8 @@ def environment(copy: Path) -> dict[str, str]:
     temporary.mkdir(exist_ok=True)
     path = {"PYTHONPATH": f"{copy}{os.pathsep}{HERE}", "PYTEST_DEBUG_TEMPROOT": str(temporary)}
     compiled = {"TORCHINDUCTOR_CACHE_DIR": f"{copy}-compiled"}  # a killed test may leave half a file in it
-    return {**path, **compiled, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    without_browser = {"RKDKIT_CHROMIUM": ""}  # these tests take long, and few of the package's lines are theirs alone
+    return {**path, **compiled, **without_browser, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def run(copy: Path, limit: float, *arguments: str, chosen: list[str]) -> tuple[int | None, str]:

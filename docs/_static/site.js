@@ -18,12 +18,23 @@
     if (select.value) apply(); // a browser that goes back keeps what was chosen
   };
 
+  // what is sorted within groups is written as the group's place and a number: "0 -7.9"
+  const sortWithinGroups = (DataTable) => {
+    const parts = (text) => String(text).split(" ").map(Number);
+    const within = (sign) => (a, b) => {
+      const [group, value] = parts(a), [otherGroup, otherValue] = parts(b);
+      return group - otherGroup || sign * (value - otherValue);
+    };
+    DataTable.type("within-group", { order: { asc: within(1), desc: within(-1) }, className: "dt-type-numeric" });
+  };
+
   const makeTables = async () => {
     const tables = document.querySelectorAll("table.sortable");
     if (!tables.length) return;
     await load(`${folder}tables.js`);
     const { jQuery } = await import(window.rkdkitTables);
     const DataTable = jQuery.fn.dataTable;
+    sortWithinGroups(DataTable);
     for (const table of tables) {
       jQuery(table).DataTable({
         autoWidth: false,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from rkdkit import endings
 from rkdkit.cluster import job
 from rkdkit.cluster.connection import NoClusterError
+from rkdkit.shares import Share
 from rkdkit.tasks import Task
 
 
@@ -22,7 +23,8 @@ class TasksFailedError(RuntimeError):
         lines = []
         for task, error in failed.items():
             lines.append(f"The {task} failed: {explained(error)}")
-            without = [str(other) for other in prevented if task in closure(other.inputs())]
+            lost = [other for other in prevented if not isinstance(other, Share)]
+            without = [str(other) for other in lost if task in closure(other.inputs())]
             if without:
                 more = f" and {len(without) - 3} more" if len(without) > 3 else ""
                 lines.append(f"  Without it there is no {'; no '.join(without[:3])}{more}.")
@@ -40,10 +42,14 @@ class SchedulerLostError(NoClusterError):
 
 
 def closure(tasks: Iterable[Task]) -> Iterator[Task]:
-    """Yield tasks and all that they need; some may be repeated."""
-    for task in tasks:
-        yield task
-        yield from closure(task.inputs())
+    """Yield tasks and all that they need, each once."""
+    left, seen = list(tasks), set[Task]()
+    while left:
+        task = left.pop(0)
+        if task not in seen:
+            seen.add(task)
+            yield task
+            left += task.inputs()
 
 
 def explained(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from rkdkit.cluster.connection import local_client, remote_client
 from rkdkit.cluster.failures import SchedulerLostError, TasksFailedError, closure, explained, gone, why_wrong
 from rkdkit.plan import estimate
 from rkdkit.progress import say, track
+from rkdkit.shares import Joined, Share
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
 from rkdkit.workforce import Workforce
@@ -138,12 +139,17 @@ class Cluster:
             If a worker sees another store, other data or other code than the caller; the message names each of them.
         SchedulerLostError
             If the scheduler went away.
+        DamagedFileError
+            If what is kept of a measurement in shares is damaged.
         """
         self._check_scheduler()
         new = [task for task in dict.fromkeys(tasks) if task not in self._costs]
         self._check_workers(new)
         self._costs.update((task, costs[task]) for task in new)
         self._urgency.update(estimate.urgency(costs, deciding))
+        for task in new:
+            if isinstance(task, Joined):
+                task.share.forget(self.context, of_others=True)
         for task in new:
             self._by_name[task.name] = task
             self._epochs[task] = self._finished_epochs(task)
@@ -383,7 +389,7 @@ class Cluster:
                 say(report["message"])
             elif "seconds" in report and report["task"] in self._by_name:
                 task = self._by_name[report["task"]]
-                if isinstance(task, Train) or report["seconds"] >= LONG:
+                if isinstance(task, Train) or (report["seconds"] >= LONG and not isinstance(task, Share)):
                     say(f"done in {report['seconds']:.0f} s: {task}")
             elif report["task"] in self._by_name:
                 self._begun[report["task"]] += report.get("begun", 0)

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from rkdkit import evaluation, methods
+from rkdkit import evaluation, image_cache, methods
 from rkdkit.cluster.failures import closure
 from rkdkit.cluster.job import await_answer
+from rkdkit.cluster.sharing import shared_out
 from rkdkit.cluster.tasking import Cluster, opened, shown
 from rkdkit.determinism import one_thread
 from rkdkit.endings import Stopped
@@ -18,6 +19,7 @@ from rkdkit.plan import estimate
 from rkdkit.plan.cost import Costs, examples_of
 from rkdkit.plan.estimate import costs_of
 from rkdkit.progress import say
+from rkdkit.shares import whole_of
 from rkdkit.store import Store, StoreError
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
@@ -67,7 +69,7 @@ class Workers(Here):
         """
         missing = with_inputs(tasks, context)
         costs = costs_of(missing, context)
-        workers = how_many(self.workforce, costs, context)
+        workers, missing, costs = self.shared_out(missing, costs, context)
         if workers == 1:
             self.do_here(tasks, context, what)
             return
@@ -93,6 +95,38 @@ class Workers(Here):
             raise
         if cluster.failure:
             raise cluster.failure
+
+    def shared_out(
+        self, tasks: Sequence[Task], costs: Mapping[Task, float], context: Context
+    ) -> tuple[int, list[Task], dict[Task, float]]:
+        """Return how many workers tasks take, the tasks with long measurements in shares, and the work of all.
+
+        Parameters
+        ----------
+        tasks : those to hand out now, what is needed first.
+        costs : their work, and that of tasks that will be handed out later.
+        context : as for tasks.
+
+        Returns
+        -------
+        The number as :func:`how_many`, and what `sharing.shared_out` returns.
+
+        Raises
+        ------
+        NoClusterError, DamagedFileError
+            As :meth:`cluster`; if what is kept of a measurement is damaged.
+        """
+        if self.workforce.remote:
+            among = self.cluster(0, context).workers if tasks else 0
+        else:
+            among = cores() if self.workforce.workers == AUTO else int(self.workforce.workers)
+        possible = without_modules(tasks)
+        rest = [task for task in tasks if task not in set(possible)]
+        in_shares, work = shared_out(possible, costs, among, context)
+        workers = how_many(self.workforce, work, context)
+        if 1 < workers < among:
+            in_shares, work = shared_out(possible, costs, workers, context)
+        return workers, [*in_shares, *rest], work
 
     def do_here(self, tasks: Sequence[Task], context: Context, what: str = "") -> None:
         """Do tasks in this process; with one thread where a number of workers is given, so the bits are theirs."""
@@ -211,9 +245,11 @@ def memory_of(costs: Mapping[Task, float], context: Context) -> int:
 
     Of all trainings the heaviest counts, and of all networks that are attacked.
     """
+    costs = {whole_of(task): cost for task, cost in costs.items()}
     known = Costs(context.load)
     datasets = [context.load(name) for name in {name for task in costs for name in task.datasets}]
-    images = sum(part.images.nbytes for dataset in datasets for part in (dataset.train, dataset.test))
+    parts = [part.nbytes for dataset in datasets for part in (dataset.train, dataset.test)]
+    images = sum(nbytes for nbytes in parts if nbytes < image_cache.LEAST_MAPPED)  # larger ones are all workers' own
     trainings = [task.spec for task in costs if isinstance(task, Train)]
     at_once = [0]
     if trainings:

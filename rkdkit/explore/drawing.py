@@ -30,9 +30,10 @@ STYLE = f"""
 .rkdkit-row figcaption {{ width: {_PIXELS}px; font-size: 12px; line-height: 1.3; min-height: 3.9em; }}
 .rkdkit-shown svg {{ max-width: 100%; height: auto; }}
 .rkdkit-shown svg text {{ fill: currentColor; font-size: 10px; }}
-.rkdkit-shown table {{ border-collapse: collapse; font-size: 12px; line-height: 1.5; }}
+.rkdkit-shown table {{ margin: 6px 0; border-collapse: collapse; font-size: 12px; line-height: 1.5; }}
 .rkdkit-shown th, .rkdkit-shown td {{ text-align: left; padding: 1px 8px 1px 0; font-weight: normal; }}
 .rkdkit-shown td {{ white-space: nowrap; }}
+@media (max-width: 700px) {{ .rkdkit-shown td {{ white-space: normal; }} }}
 .rkdkit-shown p {{ margin: 4px 0; line-height: 1.35; font-size: 12px; }}
 .rkdkit-problem {{ border-left: 4px solid #d55e00; padding-left: 6px; white-space: pre-line; line-height: 1.4; }}
 .rkdkit-key {{ display: inline-block; width: 22px; height: 0; vertical-align: middle; margin-right: 4px; }}
@@ -146,7 +147,7 @@ def all_bars(seen: Seen, classes: Sequence[str], step: int) -> str:
         )
         for name in seen.logits
     )
-    key = "Pale bars: answers to x; dark bars: to the attacked image. The true class is bold."
+    key = "Upper bars: answers to x; lower bars: to the attacked image. The true class is bold."
     return f'<div class="rkdkit-row">{"".join(drawn)}</div><p>{key}</p>'
 
 

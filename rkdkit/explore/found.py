@@ -9,6 +9,7 @@ from typing import Any
 from rkdkit import checks, paths
 from rkdkit.inventory import stored
 from rkdkit.inventory.stored import StoredRun
+from rkdkit.methods import own
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
 
@@ -123,6 +124,8 @@ class Found:
 def look_through(store: str | Path | None = None) -> Found:
     """Look through a store for networks to look at. Only the runs' records are read; nothing is written.
 
+    Runs of the user's own methods are among them, if `own.VARIABLE` names the methods' file, which is executed.
+
     Parameters
     ----------
     store : its folder; None: `paths.store_folder`. It need not exist.
@@ -137,6 +140,10 @@ def look_through(store: str | Path | None = None) -> Found:
     root = paths.store_folder() if store is None else Path(store)
     checks.folder("store", root)
     runs, problems = list[FoundRun](), list[str]()
+    try:
+        own.load_named()
+    except ValueError as error:  # the runs of other methods can be looked at all the same
+        problems.append(str(error))
     for each in stored.take(root, answers=False).runs:
         try:
             runs.append(_found(each, root))
@@ -162,7 +169,8 @@ def _found(run: StoredRun, root: Path) -> FoundRun:
         spec = RunSpec.from_json(record["spec"])
     except _UNKNOWN as error:
         raise ValueError(
-            f"{run.title}: not known to this kit: {error} If the method is your own, import its file first."
+            f"{run.title}: not known to this kit: {error} If the method is your own, load its file first: "
+            f"set {own.VARIABLE} to its path, or call rkdkit.methods.own.load, and run this again."
         ) from error
     if Store(root).run_folder(spec).path.name != run.folder.name:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Evaluate any row of the table: the logits that its terms need, the update's loss, and adversarial examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Self
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rkdkit import attacks, losses
+from rkdkit.graphs import Graphs
 from rkdkit.methods.grammar import Maximised, Method, Term
 from rkdkit.methods.notation import CERTAINTY_POINT, TRAINED, Point, Settings
 from rkdkit.modes import without_gradients
@@ -134,6 +136,7 @@ def adversarial_examples(
     mode: str = "eval",
     *,
     clamps_start: bool = True,
+    graphs: Graphs | None = None,
 ) -> Tensor:
     """Perturb images to maximise what a row's attack maximises.
 
@@ -151,6 +154,7 @@ def adversarial_examples(
     generator : a CPU generator for the attack's start.
     mode, clamps_start : the row's `attack_mode`, and whether it clamps this attack's start, as
         :meth:`attacks.PGD.perturb` takes them.
+    graphs : captures the attack's steps as one graph, those of these networks only; None: they are taken one by one.
 
     Returns
     -------
@@ -159,12 +163,15 @@ def adversarial_examples(
     slot = maximised.output_point.network
     (attacked,) = logits.networks[slot]
 
-    def perturbed(network: nn.Module, objective: attacks.Objective) -> Tensor:
-        return attack.perturb(network, images, objective, generator, mode, clamps_start=clamps_start)
+    def perturbed(network: nn.Module, objective: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        call = None if graphs is None else partial(graphs.call, (maximised, attack, mode))
+        return attack.perturb(
+            network, images, objective, generator, mode, clamps_start=clamps_start, given=given, call=call
+        )
 
     guide = maximised.target_point
     if guide is None:
-        return perturbed(attacked, attacks.cross_entropy_objective(labels))
+        return perturbed(attacked, lambda z, y: attacks.cross_entropy_objective(y)(z), labels)
     if guide.place == "x~":
         weights = logits.weights.get(guide.network, (1.0,))
 
@@ -175,7 +182,7 @@ def adversarial_examples(
     own = guide.network == slot
     with torch.no_grad(), without_gradients(logits.networks[guide.network][0], mode if own else "eval") as network:
         target = logits.taught(guide) if guide.fixed else network(images)
-    return perturbed(attacked, lambda z: losses.kl_divergence(target, z).sum())
+    return perturbed(attacked, lambda z, guide: losses.kl_divergence(guide, z).sum(), target)
 
 
 class _SideBySide(nn.Module):

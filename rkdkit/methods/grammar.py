@@ -12,6 +12,7 @@ from typing import Any
 from rkdkit import attacks, checks, losses
 from rkdkit.frozen import FrozenMapping
 from rkdkit.identity import identifying_fields
+from rkdkit.methods import recipes
 from rkdkit.methods.notation import CERTAINTY_POINT, GUIDES, TRAINED, Point, Product, Setting, Settings, split_factors
 from rkdkit.modes import MODES
 
@@ -219,7 +220,7 @@ class Method:
     maximises : what the attacks maximise, one entry per attack; empty: no attack.
     settings : the method's own hyper-parameters and their defaults.
     settings_on : the defaults that differ on a dataset, by dataset; they also apply to a subset of its classes.
-    recipe : fields of a profile, with the values of the method's paper or released code.
+    recipe : how the method's paper or released code trains: fields of a run, `recipes.FIELDS`.
     recipe_on : the fields of the recipe that differ, by "dataset" or "dataset network".
     differences : where the paper and its released code differ, and what this code does.
     averages_weights : whether its papers report the student's averaged weights (SWA).
@@ -246,7 +247,7 @@ class Method:
     ------
     ValueError
         If a term needs a setting that the row does not have, or a point that no attack of the row makes; if its passes
-        leave out a point that a term needs; if its `code` does not make a row, or repeats a value of the row.
+        leave out a point that a term needs; if it has a bad recipe; if its `code` makes no row, or repeats the row's.
     """
 
     title: str
@@ -270,6 +271,7 @@ class Method:
     code: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        recipes.check(self.title, self.recipe, self.recipe_on)
         for name in ("settings", "settings_on", "recipe", "recipe_on", "code"):
             object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
         for name in ("passes", "passes_after"):

@@ -7,6 +7,7 @@ written.
 
 from rkdkit.plan.ask import DrawingError, NeedsNetworkError, Planner, ask
 from rkdkit.plan.count import count
+from rkdkit.plan.memory import device_memory
 from rkdkit.plan.report import Plan, Rates
 
-__all__ = ["DrawingError", "NeedsNetworkError", "Plan", "Planner", "Rates", "ask", "count"]
+__all__ = ["DrawingError", "NeedsNetworkError", "Plan", "Planner", "Rates", "ask", "count", "device_memory"]

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from rkdkit import data, executors, runtime
 from rkdkit.plan.ask import Planner
 from rkdkit.plan.cost import Costs, Examples, Step, examples_of, passes
 from rkdkit.plan.disk import disk_of
+from rkdkit.plan.memory import memory, of_device
 from rkdkit.plan.names import heading, named
 from rkdkit.plan.report import IN_STORE, Line, Plan
 from rkdkit.progress import track
@@ -20,6 +22,7 @@ def count(
     *,
     calibrated: bool = True,
     clock: Callable[[], float] = time.perf_counter,
+    device_memory: int | None = None,
 ) -> Plan:
     """Count what was asked for, and time a step of each kind on this machine.
 
@@ -29,6 +32,7 @@ def count(
     notes : for the plan, as :func:`ask.ask` returns them.
     calibrated : whether to time anything; without, there is work and memory alone.
     clock : tells the time in seconds.
+    device_memory : bytes of the memory of the device that is planned for; None: of the present one, if it is a GPU.
     """
     device, costs = planner.context.device, Costs(planner.context.load, clock)
     with executors.using(planner):
@@ -42,7 +46,7 @@ def count(
     different = list(dict.fromkeys(kinds.values()))
     work = track(total=len(different) + len(asked), desc="Timing steps" if calibrated else "Counting", unit="item")
     # compilation takes minutes, and cannot be counted
-    with runtime.using(runtime.Settings("off", runtime.current().evaluation_batch_size)), work as bar:
+    with runtime.using(replace(runtime.current(), compile="off", micro_batch=None)), work as bar:
         for kind in different:
             bar.set_postfix_str(f"{kind.label} {kind.student}")
             steps[kind] = costs.time_step(kind, device) if calibrated else costs.count_step(kind)
@@ -51,6 +55,8 @@ def count(
             bar.set_postfix_str(f"{architecture}, {n:,} images")
             per_image[architecture, dataset, n] = costs.time_passes(architecture, dataset, n, device)
             bar.update()
+        size = of_device(device) if device_memory is None else device_memory
+        needed = None if size is None or not kinds else memory(costs, kinds, size)
     names = named(list(specs))
     trainings = [
         _training(costs, names[spec], spec, finished, steps[kinds[spec]] if spec in kinds else Step(0, 0))
@@ -65,6 +71,7 @@ def count(
         "allocated on the GPU" if on_gpu else "counted from the tensors that are alive at once",
         planner.cut_short,
         disk,
+        needed,
     )
 
 
@@ -94,12 +101,12 @@ def _training(costs: Costs, name: str, spec: RunSpec, finished: int, step: Step)
     if spec.swa_start is not None:  # batch-norm statistics of the averaged weights take a pass each
         averages = sum(map(spec.has_snapshot, range(max(spec.swa_start, finished) + 1, spec.epochs + 1)))
     kept = spec.swa_start is not None or spec.ema_decay is not None
-    memory = step.memory + (4 * costs.of(spec.student, spec.dataset).parameters if kept else 0)
+    peak = step.memory + (4 * costs.of(spec.student, spec.dataset).parameters if kept else 0)
     work = left * steps * step.work + averages * steps * batch * costs.forward(spec.student, spec.dataset)
     seconds = step.seconds * work / step.work
     begun = f" ({finished} done)" if finished else ""
     float32 = work if spec.precision == "float32" else 0
-    return Line(heading(spec), name, f"{left} epochs of {steps:,} steps{begun}", work, float32, memory, seconds)
+    return Line(heading(spec), name, f"{left} epochs of {steps:,} steps{begun}", work, float32, peak, seconds)
 
 
 def _measured(

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from rkdkit import checks, runtime
 from rkdkit.plan.disk import Disk
+from rkdkit.plan.memory import SMALLEST, Memory
+from rkdkit.spec import PRECISIONS
 
 SLOWEST = 1e-6
 """In TFLOP/s; a rate must be above 0."""
@@ -124,6 +126,7 @@ class Plan:
     memory_is : how the memory was found.
     cut_short : whether something is not counted.
     disk : what it will take on the disk; None: not counted.
+    memory : where a device's memory ends; None: not counted.
     """
 
     trainings: Sequence[Line]
@@ -133,6 +136,7 @@ class Plan:
     memory_is: str
     cut_short: bool = False
     disk: Disk | None = None
+    memory: Memory | None = None
 
     @property
     def totals(self) -> tuple[Line, Line, Line]:
@@ -154,7 +158,10 @@ class Plan:
         rates : to tell the time at; None: no such time.
         """
         said = (*self._answers(rates), *self._explained(), *self.notes)
-        return Group(self._table(rates), *(_paragraph(each) for each in said))
+        parts: list[RenderableType] = [self._table(rates), *map(_paragraph, said)]
+        if self.memory is not None:
+            parts += [Text(), _memory_table(self.memory), _paragraph(_OF_MEMORY)]
+        return Group(*parts)
 
     def text(self, rates: Rates | None = None) -> str:
         """Return :meth:`report` as plain text of `WIDTH` columns."""
@@ -216,6 +223,36 @@ class Plan:
             yield "At least (>=): something is not counted, as said below."
             if self.totals[-1].at_most:
                 yield "About (~): some of it is at most so much, and something is not counted."
+
+
+_OF_MEMORY = (
+    "Memory of a device: the most that is allocated at once in a training step (networks, gradients, momentum, "
+    "averaged weights, activations, the images that are on the device), counted from the tensors that are alive at "
+    "once; and at which batch this ends to fit (never: one of all images fits). What the device's libraries take "
+    "beside it is not counted."
+)
+
+
+def _memory_table(memory: Memory) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(f"Memory of a device of {memory_size(memory.size)}", min_width=NARROWEST, overflow="fold")
+    for name in ("batch", "images", *(name for each in PRECISIONS for name in (each, "ends at"))):
+        table.add_column(name, justify="right", no_wrap=True)
+    for need in memory.needs:
+        cells = [f"{need.batch_size:,}", memory_size(need.images) if need.images else "on host"]
+        for precision in PRECISIONS:
+            largest = need.largest[precision]
+            ends = "never" if largest == need.n_train else f"{largest:,}" if largest else f"below {SMALLEST}"
+            cells += [memory_size(need.peaks[precision]), ends]
+        table.add_row(*map(Text, (need.name, *cells)))
+    return table
+
+
+def memory_size(size: float) -> str:
+    """Return a size in memory in the unit that suits it: "16 MiB", "1.8 GiB", "24 GiB"."""
+    if size < 2**30:
+        return f"{size / 2**20:.2g} MiB" if size < 9.95 * 2**20 else f"{size / 2**20:,.0f} MiB"
+    return f"{size / 2**30:.2g} GiB" if size < 9.95 * 2**30 else f"{size / 2**30:,.0f} GiB"
 
 
 def flop(work: float) -> str:

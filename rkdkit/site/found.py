@@ -14,6 +14,8 @@ from rkdkit.saved import ExhibitFilesError, command_of, read_exhibit
 OWN = "the kit's own"
 """What stands in place of a paper where there is none."""
 
+_CAPTION = "*The picture in `figures/quick/`. The cells below draw yours, by the parameters that you set.*"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -116,8 +118,11 @@ def paper_of(text: str) -> str:
 
 
 def story(name: str) -> tuple[str, str]:
-    """Return the question that an exhibit's notebook asks, its heading, and what it tells first, in Markdown."""
+    """Return the question that an exhibit's notebook asks, its heading, and what it tells first, in Markdown.
+
+    What it says about its own cells is left out: they are not on the exhibit's page.
+    """
     notebook = paths.project_root() / "notebooks" / f"{name}.ipynb"
     first = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
     heading, _, text = first.partition("\n")
-    return heading.lstrip("# "), text.strip()
+    return heading.lstrip("# "), text.replace(_CAPTION, "").strip()

@@ -44,7 +44,7 @@ def page(text: str, source: str, pages: Mapping[str, str], depth: int = 0) -> st
             return found[0]
         named = posixpath.normpath(posixpath.join(folder, path))
         if named not in pages:
-            return shown if shown.startswith("`") else f"{shown} (`{named}`)"
+            return shown if shown.startswith("`") else f"`{named}`" if shown == named else f"{shown} (`{named}`)"
         place = "../" * depth + pages[named]
         if not anchor or not named.startswith("docs/"):  # other pages are made of parts of what is linked
             return f"[{shown}]({place})"

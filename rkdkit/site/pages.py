@@ -31,6 +31,7 @@ EARLIER = " An earlier version of the kit made it, which did not write down whic
 """What is said of an exhibit whose JSON holds no digests."""
 
 _VERDICTS = (HOLDS, FAILS, OPEN)
+_NO_UNIT = "no unit"
 
 
 def file_of(exhibit: Found, suffix: str) -> str:
@@ -136,21 +137,25 @@ def exhibit_page(exhibit: Found, larger: Sequence[Found], pages: Mapping[str, st
 
 def ledger_page(lines: pd.DataFrame) -> str:
     """Return the page of all claims, of which `lines` is the ledger."""
+    units = {unit: place for place, unit in enumerate(lines.unit.value_counts().index)}
+    named = lines.assign(unit=lines.unit.replace("", _NO_UNIT))
     widest = float(lines[lines.unit == ledger.POINTS][["low", "high"]].abs().to_numpy().max(initial=0.0)) or 1.0
     columns: dict[str, tables.Shown] = {
         "Paper": tables.text("paper"),
         "Claim": lambda row: Cell(f"{escape(row.claim)}<small>{escape(row.source)}</small>", row.claim),
         "Verdict": lambda row: Cell(tables.verdict(str(row["verdict"])), str(row["verdict"]), str(row["verdict"])),
-        "Difference": _difference,
-        "Interval": lambda row: _interval(row, widest),
+        "Difference": lambda row: _difference(row, units),
+        "Unit": lambda row: Cell(escape(str(row["unit"]) or _NO_UNIT)),
+        "Interval": lambda row: _interval(row, widest, units),
         "Exhibit": lambda row: Cell(
-            f'<a href="exhibits/{row["exhibit"]}.html">{escape(str(row["exhibit"]))}</a>', search=str(row["exhibit"])
+            f'<a href="exhibits/{row["exhibit"]}.html">{escape(str(row["exhibit"])).replace("_", "_<wbr>")}</a>',
+            search=str(row["exhibit"]),
         ),
         "Scale": tables.text("scale"),
         "Data": tables.text("dataset"),
         "Seeds": tables.number("seeds", ".0f"),
     }
-    names = ("Paper", "Scale", "Data", "Verdict")
+    names = ("Paper", "Scale", "Data", "Verdict", "Unit")
     places = {name: list(columns).index(name) for name in names}
     counted = {verdict: int((lines.verdict == verdict).sum()) for verdict in _VERDICTS}
     forest = pictures.forest(lines)
@@ -162,11 +167,18 @@ def ledger_page(lines: pd.DataFrame) -> str:
             "one quantity is higher than another. It *holds* if the whole interval of their difference is above zero, "
             "*does not hold* if the whole interval is below zero, and is *too close to tell here* otherwise; "
             "[the statistics](statistics.md) say how the claims of an exhibit are corrected together. With one seed, "
-            "the interval does not include the variance between trainings.",
+            "the interval does not include the variance between trainings. Differences are sorted within their unit.",
             markdown.raw(f'<p class="counts">{tables.counts(counted)}</p>'),
             markdown.raw(
-                tables.filters("ledger", lines, ("paper", "scale", "dataset", "verdict"), places)
-                + tables.table("ledger", "All claims, with verdicts and intervals", lines, columns)
+                tables.filters("ledger", named, ("paper", "scale", "dataset", "verdict", "unit"), places)
+                + tables.table(
+                    "ledger",
+                    "All claims, with verdicts and intervals",
+                    lines,
+                    columns,
+                    within=("Difference", "95 % interval"),
+                    stacks=True,
+                )
             ),
             "## All differences",
             "Each line is a claim's difference with its interval; right of zero it is as the paper says.",
@@ -204,7 +216,9 @@ def numbers_page(numbers: pd.DataFrame) -> str:
             "Accuracies on other data cannot be compared with the paper's: compare how far methods are apart.",
             markdown.raw(
                 tables.filters("numbers", numbers, list(names.values()), places)
-                + tables.table("numbers", "All numbers of the papers' tables", numbers, columns, rows_shown=50)
+                + tables.table(
+                    "numbers", "All numbers of the papers' tables", numbers, columns, rows_shown=50, stacks=True
+                )
             ),
         ]
     )
@@ -256,9 +270,9 @@ def _picture(exhibit: Found, root: str, *, eager: bool = False) -> str:
     with Image.open(exhibit.folder / f"{exhibit.name}.png") as opened:
         width, height = opened.size
     return markdown.raw(
-        f'<figure class="sheet"><a href="{address}" aria-label="The picture in full size"><img class="dark-light" '
-        f'src="{address}" width="{width}" height="{height}" alt="{escape(alternative)}" '
-        f'loading="{"eager" if eager else "lazy"}"></a></figure>'
+        f'<figure class="sheet" style="--shape: {width / height:.4f}; --whole: {width}px"><a href="{address}" '
+        f'aria-label="The picture in full size"><img class="dark-light" src="{address}" width="{width}" '
+        f'height="{height}" alt="{escape(alternative)}" loading="{"eager" if eager else "lazy"}"></a></figure>'
     )
 
 
@@ -284,10 +298,10 @@ def _claims(exhibit: Found) -> list[str]:
     widest = max((abs(end) for low, _, high in shares for end in (low, high)), default=1.0)
     columns: dict[str, tables.Shown] = {
         "The paper says": _said,
+        "Verdict": lambda row: Cell(tables.verdict(_claim(row).verdict)),
+        "Difference here": lambda row: _told(_claim(row), widest),
         "Higher": lambda row: _side(_claim(row), "higher"),
         "Lower": lambda row: _side(_claim(row), "lower"),
-        "Difference here": lambda row: _told(_claim(row), widest),
-        "Verdict": lambda row: Cell(tables.verdict(_claim(row).verdict)),
     }
     counted = tables.counts(ledger.counted(exhibit.claims, _VERDICTS))
     of = exhibit.folder.name
@@ -327,13 +341,13 @@ def _told(claim: Claim, widest: float) -> Cell:
     )
 
 
-def _difference(row: "pd.Series[Any]") -> Cell:
+def _difference(row: "pd.Series[Any]", units: Mapping[str, int]) -> Cell:
     value, unit = float(str(row["difference"])), str(row["unit"])
     shown = _signed(value, unit)
-    return Cell(f'<span class="number">{shown}</span> {escape(unit)}', repr(value), shown)
+    return Cell(f'<span class="number">{shown}</span>', f"{units[unit]} {value!r}", shown)
 
 
-def _interval(row: "pd.Series[Any]", widest: float) -> Cell:
+def _interval(row: "pd.Series[Any]", widest: float, units: Mapping[str, int]) -> Cell:
     low, value, high = (float(str(row[column])) for column in ("low", "difference", "high"))
     unit = str(row["unit"])
     drawing = tables.drawn(low, value, high, widest, str(row["verdict"])) if unit == ledger.POINTS else ""
@@ -341,7 +355,7 @@ def _interval(row: "pd.Series[Any]", widest: float) -> Cell:
     return Cell(
         f'<span class="number">[{_signed(low, unit)}, {_signed(high, unit)}]</span>{drawing}'
         + f"<small>{confidence}</small>" * bool(confidence),
-        repr(low),
+        f"{units[unit]} {low!r}",
     )
 
 

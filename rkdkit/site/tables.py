@@ -4,7 +4,7 @@ The tables are whole without scripts; `docs/_static/site.js` hands them to DataT
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -42,7 +42,16 @@ Shown = Callable[["pd.Series[Any]"], Cell]
 """What makes a cell from a row."""
 
 
-def table(name: str, caption: str, rows: pd.DataFrame, columns: Mapping[str, Shown], *, rows_shown: int = _ROWS) -> str:
+def table(
+    name: str,
+    caption: str,
+    rows: pd.DataFrame,
+    columns: Mapping[str, Shown],
+    *,
+    rows_shown: int = _ROWS,
+    within: Collection[str] = (),
+    stacks: bool = False,
+) -> str:
     """Return a table that can be sorted, searched and paged.
 
     Parameters
@@ -52,26 +61,43 @@ def table(name: str, caption: str, rows: pd.DataFrame, columns: Mapping[str, Sho
     rows : a row each.
     columns : by heading, what makes a cell.
     rows_shown : how many rows a page of it has.
+    within : the headings of columns that are sorted within groups, whose order stays the same in both directions: the
+        `order` of their cells is the group's place, a space and a number.
+    stacks : whether its cells stand below each other on a phone, each beside its heading; otherwise it scrolls there.
     """
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in columns)
-    body = "".join(f"<tr>{''.join(_cell(make(row)) for make in columns.values())}</tr>\n" for _, row in rows.iterrows())
     paged = "true" if len(rows) > rows_shown else "false"
     return (
-        f'<div class="table-box"><table id="{name}" class="sortable" data-page-length="{rows_shown}" data-order="[]" '
+        f'<div class="table-box"><table id="{name}" class="sortable{" stacks" if stacks else ""}" role="table" '
+        f'data-page-length="{rows_shown}" data-order="[]" '
         f'data-paging="{paged}" data-info="{paged}" data-searching="{"true" if len(rows) > 5 else "false"}">'
         f'<caption class="unseen">{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
+        f"{_content(rows, columns, within, stacks=stacks)}</table></div>"
     )
 
 
 def plain(name: str, caption: str, rows: pd.DataFrame, columns: Mapping[str, Shown]) -> str:
-    """Return a table to read, without sorting; parameters as :func:`table`."""
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in columns)
-    body = "".join(f"<tr>{''.join(_cell(make(row)) for make in columns.values())}</tr>\n" for _, row in rows.iterrows())
+    """Return a table to read, without sorting, which stacks on a phone; parameters as :func:`table`."""
     return (
         f'<div class="table-box" role="region" tabindex="0" aria-label="{escape(caption)}">'
-        f'<table id="{name}" class="still"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
+        f'<table id="{name}" class="still stacks" role="table">{_content(rows, columns, stacks=True)}</table></div>'
     )
+
+
+def _content(
+    rows: pd.DataFrame, columns: Mapping[str, Shown], within: Collection[str] = (), *, stacks: bool = False
+) -> str:
+    """Return head and body of a table.
+
+    Where its cells stand below each other, browsers no longer take it for a table: so each part says what it is.
+    """
+    sorts = dict.fromkeys(within, ' data-type="within-group"')
+    head = "".join(
+        f'<th role="columnheader" scope="col"{sorts.get(heading, "")}>{escape(heading)}</th>' for heading in columns
+    )
+    carried = {heading: heading if stacks else "" for heading in columns}
+    cells = ("".join(_cell(make(row), carried[name]) for name, make in columns.items()) for _, row in rows.iterrows())
+    body = "".join(f'<tr role="row">{each}</tr>\n' for each in cells)
+    return f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>\n<tbody role="rowgroup">\n{body}</tbody>'
 
 
 def filters(name: str, rows: pd.DataFrame, columns: Sequence[str], places: Mapping[str, int]) -> str:
@@ -156,10 +182,11 @@ def drawn(low: float, value: float, high: float, widest: float, told: str) -> st
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, heading: str = "") -> str:
+    carried = f' data-heading="{escape(heading)}"' if heading else ""
     order = f' data-order="{escape(cell.order)}"' if cell.order else ""
     search = f' data-search="{escape(cell.search)}"' if cell.search else ""
-    return f"<td{order}{search}>{cell.html}</td>"
+    return f'<td role="cell"{carried}{order}{search}>{cell.html}</td>'
 
 
 def _by_number(value: str) -> tuple[str, int]:

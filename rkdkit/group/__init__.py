@@ -1,0 +1,1 @@
+"""One training by several processes, which share each batch: `torchrun` starts them, `torch.distributed` joins them."""

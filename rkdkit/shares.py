@@ -1,0 +1,314 @@
+"""A long measurement as several tasks, each of which measures some of the images in whole batches.
+
+The answers of the shares are put together and stored as the answer of the whole measurement, so nobody else sees that
+there were any. Until then each share's answer is progress: an evaluation that was stopped goes on from there.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from rkdkit import data, evaluation
+from rkdkit.forms import has_form_of
+from rkdkit.measurements import CorrectPredictions, Measurement, PerImage, floats_to_text, unfinished
+from rkdkit.progress import track
+from rkdkit.provenance import environment, together
+from rkdkit.references import Snapshot
+from rkdkit.spec import RunSpec, digest_of
+from rkdkit.store import StoreError
+from rkdkit.tasks import Context, Task
+
+HERE = ("platform", "device", "git_commit")
+"""What may differ between the shares of one answer: the answer's environment then names all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share(Task):
+    """What one of several processes does of a measurement.
+
+    Attributes
+    ----------
+    whole : the measurement.
+    share, shares : which share, counted from 0, of how many.
+    """
+
+    whole: Measurement
+    share: int
+    shares: int
+
+    @property
+    def name(self) -> str:
+        """As :attr:`Task.name`."""
+        rest = [value for name, value in sorted(vars(self).items()) if name != "whole"]
+        return f"{type(self).__name__}-{digest_of([self.whole.name, *rest])}"
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """As :attr:`Task.specs`."""
+        return self.whole.specs
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """As :attr:`Task.datasets`."""
+        return self.whole.datasets
+
+    @property
+    def certain(self) -> bool:
+        """As :attr:`Task.certain`."""
+        return self.whole.certain
+
+    def __str__(self) -> str:
+        return f"share {self.share + 1} of {self.shares} of the {self.whole}"
+
+    def inputs(self) -> Sequence[Task]:
+        """Return the trainings of the measurement's snapshots."""
+        return self.whole.inputs()
+
+    def placeholder(self) -> list[int]:
+        """Return nothing."""
+        return []
+
+    @property
+    @abstractmethod
+    def weight(self) -> float:
+        """How much of the measurement's work it is."""
+
+    @property
+    @abstractmethod
+    def last(self) -> Sequence["Share"]:
+        """The shares that are done when all are."""
+
+    @abstractmethod
+    def join(self, context: Context) -> None:
+        """Store the whole measurement's answer, which all shares have made, and forget theirs."""
+
+    @abstractmethod
+    def parts(self) -> Iterator[Any]:
+        """Yield what tells the answers of all shares, and of what they come to, from each other: JSON values."""
+
+    def question(self, context: Context, part: Any) -> dict[str, Any] | None:
+        """Return the key of a part of the progress; None: a snapshot is not trained yet."""
+        question = self.whole.question_in(context)
+        return None if question is None else unfinished(question, part)
+
+    def forget(self, context: Context, *, of_others: bool = False) -> None:
+        """Delete the answers of all shares; with `of_others`, only those that other versions of the kit's have made.
+
+        Raises
+        ------
+        DamagedFileError
+            With `of_others`, if one is damaged.
+        """
+        here = _versions(environment(context.device))
+        for part in self.parts():
+            question = self.question(context, part)
+            if question is None:
+                return
+            if of_others:
+                origin = context.store.read_environment(question)
+                if origin is None or _versions(origin) == here:
+                    continue
+            context.store.forget_answer(question)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchesShare(Share):
+    """Some of a measurement's batches; each is kept by itself, so another number of shares can go on with them.
+
+    Attributes
+    ----------
+    batch_size : images per batch.
+    """
+
+    batch_size: int
+
+    @property
+    def starts(self) -> range:
+        """The first images of all batches."""
+        return range(0, len(self.whole.images), self.batch_size)
+
+    @property
+    def own(self) -> range:
+        """Those of its batches: neighbours, so that each share skips as few as possible."""
+        n = len(self.starts)
+        return self.starts[n * self.share // self.shares : n * (self.share + 1) // self.shares]
+
+    @property
+    def weight(self) -> float:
+        """As :attr:`Share.weight`."""
+        return len(self.own) / len(self.starts)
+
+    @property
+    def last(self) -> list[Share]:
+        """As :attr:`Share.last`."""
+        return [replace(self, share=share) for share in range(self.shares)]
+
+    def parts(self) -> Iterator[Any]:
+        """As :meth:`Share.parts`."""
+        for start in self.starts:
+            yield self._part(start)
+
+    def find(self, context: Context) -> list[int] | None:
+        """Return its batches if they are measured, or the whole is."""
+        if all(self._read(start, context) is not None for start in self.own):
+            return list(self.own)
+        return None if self.whole.find(context) is None else list(self.own)
+
+    def do(self, context: Context) -> None:
+        """Measure the batches that are missing, and keep each."""
+        missing = [start for start in self.own if self._read(start, context) is None]
+        split, here = self.whole.images.split(context.load), environment(context.device)
+        networks = {snapshot: snapshot.read(context) for snapshot in dict.fromkeys(self.whole.snapshots)}
+        with track(total=len(self.own), initial=len(self.own) - len(missing), desc=str(self), leave=False) as bar:
+            for start, answer in _measured(self.whole, networks, split, missing, self.batch_size):
+                question = self.question(context, self._part(start))
+                assert question is not None, "its snapshots are trained by now"
+                context.store.write_answer(question, answer, here)
+                bar.update()
+
+    def join(self, context: Context) -> None:
+        """As :meth:`Share.join`."""
+        found, origins = [], []
+        for start in self.starts:
+            answer, question = self._read(start, context), self.question(context, self._part(start))
+            if answer is None or question is None:
+                gone(self, context)
+                return
+            found.append(answer)
+            origins.append(context.store.read_environment(question) or {})
+        _keep(self.whole, ["".join(each) for each in zip(*found, strict=True)], together(origins), context)
+        self.forget(context)
+
+    def _part(self, start: int) -> Any:
+        n = min(self.batch_size, len(self.whole.images) - start)
+        return {"first": start, "n": n, "batch size": self.batch_size}
+
+    def question(self, context: Context, part: Any) -> dict[str, Any] | None:
+        """As :meth:`Share.question`; all judges answer together."""
+        judges = [judge.digest(context) for judge in _judges(self.whole)]
+        return super().question(context, {**part, "judges": judges})
+
+    def _read(self, start: int, context: Context) -> list[str] | None:
+        question = self.question(context, self._part(start))
+        found = None if question is None else context.store.read_answer(question)
+        n = self._part(start)["n"] * (1 if isinstance(self.whole, CorrectPredictions) else 8)
+        if not isinstance(found, list) or not has_form_of(found, [""] * len(_judges(self.whole))):
+            return None
+        return found if {*map(len, found)} == {n} else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined(Task):
+    """A measurement whose answer is put together from that of its shares.
+
+    Attributes
+    ----------
+    whole : the measurement.
+    share : one of the shares.
+    """
+
+    whole: Measurement
+    share: Share
+
+    @property
+    def name(self) -> str:
+        """As :attr:`Task.name`."""
+        return f"Joined-{digest_of([self.whole.name, self.share.name])}"
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """As :attr:`Task.specs`."""
+        return self.whole.specs
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """As :attr:`Task.datasets`."""
+        return self.whole.datasets
+
+    @property
+    def certain(self) -> bool:
+        """As :attr:`Task.certain`."""
+        return self.whole.certain
+
+    def __str__(self) -> str:
+        return str(self.whole)
+
+    def inputs(self) -> Sequence[Task]:
+        """Return the shares that are done when all are."""
+        return self.share.last
+
+    def find(self, context: Context) -> Any:
+        """As :meth:`Task.find`."""
+        return self.whole.find(context)
+
+    def do(self, context: Context) -> None:
+        """Put the answer together and store it."""
+        self.share.join(context)
+
+    def placeholder(self) -> Any:
+        """As :meth:`Task.placeholder`."""
+        return self.whole.placeholder()
+
+
+def _judges(whole: Measurement) -> tuple[Snapshot, ...]:
+    return whole.judges if isinstance(whole, CorrectPredictions) else whole.snapshots
+
+
+def _measured(
+    whole: Measurement,
+    networks: Mapping[Snapshot, nn.Module],
+    split: data.Split,
+    starts: Sequence[int],
+    batch_size: int,
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield a batch's first image and each judge's answers to it: a text in which each image has as many letters."""
+    assert isinstance(whole, CorrectPredictions | PerImage)
+    judges = [networks[judge] for judge in _judges(whole)]
+    attacked = networks[whole.target] if isinstance(whole, CorrectPredictions) and whole.attack else judges[0]
+    batches = evaluation.batches_of_logits(
+        judges, split.images, split.labels, whole.attack, attacked, batch_size=batch_size, starts=starts
+    )
+    for start, answers in batches:
+        logits, labels = evaluation.finite(answers), split.labels[start : start + batch_size].cpu()
+        if isinstance(whole, PerImage):
+            yield start, [floats_to_text(evaluation.QUANTITIES[whole.quantity](logits[0], labels))]
+        else:
+            yield start, ["".join(map(str, row.int().tolist())) for row in logits.argmax(2) == labels]
+
+
+def _keep(whole: Measurement, texts: Sequence[str], origin: Mapping[str, Any], context: Context) -> None:
+    """Store the whole answer, from the texts of :func:`_measured`, one for each judge."""
+    if isinstance(whole, CorrectPredictions):
+        for part, text in zip(whole.parts, texts, strict=True):
+            part.keep(torch.tensor([letter == "1" for letter in text]), context, origin)
+        return
+    question = whole.question_in(context)
+    assert question is not None, "its snapshots are trained by now"
+    context.store.write_answer(question, texts[0], dict(origin))
+
+
+def _versions(origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in origin.items() if name not in HERE}
+
+
+def gone(share: Share, context: Context) -> None:
+    """Refuse to go on without the answers of other shares, unless the measurement is done meanwhile.
+
+    Raises
+    ------
+    StoreError
+        If it is not.
+    """
+    if share.whole.find(context) is None:
+        raise StoreError(
+            f"What others made of the {share.whole} is gone from {context.store.root}. Repeat the command."
+        )
+
+
+def whole_of(task: Task) -> Task:
+    """Return the measurement that a task is a share of; a task that is none: itself."""
+    return task.whole if isinstance(task, Share | Joined) else task

@@ -1,0 +1,152 @@
+"""AutoAttack and Square as tasks: each is some images in one step of the attack, as `autoattack_shares` cuts it up."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from rkdkit import autoattack, autoattack_shares, data, evaluation
+from rkdkit.forms import has_form_of
+from rkdkit.measurements import CorrectPredictions
+from rkdkit.progress import track
+from rkdkit.provenance import environment, same_versions, together
+from rkdkit.shares import Share, gone
+from rkdkit.tasks import Context, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepShare(Share):
+    """Some images in one step of AutoAttack or Square: see `autoattack_shares`.
+
+    Attributes
+    ----------
+    step : the step, counted from 0.
+    classes : the number of classes, which decides how many steps there are.
+    """
+
+    step: int
+    classes: int
+
+    @property
+    def attack(self) -> autoattack.Packaged:
+        """The attack."""
+        assert isinstance(self.whole, CorrectPredictions)
+        assert isinstance(self.whole.attack, autoattack.Packaged)
+        return self.whole.attack
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return len(autoattack_shares.stages(self.attack, self.classes))
+
+    def __str__(self) -> str:
+        return f"share {self.share + 1} of {self.shares} of step {self.step + 1} of {self.steps} of the {self.whole}"
+
+    def inputs(self) -> Sequence[Task]:
+        """Return all shares of the step before; of the first step, as :meth:`Share.inputs`."""
+        return super().inputs() if self.step == 0 else self.all_of(self.step - 1)
+
+    @property
+    def weight(self) -> float:
+        """As :attr:`Share.weight`."""
+        work = autoattack_shares.work(self.attack, self.classes)
+        return work[self.step] / sum(work) / self.shares
+
+    @property
+    def last(self) -> list["StepShare"]:
+        """As :attr:`Share.last`."""
+        return self.all_of(self.steps - 1)
+
+    def parts(self) -> Iterator[Any]:
+        """As :meth:`Share.parts`."""
+        for step in range(self.steps):
+            yield {"after steps": step + 1}
+            for each in self.all_of(step):
+                yield each._part
+
+    def find(self, context: Context) -> list[int] | None:
+        """Return the images that it fooled; if the whole step or measurement is done, nothing."""
+        found = self._read(context)
+        if found is not None and found["left"] == 0:
+            return list(found["fooled"])
+        done = self._after(self.step + 1, context) is not None or self.whole.find(context) is not None
+        return [] if done else None
+
+    def do(self, context: Context) -> None:
+        """Attack its images, and keep what was found after each batch."""
+        split, here = self.whole.images.split(context.load), environment(context.device)
+        question, state = self.question(context, self._part), self.state(self.step, context)
+        assert question is not None, "its snapshots are trained by now"
+        if state is None:
+            gone(self, context)
+            return
+        to_do = autoattack_shares.pieces(self.attack, self.classes, state, self.step, self.share, self.shares)
+        kept, origin = self._read(context), context.store.read_environment(question) or {}
+        goes_on = kept is not None and kept["left"] <= len(to_do) and same_versions(origin, here)
+        done, fooled = (len(to_do) - kept["left"], kept["fooled"]) if kept is not None and goes_on else (0, [])
+        images, network = data.to_float(split.images), self.whole.snapshots[0].read(context)
+        sizes = [len(piece.images) for piece in to_do]
+        with track(total=sum(sizes), initial=sum(sizes[:done]), desc=str(self), leave=False) as bar:
+            context.store.write_answer(question, {"left": len(to_do) - done, "fooled": fooled}, here)
+            with evaluation.prepared(network, self.attack, images) as prepared:
+                parts = autoattack_shares.Parts(self.attack, prepared, self.classes)
+                for i, piece in enumerate(to_do[done:], done + 1):
+                    fooled = [*fooled, *parts.fooled(self.step, piece, images, split.labels)]
+                    context.store.write_answer(question, {"left": len(to_do) - i, "fooled": fooled}, here)
+                    bar.update(len(piece.images))
+
+    def join(self, context: Context) -> None:
+        """As :meth:`Share.join`."""
+        state, question = self.state(self.steps, context), self.question(context, {"after steps": self.steps})
+        if state is None or question is None:
+            gone(self, context)
+            return
+        origin = context.store.read_environment(question) or {}
+        assert isinstance(self.whole, CorrectPredictions)
+        self.whole.keep(torch.tensor(state) >= 0, context, origin)
+        self.forget(context)
+
+    def state(self, steps: int, context: Context) -> list[int] | None:
+        """Return how far all images are after so many steps, as `autoattack_shares` says it; None: they are not.
+
+        It is kept, so that another number of shares can go on from there.
+        """
+        if steps == 0:
+            return [0] * len(self.whole.images)
+        known = self._after(steps, context)
+        if known is not None:
+            return known
+        before, shares = self.state(steps - 1, context), self.all_of(steps - 1)
+        found = [share._read(context) for share in shares]
+        questions = [self.question(context, part) for part in ({"after steps": steps - 1}, *(s._part for s in shares))]
+        fooled = [i for each in found if each is not None and each["left"] == 0 for i in each["fooled"]]
+        if before is None or any(each is None or each["left"] for each in found):
+            return None
+        origins = [origin for each in questions if each and (origin := context.store.read_environment(each))]
+        state, question = autoattack_shares.after(before, fooled), self.question(context, {"after steps": steps})
+        assert question is not None, "its snapshots are trained by now"
+        context.store.write_answer(question, state, together(origins))
+        return state
+
+    def all_of(self, step: int) -> list["StepShare"]:
+        """Return all shares of a step."""
+        return [replace(self, step=step, share=share) for share in range(self.shares)]
+
+    @property
+    def _part(self) -> Any:
+        return {"step": self.step, "share": self.share, "shares": self.shares}
+
+    def _read(self, context: Context) -> dict[str, Any] | None:
+        question = self.question(context, self._part)
+        found = None if question is None else context.store.read_answer(question)
+        fooled = found.get("fooled") if isinstance(found, dict) else None
+        if not isinstance(fooled, list) or not has_form_of(found, {"left": 0, "fooled": [0] * len(fooled)}):
+            return None
+        assert isinstance(found, dict)
+        return found if all(isinstance(i, int) and 0 <= i < len(self.whole.images) for i in fooled) else None
+
+    def _after(self, steps: int, context: Context) -> list[int] | None:
+        question = self.question(context, {"after steps": steps})
+        found = None if question is None else context.store.read_answer(question)
+        return found if has_form_of(found, [0] * len(self.whole.images)) else None
