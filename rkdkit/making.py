@@ -19,7 +19,7 @@ from rkdkit.group.processes import GroupError
 from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of, without
 from rkdkit.plan.estimate import costs_of
-from rkdkit.shares import whole_of
+from rkdkit.shares_of_batches import whole_of
 from rkdkit.store import StoreError
 from rkdkit.tasks import Task
 

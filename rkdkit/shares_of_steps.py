@@ -11,7 +11,7 @@ from rkdkit.forms import has_form_of
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.progress import track
 from rkdkit.provenance import environment, same_versions, together
-from rkdkit.shares import Share, gone
+from rkdkit.shares_of_batches import Share, gone
 from rkdkit.tasks import Context, Task
 
 

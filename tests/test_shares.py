@@ -22,7 +22,7 @@ from rkdkit.measurements import CorrectPredictions, PerImage
 from rkdkit.plan import estimate
 from rkdkit.plan.estimate import costs_of
 from rkdkit.references import Images
-from rkdkit.shares import Joined, Share
+from rkdkit.shares_of_batches import Joined, Share
 from rkdkit.store import DamagedFileError, Store
 from rkdkit.tasks import Context
 from rkdkit.trainings import Run

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from rkdkit import endings
 from rkdkit.cluster import job
 from rkdkit.cluster.connection import NoClusterError
-from rkdkit.shares import Share
+from rkdkit.shares_of_batches import Share
 from rkdkit.tasks import Task
 
 

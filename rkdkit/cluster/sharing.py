@@ -6,7 +6,7 @@ from dataclasses import replace
 from rkdkit import autoattack, evaluation
 from rkdkit.measurements import CorrectPredictions, Measurement, PerImage
 from rkdkit.plan import estimate
-from rkdkit.shares import BatchesShare, Joined, Share
+from rkdkit.shares_of_batches import BatchesShare, Joined, Share
 from rkdkit.shares_of_steps import StepShare
 from rkdkit.tasks import Context, Task
 

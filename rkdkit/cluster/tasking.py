@@ -17,7 +17,7 @@ from rkdkit.cluster.connection import local_client, remote_client
 from rkdkit.cluster.failures import SchedulerLostError, TasksFailedError, closure, explained, gone, why_wrong
 from rkdkit.plan import estimate
 from rkdkit.progress import say, track
-from rkdkit.shares import Joined, Share
+from rkdkit.shares_of_batches import Joined, Share
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
 from rkdkit.workforce import Workforce

@@ -19,7 +19,7 @@ from rkdkit.plan import estimate
 from rkdkit.plan.cost import Costs, examples_of
 from rkdkit.plan.estimate import costs_of
 from rkdkit.progress import say
-from rkdkit.shares import whole_of
+from rkdkit.shares_of_batches import whole_of
 from rkdkit.store import Store, StoreError
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
