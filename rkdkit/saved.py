@@ -129,7 +129,7 @@ def read_exhibit(file: Path) -> dict[str, Any]:
     wrong = [name for name, kind in _KINDS.items() if name in found and not isinstance(found[name], kind)]
     wrong += ["seeds"] if found.get("seeds") == [] else []
     if wrong:
-        raise ExhibitFilesError(f"{file} is damaged: {', '.join(wrong)} cannot be read. {_remedy(file, {})}")
+        raise ExhibitFilesError(f"{file} is damaged: {', '.join(wrong)} cannot be read. {_remedy(file, found)}")
     if not isinstance(found.get("files"), dict):
         raise ExhibitFilesError(f"{file} does not say which picture and numbers belong to it. {_remedy(file, found)}")
     further = (file.with_suffix(f".{name}") for name in FORMATS[1:])

@@ -610,7 +610,7 @@ def test_what_is_not_begun_is_not_fetched_after_an_end(tmp_path, monkeypatch):
 
     def fetch(_, path):
         begun.append(path)
-        time.sleep(0.01)
+        time.sleep(0.05)
 
     monkeypatch.setattr(Mirror, "_fetch", fetch)
     fetching_all = Mirror(str(tmp_path)).fetch_all([f"answers/{i:016x}.json" for i in range(1000)])

@@ -540,7 +540,7 @@ def test_the_command_line_refuses_a_file_before_it_runs_a_notebook(tmp_path, mon
 def test_a_plan_knows_the_methods_of_a_file_and_tells_its_processes_of_it(file, store, monkeypatch):
     monkeypatch.chdir(file.parent)
 
-    def listed(planner, notes, calibrated):
+    def listed(planner, notes, calibrated, **_):
         del notes, calibrated
         trained = sorted({task.spec.method for task in planner.trainings})
         return SimpleNamespace(report=lambda _: ", ".join(trained))

@@ -248,7 +248,7 @@ def test_the_ledgers_page_shows_all_claims_that_can_be_read(site, figures):
 def test_differences_are_sorted_within_their_unit(site):
     lines = ledger.ledger(found.all_found(QUICK, RESULTS))
     page = (site / "ledger.html").read_text()
-    assert re.findall(r'<th [^>]*data-type="within-group"[^>]*>([^<]*)<', page) == ["Difference", "95 % interval"]
+    assert re.findall(r'<th [^>]*data-type="within-group"[^>]*>([^<]*)<', page) == ["Difference", "Interval"]
     rows = re.findall(r'data-heading="Difference" data-order="(\d+) (\S+)".*?data-heading="Unit">([^<]*)<', page)
     groups = {(int(group), unit) for group, _, unit in rows}
     assert sorted(group for group, _ in groups) == list(range(lines.unit.nunique()))

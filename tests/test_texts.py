@@ -1,5 +1,6 @@
 """What is written for people: how to cite, what changed, what words mean, and what the notebooks say and link to."""
 
+import csv
 import importlib
 import json
 import re
@@ -270,3 +271,23 @@ def test_the_readme_says_what_the_committed_exhibit_says(claim, words):
     assert quick.rstrip(" |").endswith(f"**{judged['verdict']}**")
     sides = [percent(judged[side]["estimate"]) for side in ("higher", "lower")]
     assert percent(judged["difference"]) in quick or all(side in quick for side in sides)
+
+
+CHANGES = [("RSLAD (code)", " points for RSLAD"), ("AdaAD (code)", " for AdaAD"), ("AKD2 (code)", " for AKD2")]
+
+
+@pytest.mark.parametrize(("method", "words"), [*CHANGES, ("RSLAD with the code's loss", "): its code")])
+def test_the_readme_says_what_readings_change(method, words):
+    with (QUICK / "tab16_paper_or_code.csv").open(encoding="utf-8") as file:
+        (line,) = [row for row in csv.DictReader(file) if (row["method"], row["metric"]) == (method, "pgd-20")]
+    told, low, high = (f"{100 * float(line[f'difference{end}']):.1f}" for end in ("", "_low", "_high"))
+    assert f"{told} [{low}, {high}]{words}" in README
+
+
+def test_the_readings_of_the_others_are_neither_the_same_nor_shown_to_differ():
+    verdicts = {claim["text"]: claim["verdict"] for claim in made("tab16_paper_or_code")["claims"]}
+    small = {text: verdict for text, verdict in verdicts.items() if text.endswith("by less than 3 points.")}
+    decided = [text for text, verdict in small.items() if not verdict.startswith("too close")]
+    assert len(small) == 8
+    assert [any(f" of {name} by" in text for text in decided) for name in ("AKD2", "RSLAD", "AdaAD")] == [True] * 3
+    assert len(decided) == 3

@@ -176,7 +176,7 @@ def ledger_page(lines: pd.DataFrame) -> str:
                     "All claims, with verdicts and intervals",
                     lines,
                     columns,
-                    within=("Difference", "95 % interval"),
+                    within=("Difference", "Interval"),
                     stacks=True,
                 )
             ),
