@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 from measuring import BatchSize, Method, Precision, dataset, device, peak_memory, table
-from training_step import kit
+from training_step import training_of
 
 from rkdkit.plan.cost import Costs
 
@@ -25,7 +25,7 @@ def measured(
     """Yield a row a step."""
     costs = Costs(lambda _: dataset(2 * batch_size))
     for network, method, precision in itertools.product(networks, methods, precisions):
-        training = kit(method, network, batch_size, precision, "off")
+        training = training_of(method, network, batch_size, precision)
         kind = dataclasses.replace(costs.kind(training.spec), attack_steps=1)
         training.run_epoch()  # momentum and gradients are there from now on
         parameters = [p for each in training.networks.values() for p in each.parameters()]

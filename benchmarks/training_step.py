@@ -64,10 +64,10 @@ def network(name: str, seed: int = 0) -> models.Classifier:
     return models.build(name, 10, [0.5] * 3, [0.25] * 3, seed=seed).to(device())
 
 
-def kit(
+def training_of(
     method: str, name: str, batch_size: int, precision: str, compiled: str = "off", graphs: str = "off"
-) -> Callable[[], object]:
-    """Return a training's epochs, each of `TOGETHER` steps."""
+) -> Training:
+    """Return a training whose epochs have `TOGETHER` steps."""
     spec = RunSpec(
         method=method,
         dataset="cifar10",
@@ -84,9 +84,16 @@ def kit(
     runtime.OPTIONS = {**options, "triton.cudagraphs": True} if reduces else options
     try:
         with runtime.using(runtime.Settings("on" if reduces else compiled, graphs=graphs)):
-            training = Training(spec, dataset(TOGETHER * batch_size), device(), teachers)
+            return Training(spec, dataset(TOGETHER * batch_size), device(), teachers)
     finally:
         runtime.OPTIONS = options
+
+
+def kit(
+    method: str, name: str, batch_size: int, precision: str, compiled: str = "off", graphs: str = "off"
+) -> Callable[[], object]:
+    """Return the epochs of :func:`training_of`."""
+    training, reduces = training_of(method, name, batch_size, precision, compiled, graphs), compiled == REDUCE
     # the results of a pass may be overwritten in the next step
     return lambda: training.run_epoch(torch.compiler.cudagraph_mark_step_begin if reduces else lambda: None)
 

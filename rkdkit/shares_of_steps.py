@@ -81,19 +81,21 @@ class StepShare(Share):
         if state is None:
             gone(self, context)
             return
-        to_do = autoattack_shares.pieces(self.attack, self.classes, state, self.step, self.share, self.shares)
+        to_do = self._pieces(state)
+        mine = [i for piece in to_do for i in piece.images]
         kept, origin = self._read(context), context.store.read_environment(question) or {}
         goes_on = kept is not None and kept["left"] <= len(to_do) and same_versions(origin, here)
         done, fooled = (len(to_do) - kept["left"], kept["fooled"]) if kept is not None and goes_on else (0, [])
         images, network = data.to_float(split.images), self.whole.snapshots[0].read(context)
         sizes = [len(piece.images) for piece in to_do]
         with track(total=sum(sizes), initial=sum(sizes[:done]), desc=str(self), leave=False) as bar:
-            context.store.write_answer(question, {"left": len(to_do) - done, "fooled": fooled}, here)
+            answer = {"images": mine, "left": len(to_do) - done, "fooled": fooled}
+            context.store.write_answer(question, answer, here)
             with evaluation.prepared(network, self.attack, images) as prepared:
                 parts = autoattack_shares.Parts(self.attack, prepared, self.classes)
                 for i, piece in enumerate(to_do[done:], done + 1):
                     fooled = [*fooled, *parts.fooled(self.step, piece, images, split.labels)]
-                    context.store.write_answer(question, {"left": len(to_do) - i, "fooled": fooled}, here)
+                    context.store.write_answer(question, {**answer, "left": len(to_do) - i, "fooled": fooled}, here)
                     bar.update(len(piece.images))
 
     def join(self, context: Context) -> None:
@@ -137,14 +139,21 @@ class StepShare(Share):
     def _part(self) -> Any:
         return {"step": self.step, "share": self.share, "shares": self.shares}
 
+    def _pieces(self, state: Sequence[int]) -> list[autoattack_shares.Piece]:
+        return autoattack_shares.pieces(self.attack, self.classes, state, self.step, self.share, self.shares)
+
     def _read(self, context: Context) -> dict[str, Any] | None:
+        """Return what is kept, if it is of the images that are this share's today: they may be cut up otherwise."""
         question = self.question(context, self._part)
         found = None if question is None else context.store.read_answer(question)
         fooled = found.get("fooled") if isinstance(found, dict) else None
-        if not isinstance(fooled, list) or not has_form_of(found, {"left": 0, "fooled": [0] * len(fooled)}):
+        state = [0] * len(self.whole.images) if self.step == 0 else self._after(self.step, context)
+        if not isinstance(fooled, list) or state is None:
             return None
         assert isinstance(found, dict)
-        return found if all(isinstance(i, int) and 0 <= i < len(self.whole.images) for i in fooled) else None
+        mine = [i for piece in self._pieces(state) for i in piece.images]
+        form = {"images": mine, "left": 0, "fooled": [0] * len(fooled)}
+        return found if has_form_of(found, form) and found["images"] == mine and set(fooled) <= set(mine) else None
 
     def _after(self, steps: int, context: Context) -> list[int] | None:
         question = self.question(context, {"after steps": steps})

@@ -61,6 +61,7 @@ class Training:
     compiled : whether the networks are compiled, as `runtime` decides; by several processes, they are not.
     graphs : what captures an attack's steps as one graph; None, as `runtime` decides and by several processes: nothing
         is captured.
+    micro_batch : how many images of a batch go through the networks at once at most; None: the whole batch.
 
     Raises
     ------
@@ -101,7 +102,7 @@ class Training:
             networks = {role: network.on(device) for role, network in fresh_networks(spec, dataset).items()}
         self.networks = {role: over_whole_batches(network, shares) for role, network in networks.items()}
         mine = self._part.stop - self._part.start
-        self._micro_batch = accumulation.check(runtime.current().micro_batch, mine, self.networks, few)
+        self.micro_batch = accumulation.check(runtime.current().micro_batch, mine, self.networks, few)
         self._eps, self._step_size = spec.eps * self.method.eps_factor, spec.step_size
         if self.method.one_step is not None:
             self._step_size = self._eps * self.method.one_step
@@ -210,7 +211,7 @@ class Training:
             return self._replay(images, labels, start)
         self._optimiser.zero_grad(set_to_none=True)
         return self._update(
-            *accumulation.in_parts(self._loss, (images, labels), start, self._micro_batch, self._n_batch)
+            *accumulation.in_parts(self._loss, (images, labels), start, self.micro_batch, self._n_batch)
         )
 
     def _loss(self, images: Tensor, labels: Tensor, start: torch.Generator) -> tuple[Tensor, methods.Logits]:
@@ -245,7 +246,7 @@ class Training:
             delta.requires_grad_(True)
             self._optimiser.zero_grad(set_to_none=True)
             tensors = (images, labels, delta)
-            report = self._update(*accumulation.in_parts(loss_of, tensors, start, self._micro_batch, self._n_batch))
+            report = self._update(*accumulation.in_parts(loss_of, tensors, start, self.micro_batch, self._n_batch))
             assert delta.grad is not None
             delta = (delta.detach() + self._step_size * delta.grad.sign()).clamp_(-self._eps, self._eps)
         self._delta = delta

@@ -306,7 +306,9 @@ def _train(
         if state is not None:
             loop.load_state(state, record["finished"])
         here = {**environment(context.device), "compiled": loop.compiled, **_processes(loop)}
-        here |= {"graphs": True} if loop.graphs else {}
+        here |= ({"graphs": True} if loop.graphs else {}) | (
+            {"micro_batch": loop.micro_batch} if loop.micro_batch else {}
+        )
         if here not in record["environments"]:
             record["environments"].append(here)
         folder.write_record(record)

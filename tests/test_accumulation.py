@@ -1,14 +1,17 @@
 """A batch in parts is the batch where no layer looks at the whole of it, and is refused where one does."""
 
+import threading
 from functools import partial
 
 import pytest
 import torch
 from conftest import tiny_spec
+from test_group import by_threads
 from torch import nn
 
 from rkdkit import accumulation, attacks, data, methods, models, runtime, splits
 from rkdkit.determinism import PartOfDraws
+from rkdkit.group.shares import ALONE
 from rkdkit.training import Training
 
 CPU = torch.device("cpu")
@@ -48,14 +51,14 @@ def of(norm, monkeypatch):
     monkeypatch.setitem(models.ARCHITECTURES, "resnet18", lambda _, **shape: Grouped(**shape, norm=norm))
 
 
-def started(digits, method, size, dtype=torch.float64, **changes):
+def started(digits, method, size, dtype=torch.float64, shares=ALONE, **changes):
     chosen = {"n_train": 40, "n_val": 0, "batch_size": 16, "augmentation": "crop-flip", "swa_start": 1}
     spec = tiny_spec(method, **{**chosen, **changes})
     made = [models.build("resnet18/16", 10, [0.5], [0.5], seed=seed).to(dtype) for seed in range(8)]
     teachers = [made.pop().eval() for _ in spec.teachers]
     networks = {role: made.pop() for role in methods.get(method).roles}
     with runtime.using(runtime.Settings("off", micro_batch=size)):
-        return Training(spec, digits, CPU, teachers, networks=networks)
+        return Training(spec, digits, CPU, teachers, networks=networks, shares=shares)
 
 
 @pytest.mark.usefixtures("in_float64")
@@ -150,3 +153,24 @@ def test_the_variable_of_the_environment(monkeypatch):
     monkeypatch.setenv("RKDKIT_MICRO_BATCH", "0")
     with pytest.raises(ValueError, match="RKDKIT_MICRO_BATCH must be a whole number of at least 1"):
         runtime.current()
+
+
+@pytest.mark.usefixtures("in_float64")
+@pytest.mark.parametrize("method", ["PGD-AT", "Free-AT", "PeerAiD", "ARD+"])
+def test_parts_of_the_shares_of_several_processes_are_the_batch(digits, monkeypatch, method):
+    of(partial(nn.GroupNorm, 2), monkeypatch)
+
+    seeding = threading.Lock()  # all threads draw fresh weights from torch's one generator
+
+    def trained(shares):
+        with seeding:
+            training = started(digits, method, None if shares is ALONE else 3, shares=shares, batch_size=19)
+        for _ in range(2):
+            training.run_epoch()
+        return training.state()
+
+    whole = trained(ALONE)
+    for state in by_threads(3, trained):
+        assert state.keys() == whole.keys()
+        for name, value in whole.items():
+            assert torch.allclose(state[name], value, rtol=0, atol=1e-12), name

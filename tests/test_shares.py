@@ -335,7 +335,21 @@ def test_damaged_progress_is_named(context, attack):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", [], ["1"], {"left": 0}, {"left": 0, "fooled": [99]}, {"left": "0", "fooled": []}, {"left": 0, "fooled": 3}],
+    [
+        *(
+            "",
+            [],
+            ["1"],
+            {"left": 0},
+            {"left": 0, "fooled": [99]},
+            {"left": "0", "fooled": []},
+            {"left": 0, "fooled": 3},
+        ),
+        {"left": 0, "fooled": []},
+        {"left": 0, "fooled": [], "images": list(range(10))},
+        {"left": 0, "fooled": [], "images": list(range(39))},
+        {"left": 0, "fooled": [39], "images": list(range(20))},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("attack", [PGD, SQUARE], ids=str)

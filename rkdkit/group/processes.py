@@ -12,7 +12,6 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-import psutil
 import torch
 import torch.distributed as dist
 from safetensors.torch import load, save
@@ -201,6 +200,8 @@ def joined(device: torch.device | None = None) -> Iterator[Processes]:
 
 def _loopback() -> str:
     """Return the name of the interface that only this machine reaches; "": none is found, and gloo chooses one."""
+    import psutil  # late: one process does without, and a bare machine may
+
     interfaces = psutil.net_if_addrs().items()
     return next((name for name, found in interfaces if any(each.address == "127.0.0.1" for each in found)), "")
 

@@ -72,6 +72,8 @@ class Shares:
         """Replace tensors by those of the first process: other hardware may have rounded otherwise."""
         if self.size > 1:
             listed = list(tensors)
+            # what stays on a GPU's host, as the count of averaged weights, is the same number everywhere
+            listed = [tensor for tensor in listed if tensor.device == listed[0].device]
             for dtype in dict.fromkeys(tensor.dtype for tensor in listed):
                 alike = [tensor for tensor in listed if tensor.dtype == dtype]
                 for tensor, first in zip(alike, _in_one_message(alike, self.send_first), strict=True):
