@@ -22,7 +22,6 @@ from rkdkit.analysis.white_box import WhiteBox, white_box
 from rkdkit.autoattack import AutoAttack
 from rkdkit.claims import FAILS, HOLDS, OPEN, Claim, Quantity
 from rkdkit.exhibits import tab1_white_box
-from rkdkit.methods import own
 from rkdkit.plan import Planner
 from rkdkit.plan.estimate import A_SECOND, costs_of
 from rkdkit.setup import Setup
@@ -77,14 +76,14 @@ class Comparison:
 
     def tables(self) -> list[Table]:
         """Return two tables: the accuracies, and the differences from the first method with their verdicts."""
-        metrics = {metric: metric_in_words(metric) for metric in self.measured.metrics}
+        metrics, titled = {metric: metric_in_words(metric) for metric in self.measured.metrics}, methods.titled
         accuracies = tuple(
-            (method, *(str(self.measured.accuracy(method, metric)).replace(" %", "") for metric in metrics))
+            (titled(method), *(str(self.measured.accuracy(method, metric)).replace(" %", "") for metric in metrics))
             for method in self.measured.evaluations
         )
         others = list(dict.fromkeys(method for method, _ in self.differences))
         compared = tuple(
-            (method, name, claims.difference_in_words(claim.difference).removesuffix(" points"), verdict)
+            (titled(method), name, claims.difference_in_words(claim.difference).removesuffix(" points"), verdict)
             for method in others
             for metric, name in metrics.items()
             for claim in [self.differences[method, metric]]
@@ -94,9 +93,9 @@ class Comparison:
         return [
             Table(("method", *metrics.values()), accuracies, title, self.notes, "compared"),
             Table(
-                ("method", "accuracy", f"minus {self.first}", "verdict"),
+                ("method", "accuracy", f"minus {titled(self.first)}", "verdict"),
                 compared,
-                f"Difference from {self.first} in points, paired by image and by seed, with 95 % intervals",
+                f"Difference from {titled(self.first)} in points, paired by image and by seed, with 95 % intervals",
                 (self._family(),),
                 "compared-differences",
                 head=2,
@@ -139,9 +138,8 @@ def check(names: Sequence[str]) -> None:
     ValueError
         If there is only one, or one is named twice, or the user's own file is refused.
     """
-    own.load_named()
     for name in names:
-        methods.get(name)
+        setup.known_method(name)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"A method cannot be compared with itself: {', '.join(twice)} is named twice.")
     if len(names) < 2:

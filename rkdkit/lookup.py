@@ -1,8 +1,11 @@
 """Where a figure, table or number of the papers is found: its exhibit, that exhibit's files, the paper's numbers."""
 
+import csv
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
-from rkdkit import paths
+from rkdkit import files, paths
 from rkdkit.papers.places import TITLES, Place, in_words, places
 from rkdkit.papers.reported import reported, whole
 
@@ -29,6 +32,17 @@ def lines_about(exhibit: str, heading: str, paper: str, asked: str) -> Iterator[
     for place in sorted(places(asked).intersection(own)) or own:
         yield ""
         yield _numbers(place)
+        yield from _not_made(paths.output_folder("quick") / f"{exhibit}.csv", place)
+
+
+def _not_made(file: Path, place: Place) -> Iterator[str]:
+    """Yield a sentence if an exhibit's CSV has a table of a paper, and beside none of its numbers one of ours."""
+    _, kind, number = place
+    with suppress(OSError, ValueError, csv.Error):  # damaged files are said by whoever shows them
+        lines = [line for line in csv.DictReader(files.read(file).decode().splitlines()) if "accuracy" in line]
+        ours = [line["accuracy"] for line in lines if line.get("table") == f"{kind} {number}"]
+        if ours and not any(ours):
+            yield "None of these networks is trained at quick: the CSV has nothing of ours beside them."
 
 
 def _numbers(place: Place) -> str:

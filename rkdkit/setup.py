@@ -359,7 +359,7 @@ def _compared(exhibit: Exhibit, names: object) -> tuple[str, ...]:
         raise checks.UnknownNameError("This exhibit takes no methods: what it compares is fixed. Leave it out.")
     given = checks.listed("methods", names, '["PGD-AT", "RSLAD"]')
     for name in given:
-        row = _row(name)
+        row = known_method(name)
         for slot in row.guides:
             if slot not in exhibit.slots:
                 raise ValueError(f"{name} needs a {methods.GUIDES[slot]} ({slot}), and none is trained here for it.")
@@ -369,7 +369,17 @@ def _compared(exhibit: Exhibit, names: object) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _row(name: object) -> methods.Method:
+def known_method(name: object) -> methods.Method:
+    """Return a row of the table, which may be one of the user's own file.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none; the message lists the known ones, and says where one of the user's own is looked for.
+    ValueError
+        If the user's own file is refused.
+    """
+    load_named()
     try:
         return methods.get(name)  # type: ignore[arg-type]
     except checks.UnknownNameError as error:

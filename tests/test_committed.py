@@ -79,7 +79,7 @@ def test_the_runs_of_a_committed_exhibit_can_be_read_back(name):
 @pytest.mark.parametrize("name", MADE)
 def test_what_came_out_at_quick_can_be_printed(name):
     printed = figures.at_quick(name)
-    assert printed.startswith(f"In figures/quick/{name}.png")
+    assert printed.startswith(f"For comparison, in figures/quick/{name}.png")
     assert all(claim["text"].split()[0] in printed for claim in made(name)["claims"])
 
 

@@ -279,18 +279,18 @@ def test_what_is_committed_is_read_from_its_json(tmp_path, monkeypatch):
     file = tmp_path / "figures" / "quick" / "fig1_peer_vs_teacher.json"
     write_exhibit(file, made, picture=b"drawn", numbers=b"")
     assert figures.at_quick("fig1_peer_vs_teacher").splitlines() == [
-        "In figures/quick/fig1_peer_vs_teacher.png (digits, 2 seeds: 0 to 1; eps 0.1):",
+        "For comparison, in figures/quick/fig1_peer_vs_teacher.png (digits, 2 seeds: 0 to 1; eps 0.1):",
         "",
-        "Claims: holds: 1, does not hold: 1, too close to tell here: 0. Verdicts: one family, the 2 claims of this "
+        "  Claims: holds: 1, does not hold: 1, too close to tell here: 0. Verdicts: one family, the 2 claims of this "
         "exhibit, at 95 % together (Holm).",
         "",
-        "holds                   25.0 [12.5, 50.0] points      The peer is ahead.",
-        "does not hold           -1.500 [-2.000, 0.000] nats   It is flatter. (99 % interval)",
+        "  holds                   25.0 [12.5, 50.0] points      The peer is ahead.",
+        "  does not hold           -1.500 [-2.000, 0.000] nats   It is flatter. (99 % interval)",
         "",
-        "The largest surprises:",
-        "  It is flatter. (a paper)",
-        "    flat: 1.000 [0.900, 1.000] nats",
-        "    sharp: 2.500 [2.400, 2.500] nats",
+        "  The largest surprises:",
+        "    It is flatter. (a paper)",
+        "      flat: 1.000 [0.900, 1.000] nats",
+        "      sharp: 2.500 [2.400, 2.500] nats",
     ]
     file.with_suffix(".png").write_bytes(b"drawn another time")
     assert figures.at_quick("fig1_peer_vs_teacher") == (

@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -122,7 +123,7 @@ def at_quick(name: str) -> str:
         trained = "" if name in exhibits.WITHOUT_SEEDS else f", {_number_of(made['seeds'])}"
         changed = "".join(f"; {field} {value}" for field, value in made["overrides"].items())
         scale = f" ({made['dataset']}{trained}{changed})"
-    return f"In figures/quick/{name}.png{scale}:\n\n{found}"
+    return f"For comparison, in figures/quick/{name}.png{scale}:\n\n{textwrap.indent(found, '  ')}"
 
 
 def _number_of(seeds: Sequence[int]) -> str:
