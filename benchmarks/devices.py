@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from measuring import BatchSize, Method, Repetitions, dataset, table
+from measuring import BatchSize, Method, Repetitions, dataset, device, table
 from torch import Tensor
 from training_step import WORK
 
@@ -76,9 +76,9 @@ def training(method: str, network: str, batch_size: int, steps: int, attack_step
         attack_steps=attack_steps,
         epochs=1000,
     )
-    teachers = [models.build(network, 10, [0.5] * 3, [0.25] * 3, seed=1)] if method == "ARD" else []
-    device = getattr(shares, "device", torch.device("cpu"))
-    return Training(spec, dataset(steps * batch_size), device, teachers, shares=shares)
+    where = getattr(shares, "device", device())  # a process alone has no device of its own
+    teachers = [models.build(network, 10, [0.5] * 3, [0.25] * 3, seed=1).on(where)] if method == "ARD" else []
+    return Training(spec, dataset(steps * batch_size), where, teachers, shares=shares)
 
 
 def member(given: dict[str, Any]) -> None:
@@ -134,7 +134,12 @@ def run(processes: int, threads: int, given: dict[str, Any]) -> dict[str, float]
 
 
 def argued(given: dict[str, Any], found: dict[str, float]) -> Iterable[list[object]]:
-    """Yield what the messages of a step would take on `GPUS` GPUs, by link, and how much faster they would be."""
+    """Yield what the messages of a step would take on `GPUS` GPUs, by link, and how much faster they would be.
+
+    Left out: GPUs synchronise batch norm by torch's SyncBatchNorm, which makes the host wait for the GPU in every
+    forward pass of every such layer (it selects ``count_all[mask]``, whose shape the host must know). So the host
+    cannot run ahead, and 8 GPUs gain less than this says.
+    """
     network = given["network"]
     passes = given["batch_size"] * (2 * given["attack_steps"] + WORK[given["method"]])
     costs = models.cost(models.build(network, 10, [0.5] * 3, [0.25] * 3), (3, 32, 32))

@@ -4,20 +4,22 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import sys
 import tarfile
 import time
 
 import pytest
+import torch
 from conftest import ROOT
 
 from rkdkit import profiles
 
 
-def module_of(name, monkeypatch):
-    """A module of `benchmarks/gpu`."""
+def module_of(name, monkeypatch, folder="benchmarks/gpu"):
+    """A module of `benchmarks/gpu`, or of another folder."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location(f"gpu_{name}", ROOT / "benchmarks" / "gpu" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"gpu_{name}", ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
@@ -53,6 +55,19 @@ def test_a_part_that_takes_too_long_is_ended_with_its_children_and_the_next_one_
     assert "there" in log
 
 
+def test_a_part_that_the_call_cut_is_run_again_and_one_that_was_given_its_time_is_not(answer, answers, tmp_path):
+    began = tmp_path / "began"
+    lasting = f"import time; open({str(began)!r}, 'a').write('x'); time.sleep(50)"
+    answers.run(part(answer, "cut", lasting, 60.0), time.time() + 6)
+    answers.run(part(answer, "slow", lasting, 5.0), time.time() + 60)
+    found = json.loads((tmp_path / "out" / "answers.json").read_text())["parts"]
+    assert {name: of["ended"] for name, of in found.items()} == {"cut": None, "slow": "stopped at its time"}
+    for name in ("cut", "slow"):
+        answers.run(part(answer, name, f"open({str(began)!r}, 'a').write('y')"), time.time() + 60)
+    assert began.read_text() == "xxy"
+    assert answers.found["parts"]["cut"]["ended"] == "done"
+
+
 def test_what_is_done_is_not_done_again_but_an_unfinished_training_is(answer, answers, tmp_path):
     counting = f"open({str(tmp_path / 'count')!r}, 'a').write('x')"
     ends = [
@@ -74,15 +89,22 @@ def test_a_part_without_its_packages_is_left_out_and_one_without_time_waits_for_
     answers.run(part(answer, "late", "print(1)"), time.time() + 1)
     ended = {name: of["ended"] for name, of in answers.found["parts"].items()}
     assert ended == {"beside": "left out, without no_such_package", "late": None}
-    answers.run(part(answer, "late", "print(1)"), time.time() + 60)
-    assert answers.found["parts"]["late"]["ended"] == "done"
+    for name in ended:
+        answers.run(part(answer, name, "print(1)"), time.time() + 60)
+        assert answers.found["parts"][name]["ended"] == "done", "what it lacked is there by now"
     assert not (tmp_path / "out.work" / "running").exists()
 
 
-def test_what_an_earlier_call_left_running_is_ended(answer, answers):
-    code = f"import time; {str(answers.work)!r}; time.sleep(60)"
-    left = answer.subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    stranger = answer.subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks into /proc")
+@pytest.mark.parametrize("known_by", ["command", "store"])
+def test_what_an_earlier_call_left_running_is_ended(answer, answers, known_by):
+    code, stores = "import time; time.sleep(60)", [answers.store, f"{answers.store}2"]
+    environments = [{**os.environ, "RKDKIT_STORE": str(store)} if known_by == "store" else None for store in stores]
+    marked = f"{str(answers.work)!r}; {code}" if known_by == "command" else code
+    left, stranger = (
+        answer.subprocess.Popen([sys.executable, "-c", run], start_new_session=True, env=environment)
+        for run, environment in zip((marked, code), environments, strict=True)
+    )
     try:
         for process in (stranger, left):
             (answers.work / "running").write_text(str(process.pid))
@@ -103,6 +125,8 @@ def test_what_an_earlier_call_left_running_is_ended(answer, answers):
         ({"": 1.0, "graphs": 2.0}, True, ("off", "off")),
         ({"": 2.0, "compiled": 1.9, "graphs": "failed"}, True, ("off", "off")),
         ({"": 2.0, "compiled": 1.0, "graphs": 1.5}, True, ("off", "on")),
+        ({"": 2.0, "compiled": 1.0}, False, ("off", "off")),
+        ({"": 2.0, "compiled": 1.0}, None, ("off", "off")),
         ({}, True, ("off", "off")),
     ],
 )
@@ -113,19 +137,102 @@ def test_the_training_uses_what_was_fastest_and_right(answer, tmp_path, times, c
         rows.writerows(["resnet18", "kit", "bfloat16", how, taken] for how, taken in times.items())
         rows.writerow(["resnet18", "kit", "float32", "graphs", 0.001])
         rows.writerow(["wrn-34-10", "kit", "bfloat16", "graphs", 0.001])
-    line = {"check": "attacks captured as graphs give the same bits", "of": "PeerAiD"}
+    asked = ("a step with graphs has the same bits", "a compiled step has float32's weights")
     found = {"left out": "no GPU", "passed": True} if checked is None else {"found": 0, "passed": checked}
-    settings = answer.fastest(tmp_path, {"correct": [line | found, {"check": "a loss", "of": "ARD", "passed": False}]})
+    lines = [{"check": check, "of": "PeerAiD, bfloat16"} | found for check in asked]
+    settings = answer.fastest(tmp_path, {"correct": [*lines, {"check": "a loss", "of": "ARD", "passed": False}]})
     assert (settings["RKDKIT_GRAPHS"], settings["RKDKIT_COMPILE"]) == expected
+
+
+def test_a_check_of_one_way_says_nothing_of_the_other(answer, tmp_path):
+    rows = [
+        "network,step,precision,how,s",
+        *(f"resnet18,kit,bfloat16,{how}" for how in (",2", "graphs,1.5", "compiled,1")),
+    ]
+    (tmp_path / "step.csv").write_text("\n".join(rows))
+    by_graphs, compiled = (
+        {"check": check, "of": f"PeerAiD, {precision}", "found": 0, "passed": True}
+        for check, precision in (
+            ("a step with graphs has the same bits", "bfloat16"),
+            ("a compiled step has float32's weights", "float32"),  # bfloat16's was not reached
+        )
+    )
+    settings = answer.fastest(tmp_path, {"correct": [by_graphs, compiled]})
+    assert settings == {"RKDKIT_GRAPHS": "on", "RKDKIT_COMPILE": "off"}
+
+
+@pytest.mark.parametrize(
+    ("factor", "wrong"), [(1.0, []), (1.1, ["float32"]), (2.0, ["float32", "bfloat16"])], ids=["same", "near", "far"]
+)
+def test_a_compiled_step_that_computes_something_else_is_found(tmp_path, monkeypatch, factor, wrong):
+    correct = module_of("correct", monkeypatch)
+
+    def pretended(network):  # which is not compiled, but computes otherwise
+        network.register_forward_hook(lambda *passed: factor * passed[-1])
+
+    monkeypatch.setattr(correct.runtime, "compiles", lambda *_: correct.runtime.current().compile == "on")
+    monkeypatch.setattr(correct.runtime, "compile_in_place", pretended)
+    correct.of_steps(correct.Checks(tmp_path / "steps.jsonl"), correct.CPU, "resnet18/16", 8)
+    lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert "left out" in lines[0]
+    assert len(lines) == 5
+    told = {"loss": [], "weights": []}
+    for line in lines[1:]:
+        told[line["check"].split()[-1]] += [line["of"].split()[-1]] * (not line["passed"])
+    assert told == {"loss": wrong, "weights": wrong}
+    assert not any("error" in line for line in lines)
+
+
+def test_what_matters_most_is_checked_first(monkeypatch):
+    correct, seen = module_of("correct", monkeypatch), []
+    correct.of_everything(lambda check, of, _: seen.append((check.partition(" ")[0], of)), correct.CPU, tiny=False)
+    first = [seen.index(next(each for each in seen if each[0] == word)) for word in ("the", "a", "no", "attacks")]
+    assert first == sorted(first)
+    assert {of.removesuffix(", float32") for _, of in seen[: first[1]]} >= set(correct.methods.METHODS)
+    code = [at for at, (_, of) in enumerate(seen) if "(code)" in of]
+    assert min(code) > max(at for at, (word, of) in enumerate(seen) if word == "no" and "(code)" not in of)
+
+
+@pytest.mark.parametrize(("not_finished", "tried"), [("PeerAiD", 1), ("PGD-AT", 2), ("", 2)])
+def test_a_training_that_does_not_fit_is_not_done(monkeypatch, tmp_path, not_finished, tried):
+    true, seen = module_of("true", monkeypatch), []
+    monkeypatch.setattr(true, "trained", lambda method, *_: seen.append(method) or method != not_finished)
+    try:
+        true.main(tmp_path, 0, "cpu", True)
+        code = 0
+    except true.typer.Exit as ended:
+        code = ended.exit_code
+    assert (code, len(seen)) == (2 if not_finished else 0, tried)
+
+
+def test_the_tests_that_are_run_on_a_gpu_are_those_that_need_one(answer, tmp_path):
+    needing = re.compile(r"^@pytest.mark.skipif\(not torch.cuda.is_available.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
+    found = {
+        f"tests/{file.name}::{name}"
+        for file in (ROOT / "tests").glob("test_*.py")
+        for name in needing.findall(file.read_text())
+    }
+    assert found == set(answer.ON_A_GPU)
+    (asked,) = [each.command for each in answer.parts(tiny=False, device="cuda", work=tmp_path) if each.name == "tests"]
+    assert set(asked) >= found
+    assert "-n" in asked
+
+
+def test_a_process_alone_trains_on_the_gpu_and_so_does_its_teacher(monkeypatch):
+    devices, meta = module_of("devices", monkeypatch, "benchmarks"), torch.device("meta")
+    monkeypatch.setattr(devices, "device", lambda: meta)
+    monkeypatch.setattr(devices, "Training", lambda *given, **_: given[2:])
+    where, (teacher,) = devices.training("ARD", "resnet18/16", 4, 1, 1, devices.ALONE)
+    assert {where, *(weight.device for weight in teacher.parameters())} == {meta}
 
 
 def test_the_first_two_questions_leave_most_of_the_time_to_the_third(answer, tmp_path):
     asked = answer.parts(tiny=False, device="cuda", work=tmp_path)
     of = {question: sum(p.seconds for p in asked if p.question == question) for question in ("right", "fast")}
-    assert of["right"] <= 4 * 60 + 1
+    assert of["right"] <= 8 * 60
     assert of["fast"] <= 10 * 60
     for each in asked:
-        files = [name for name in each.command if name.endswith(".py")]
+        files = [name.partition("::")[0] for name in each.command if ".py" in name]
         assert files
         assert all((ROOT / name).is_file() for name in files), each
 

@@ -32,14 +32,16 @@ import typer
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
-NEEDED = ("torch", "torchvision", "numpy", "safetensors", "filelock", "PIL", "sklearn", "scipy", "pandas", "tqdm")
+NEEDED = (
+    *("torch", "torchvision", "numpy", "safetensors", "filelock", "PIL", "sklearn", "scipy", "pandas", "tqdm"),
+    "psutil",
+)
 """Modules without which nothing runs."""
 
 MISSED = {
     "pytest": "the tests",
     "hypothesis": "the tests",
-    "xdist": "the tests",
-    "psutil": "the tests",
+    "xdist": "several tests at once",
     "foolbox": "evaluations beside other packages",
     "pyautoattack": "AutoAttack, and evaluations beside other packages",
     "triton": "compiled steps on a GPU",
@@ -47,8 +49,17 @@ MISSED = {
 }
 """What falls away without a module."""
 
+STOPPED = "stopped at its time"
+"""How a part ended that took too long."""
+
 PUBLISHED_EVERY = 20.0
 """Seconds between two times that the folder's files are written, while a part runs."""
+
+ON_A_GPU = (
+    "tests/test_training.py::test_a_gpu_trains_what_the_cpu_trains",
+    "tests/test_graphs.py::test_a_gpus_graphs_train_to_the_same_bits",
+)
+"""The tests that are skipped without a GPU; all others pass or fail anywhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +87,7 @@ class Answers:
     """What was found so far, and where it is kept: `work` goes on after an interruption, `folder` is handed on."""
 
     def __init__(self, folder: Path, work: Path) -> None:
-        self.folder, self.work, self.path = folder, work, work / "answers.json"
+        self.folder, self.work, self.path, self.store = folder, work, work / "answers.json", work / "store"
         for each in (folder, work):
             each.mkdir(parents=True, exist_ok=True)
         self.found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {"parts": {}}
@@ -89,12 +100,10 @@ class Answers:
         self._log.flush()
 
     def publish(self) -> None:
-        """Write what is handed on: seven files at most."""
-        correct = self.work / "correct.jsonl"
-        if correct.exists():
-            self.found["correct"] = [
-                json.loads(line) for line in correct.read_text().splitlines() if line.endswith("}")
-            ]
+        """Write what is handed on: eight files at most."""
+        lines = [line for file in sorted(self.work.glob("*.jsonl")) for line in file.read_text().splitlines()]
+        if lines:
+            self.found["correct"] = [json.loads(line) for line in lines if line.endswith("}")]
         true = self.work / "true.json"
         if true.exists():
             with contextlib.suppress(ValueError):
@@ -107,9 +116,13 @@ class Answers:
                 shutil.copyfile(file, self.folder / file.name)
 
     def run(self, part: Part, until: float) -> None:
-        """Run a part, unless it was run before; print what it prints."""
+        """Run a part, unless it was run before; print what it prints.
+
+        What was left out, or was stopped because the call ended before the part's own time, is run by the next call.
+        """
         before = self.found["parts"].get(part.name, {}).get("ended")
-        if before is not None and (part.question != "true" or before == "done"):
+        left_out = before is None or before.startswith("left out")
+        if before == "done" or (not left_out and part.question != "true"):
             self.say(f"== {part.question}: {part.name}: done before ({before})")
             return
         lacking = [name for name in part.modules if importlib.util.find_spec(name) is None]
@@ -146,14 +159,15 @@ class Answers:
         (self.work / "running").unlink()
         reading.join(10)
         took = round(time.time() - began, 1)
+        cut = ended == STOPPED and allowed < part.seconds
         self.found["parts"][part.name] = {
             "question": part.question,
-            "ended": ended,
+            "ended": None if cut else ended,
             "seconds": took,
             "command": list(part.command),
             "settings": dict(part.settings),
         }
-        self.say(f"== {part.name}: {ended} after {took} s")
+        self.say(f"== {part.name}: {'stopped with the call, to be run again,' if cut else ended} after {took} s")
         self.publish()
 
     def end_leftover(self) -> None:
@@ -162,7 +176,10 @@ class Answers:
         with contextlib.suppress(OSError, ValueError):
             pid = int(noted.read_text())
             noted.unlink()
-            if str(self.work).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            # a number may be another process's by now; not every part has the folder in its command
+            process = Path(f"/proc/{pid}")
+            ours = str(self.work).encode() in (process / "cmdline").read_bytes()
+            if ours or f"RKDKIT_STORE={self.store}".encode() in (process / "environ").read_bytes().split(b"\0"):
                 self.say(f"== ending process {pid}, which an earlier call left running")
                 os.killpg(pid, signal.SIGKILL)
 
@@ -179,7 +196,7 @@ class Answers:
                 self.publish()
                 if time.time() >= until:
                     _end(process)
-                    return "stopped at its time"
+                    return STOPPED
                 continue
             return {0: "done", 2: "unfinished"}.get(code, f"failed with {code}")
 
@@ -201,18 +218,9 @@ def parts(tiny: bool, device: str, work: Path) -> list[Part]:
     graphs = ["--graphs", "off", "--graphs", "on"]
     bits = ["--precisions", "bfloat16"]
     compiling = ["--compile", "on", "--compile", "reduce-overhead", "--graphs", "off"]
-    correct = ["benchmarks/gpu/correct.py", "--device", device, "--kept", str(work / "correct.jsonl")]
-    tests = [
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--basetemp",
-        str(work / "tests"),
-        "tests/test_graphs.py",
-        "tests/test_cuda.py",
-    ]
+    right = ["benchmarks/gpu/correct.py", "--device", device, "--kept"]
+    correct, steps = [*right, str(work / "correct.jsonl")], [*right, str(work / "steps.jsonl"), "--steps"]
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(work / "tests")]
     epoch = ["benchmarks/epoch.py", "--method", "PeerAiD", "--precision", "bfloat16", "--no-beside"]
     judged = ["benchmarks/evaluation.py", "--repetitions", "1", "--profile"]
     packages = ("foolbox", "pyautoattack")
@@ -220,17 +228,19 @@ def parts(tiny: bool, device: str, work: Path) -> list[Part]:
         return [
             Part("checks", "right", [*correct, "--tiny"], 120),
             Part(
-                "tests", "right", [*tests, "-k", "stays_what_it_was or refuses_and_notes"], 60, ("pytest", "hypothesis")
+                *("tests", "right", [*tests, "tests/test_graphs.py", "-k", "stays_what_it_was"], 60),
+                ("pytest", "hypothesis"),
             ),
             Part("step", "fast", [*step, "--networks", "resnet18/16", *small, *graphs, *csv_of("step")], 60),
             Part("epoch", "fast", [*epoch, "--network", "resnet18/16", "--n", "64", *small, *csv_of("epoch")], 40),
             Part("evaluation", "fast", [*judged, "smoke", "--n", "16", "--n-autoattack", "4"], 90, packages),
         ]
-    tests += ["tests/test_training.py", "-k", "gpu or graph or captured or tape or bits"]
+    tests += [*(["-n", "4"] if importlib.util.find_spec("xdist") else []), *ON_A_GPU]
     large = ["--network", "resnet18", "--n", "50000", "--repetitions", "1"]
     return [
-        Part("checks", "right", correct, 180 if gpu else 900),
-        Part("tests", "right", tests, 60 if gpu else 300, ("pytest", "xdist", "hypothesis", "psutil")),
+        Part("checks", "right", correct, 240 if gpu else 900),
+        Part("tests", "right", tests, 80 if gpu else 300, ("pytest", "hypothesis")),
+        Part("checks of whole steps", "right", steps, 150),
         Part("step", "fast", [*step, "--networks", "resnet18", "--repetitions", "5", *graphs, *csv_of("step")], 100),
         Part("epoch", "fast", [*epoch, *large, *csv_of("epoch")], 60),
         Part("epoch by graphs", "fast", [*epoch, *large, "--graphs", "on", *csv_of("epoch")], 60),
@@ -251,7 +261,8 @@ def parts(tiny: bool, device: str, work: Path) -> list[Part]:
 def fastest(work: Path, found: dict[str, Any]) -> dict[str, str]:
     """Return the settings of the fastest step with ResNet-18 in bfloat16 that was seen to be right.
 
-    Graphs must have given the same bits in every check. Compiling must gain a tenth, as it takes minutes.
+    Steps with graphs, or compiled ones, are right if all checks of them passed that were made, the last one of
+    `correct.py --steps` among them. Compiling must gain a tenth, as it takes minutes.
     """
     table, times = work / "step.csv", {}
     with contextlib.suppress(OSError), table.open(newline="", encoding="utf-8") as file:
@@ -259,13 +270,17 @@ def fastest(work: Path, found: dict[str, Any]) -> dict[str, str]:
             if (row["network"], row["step"], row["precision"]) == ("resnet18", "kit", "bfloat16"):
                 with contextlib.suppress(ValueError):
                     times[row["how"]] = float(row["s"])
-    by_graphs = [line for line in found.get("correct", []) if "graphs" in f"{line['check']}{line['of']}"]
-    right = bool(by_graphs) and all(line["passed"] for line in by_graphs) and any("found" in line for line in by_graphs)
+
+    def right(how: str, last: str) -> bool:
+        lines = [line for line in found.get("correct", []) if how in f"{line['check']}{line['of']}"]
+        made = any("found" in line for line in lines if line["check"].startswith(last) and "bfloat16" in line["of"])
+        return made and all(line["passed"] for line in lines)
+
     usual = times.get("", float("inf"))
     settings = {"RKDKIT_GRAPHS": "off", "RKDKIT_COMPILE": "off"}
-    if right and times.get("graphs", float("inf")) < usual:
+    if right("graphs", "a step with graphs") and times.get("graphs", float("inf")) < usual:
         settings["RKDKIT_GRAPHS"], usual = "on", times["graphs"]
-    if times.get("compiled", float("inf")) < 0.9 * usual:
+    if right("compiled", "a compiled step has float32's weights") and times.get("compiled", float("inf")) < 0.9 * usual:
         settings = {"RKDKIT_GRAPHS": "off", "RKDKIT_COMPILE": "on"}
     return settings
 
@@ -386,7 +401,7 @@ def main(
     work = answers.work
     given = (data or Path(os.environ.get("RKDKIT_DATA") or ROOT / "data")).resolve()
     os.environ["RKDKIT_DATA"] = str(data_folder(given, work, answers.say))
-    os.environ |= {"RKDKIT_STORE": str(work / "store"), "RKDKIT_CACHE": str(work / "cache")}
+    os.environ |= {"RKDKIT_STORE": str(answers.store), "RKDKIT_CACHE": str(work / "cache")}
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if again:
