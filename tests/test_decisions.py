@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_spec
 from given import Given
 from matplotlib.colors import to_hex
-from measuring import each_makes_another_question, has_the_form_of, the_store_answers
+from questions import each_makes_another_question, has_the_form_of, the_store_answers
 from scipy import stats
 from torch import nn
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_spec
-from measuring import Pretending, each_makes_another_question, has_the_form_of, name_of
+from questions import Pretending, each_makes_another_question, has_the_form_of, name_of
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 

@@ -8,7 +8,7 @@ import torch
 from conftest import tiny_spec
 from hypothesis import given
 from hypothesis import strategies as st
-from measuring import Pretending, each_makes_another_question, has_the_form_of
+from questions import Pretending, each_makes_another_question, has_the_form_of
 from scipy import stats
 from torch import nn
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny_spec
-from measuring import Pretending, each_makes_another_question, has_the_form_of, name_of, the_store_answers
+from questions import Pretending, each_makes_another_question, has_the_form_of, name_of, the_store_answers
 from torch import nn
 
 from rkdkit import attacks, claims, data, executors, losses, runs

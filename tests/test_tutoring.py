@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import tiny_spec
 from extents import saved_extents
-from measuring import Pretending, each_makes_another_question, has_the_form_of, name_of, the_store_answers
+from questions import Pretending, each_makes_another_question, has_the_form_of, name_of, the_store_answers
 
 from rkdkit import attacks, claims, data, evaluation, executors, figures, models, runs
 from rkdkit.analysis import features
