@@ -117,11 +117,13 @@ not trained again. `rkdkit plan` takes the same options and says first what a fi
   says which. The paper's numbers stand beside the methods that have some.
 - **Its teachers** are those of the exhibit: a robust one (T, T_rob), trained by the profile's `teacher_method`, and a
   natural one (T_nat). Where an exhibit has no such teacher, the method is refused before anything is trained.
-- **Its names.** Files and `methods` have its name, here `mine`; figures have its `title`. Neither may be another
-  method's. The kit's own methods cannot be replaced: give a variant a name of its own, as in
-  `METHODS["mine"] = replace(METHODS["RSLAD"], title="Mine", settings=...)` with `replace` of `dataclasses`.
+- **Its names.** Files and `methods` have its name, here `mine`; figures and printed comparisons have its `title`.
+  Neither may be another method's. The kit's own methods cannot be replaced: give a variant a name of its own, with
+  `replace` of `dataclasses`. RSLAD with labels, for example, is `METHODS["mine"] = replace(METHODS["RSLAD"],
+  title="RSLAD with labels", minimises=(*METHODS["RSLAD"].minimises, Term("CE", "y", "S(x)", weight="0.3")))`.
 - **The file** is executed, whatever it holds, once in each process that needs it. If you change the row, its runs get
-  other ids and are trained again. A file can add several methods.
+  other ids and are trained again. Leave the file as it is while a command runs: the notebooks that it starts refuse one
+  that was changed. A file can add several methods.
 
 In JupyterLab and in your own scripts, the variable `RKDKIT_METHODS` does what `--methods` does, as in
 `RKDKIT_METHODS=$PWD/my_methods.py make lab`. From Python:
