@@ -59,6 +59,8 @@ def local_client(workers: int, store: Path) -> Iterator[Any]:
     }
     security = Security.temporary()  # type: ignore[no-untyped-call]
     _let_workers_keep_memory()
+    # for good: what was on its way when the workers were stopped is told of after their end
+    logging.getLogger("distributed.batched").setLevel(logging.CRITICAL)
     try:
         with _without_interrupts():
             starting = LocalCluster(  # type: ignore[no-untyped-call]
