@@ -27,24 +27,15 @@ HERE = ("platform", "device", "git_commit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share(Task):
-    """What one of several processes does of a measurement.
+class OfWhole(Task):
+    """What is done for a measurement: it rests on the same runs and data.
 
     Attributes
     ----------
     whole : the measurement.
-    share, shares : which share, counted from 0, of how many.
     """
 
     whole: Measurement
-    share: int
-    shares: int
-
-    @property
-    def name(self) -> str:
-        """As :attr:`Task.name`."""
-        rest = [value for name, value in sorted(vars(self).items()) if name != "whole"]
-        return f"{type(self).__name__}-{digest_of([self.whole.name, *rest])}"
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -60,6 +51,25 @@ class Share(Task):
     def certain(self) -> bool:
         """As :attr:`Task.certain`."""
         return self.whole.certain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share(OfWhole):
+    """What one of several processes does of a measurement.
+
+    Attributes
+    ----------
+    share, shares : which share, counted from 0, of how many.
+    """
+
+    share: int
+    shares: int
+
+    @property
+    def name(self) -> str:
+        """As :attr:`Task.name`."""
+        rest = [value for name, value in sorted(vars(self).items()) if name != "whole"]
+        return f"{type(self).__name__}-{digest_of([self.whole.name, *rest])}"
 
     def __str__(self) -> str:
         return f"share {self.share + 1} of {self.shares} of the {self.whole}"
@@ -202,37 +212,20 @@ class BatchesShare(Share):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joined(Task):
+class Joined(OfWhole):
     """A measurement whose answer is put together from that of its shares.
 
     Attributes
     ----------
-    whole : the measurement.
     share : one of the shares.
     """
 
-    whole: Measurement
     share: Share
 
     @property
     def name(self) -> str:
         """As :attr:`Task.name`."""
         return f"Joined-{digest_of([self.whole.name, self.share.name])}"
-
-    @property
-    def specs(self) -> tuple[RunSpec, ...]:
-        """As :attr:`Task.specs`."""
-        return self.whole.specs
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """As :attr:`Task.datasets`."""
-        return self.whole.datasets
-
-    @property
-    def certain(self) -> bool:
-        """As :attr:`Task.certain`."""
-        return self.whole.certain
 
     def __str__(self) -> str:
         return str(self.whole)
