@@ -167,7 +167,7 @@ def _execute(notebook: Notebook, out: TextIO, err: TextIO) -> Drawn:
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is said below
     try:
         notebook.output.parent.mkdir(parents=True, exist_ok=True)
-        with _kernel_place() as place:
+        with kernel_place() as place:
             papermill.execute_notebook(
                 notebook.path,
                 notebook.output,
@@ -230,10 +230,14 @@ def _why(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _kernel_place() -> Iterator[Config]:
+def kernel_place() -> Iterator[Config]:
     """Let a kernel listen on sockets in a folder of its own rather than on TCP ports, where the system has such.
 
     Then nobody else on the machine can listen in, and kernels that start at once do not take each other's.
+
+    Yields
+    ------
+    what papermill, or a kernel's manager, takes as its ``config``.
     """
     with contextlib.ExitStack() as held:
         prefix = _socket_prefix(held) if os.name == "posix" else ""

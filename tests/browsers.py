@@ -20,6 +20,8 @@ import psutil
 import pytest
 from conftest import ROOT
 
+from rkdkit.drawing import kernel_place
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, WebError
 
@@ -226,22 +228,24 @@ def jupyterlab(folder: Path, home: Path, environment: Mapping[str, str]) -> Iter
     }
     inherited = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={folder}"]
-    with (home / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"],
-            env={**inherited, **own, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        yield Lab(folder, _address(process, home), token)
-    finally:
-        everything = [*psutil.Process(process.pid).children(recursive=True), process]
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        for each in everything:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        process.wait()
+    with kernel_place() as place:  # of free ports that Jupyter chooses, another test may take one
+        kernels = [f"--KernelManager.{name}={value}" for name, value in place.get("KernelManager", {}).items()]
+        with (home / "log.txt").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", *kernels],
+                env={**inherited, **own, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            yield Lab(folder, _address(process, home), token)
+        finally:
+            everything = [*psutil.Process(process.pid).children(recursive=True), process]
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            for each in everything:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.wait()
 
 
 def _address(process: subprocess.Popen[bytes], home: Path) -> str:

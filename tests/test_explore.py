@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from rkdkit import attacks, cli, data, evaluation, executors, explore, methods, runs
 from rkdkit.checks import UnknownNameError
 from rkdkit.determinism import generator
+from rkdkit.drawing import kernel_place
 from rkdkit.explore import answers as asking
 from rkdkit.explore import column, drawing
 from rkdkit.methods import own
@@ -739,13 +740,15 @@ def test_what_is_computed_needs_no_widgets(full):
 
 def executed(tmp_path, **parameters):
     """Run the notebook in a folder without a checkout; return its outputs, cell by cell."""
-    papermill.execute_notebook(
-        str(ROOT / "notebooks" / "explore.ipynb"),
-        str(tmp_path / "out.ipynb"),
-        parameters,
-        progress_bar=False,
-        cwd=str(tmp_path),
-    )
+    with kernel_place() as place:
+        papermill.execute_notebook(
+            str(ROOT / "notebooks" / "explore.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            parameters,
+            progress_bar=False,
+            cwd=str(tmp_path),
+            config=place,
+        )
     cells = json.loads((tmp_path / "out.ipynb").read_text(encoding="utf-8"))["cells"]
     return [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import ROOT, run_python, tiny_spec
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 from typer.testing import CliRunner
 
 from rkdkit import checks, cli, cli_push, endings, exhibits, kernel, methods, models, outcome, paths, progress, setup
-from rkdkit.drawing import Notebook
+from rkdkit.drawing import Notebook, kernel_place
 from rkdkit.executors import Here
 from rkdkit.inventory import made
 from rkdkit.saved import command_of, write_exhibit
@@ -53,9 +53,12 @@ class Cell:
 
 
 class Lab:
-    """A kernel as JupyterLab starts it, in a notebook's folder, with a store of its own."""
+    """A kernel as JupyterLab starts it, in a notebook's folder, with a store of its own.
 
-    def __init__(self, folder, **environment):
+    It listens in a place of its own: of five free ports, another test may take one before the kernel does.
+    """
+
+    def __init__(self, folder, place, **environment):
         folder.mkdir(exist_ok=True)
         self.folder, self.store = folder, folder / "store"
         variables = {
@@ -64,7 +67,10 @@ class Lab:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
             **environment,
         }
-        self.manager, self.client = start_new_kernel(kernel_name="python3", env=variables, cwd=str(folder))
+        self.manager = KernelManager(kernel_name="python3", config=place)
+        self.manager.start_kernel(env=variables, cwd=str(folder))
+        self.client = self.manager.client()
+        self.client.start_channels()
 
     def close(self):
         self.client.stop_channels()
@@ -118,11 +124,13 @@ class Lab:
 
 @contextmanager
 def lab_in(folder, **environment):
-    lab = Lab(folder, **environment)
-    try:
-        yield lab
-    finally:
-        lab.close()
+    with kernel_place() as place:
+        lab = Lab(folder, place, **environment)
+        try:
+            lab.client.wait_for_ready(timeout=60)
+            yield lab
+        finally:
+            lab.close()
 
 
 @pytest.fixture(scope="module")
@@ -284,8 +292,8 @@ def test_papermill_sees_an_interrupted_notebook_as_failed(tmp_path):
     cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("print('went on')")]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "in.ipynb")
-    with pytest.raises(PapermillExecutionError) as failed:
-        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", progress_bar=False)
+    with pytest.raises(PapermillExecutionError) as failed, kernel_place() as place:
+        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", progress_bar=False, config=place)
     line = "Stopped: PGD-AT, after epoch 2 of 3. Running this again goes on from there."
     assert (failed.value.ename, failed.value.evalue) == ("Stopped", line)
     assert endings.in_words("Stopped", line) == line

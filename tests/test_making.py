@@ -148,7 +148,7 @@ def test_long_names_of_temporary_folders_do_not_keep_a_kernel_from_listening(tmp
     parent = tmp_path / ("x" * 110)
     parent.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(parent))
-    with drawing._kernel_place() as place:
+    with drawing.kernel_place() as place:
         assert len(place["KernelManager"]["ip"]) < 100, "a kernel with a longer one never answers"
     monkeypatch.setattr(drawing.paths, "project_root", lambda: tmp_path)
     bare = nbformat.read(notebook(tmp_path, "short", "").path, 4)
@@ -181,7 +181,7 @@ def test_where_no_folder_has_a_short_name_kernels_listen_on_tcp(tmp_path, monkey
             super().__init__(dir=tmp_path, prefix="x" * 110)
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", Nowhere)
-    with drawing._kernel_place() as place:
+    with drawing.kernel_place() as place:
         assert place == {}, "Jupyter's default: TCP on the loopback, each message signed"
     assert len(places) == 2
     assert list(tmp_path.iterdir()) == []

@@ -34,10 +34,15 @@ def checkout(tmp_path_factory):
 
 
 def run(command, cwd, **environment):
-    return subprocess.run(
-        command, cwd=cwd, env={**os.environ, "TQDM_DISABLE": "1", **environment},
-        capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    """Run a command, once more if another test took one of the free ports that papermill chose for its kernel."""
+    for tries_left in (1, 0):
+        done = subprocess.run(
+            command, cwd=cwd, env={**os.environ, "TQDM_DISABLE": "1", **environment},
+            capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if not (tries_left and "Address already in use" in done.stderr and "Kernel died before" in done.stderr):
+            break
+    return done
 
 
 @pytest.fixture(scope="module")
