@@ -290,8 +290,8 @@ class CorrectPredictions(Measurement):
         images, classes = data.to_float(split.images), len(context.load(self.target.spec.dataset).classes)
         before, origin = context.store.read_answer(so_far), context.store.read_environment(so_far) or {}
         goes_on = has_form_of(before, [0] * len(split)) and same_versions(origin, here)
-        begun: list[int] = before if goes_on else [0] * len(split)
-        pace = autoattack_shares.Pace(attack, classes, begun)
+        begun: list[int] | None = before if goes_on else None
+        pace = autoattack_shares.Pace(attack, classes, begun or [0] * len(split))
         with track(total=pace.total, desc=f"{attack} on {self.target.spec.label}", leave=False) as bar:
 
             def keep(progress: list[int]) -> None:
