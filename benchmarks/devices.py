@@ -18,15 +18,13 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from measuring import BatchSize, Method, Repetitions, dataset, device, table
+from measuring import BatchSize, Method, Repetitions, table, training
 from torch import Tensor
 from training_step import WORK
 
 from rkdkit import models
 from rkdkit.group.processes import Processes, joined, started_together
 from rkdkit.group.shares import ALONE, Shares
-from rkdkit.spec import RunSpec, Teacher
-from rkdkit.training import Training
 
 GPUS = 8
 LINKS = {"NVLink": 300e9, "PCIe 4": 25e9, "Ethernet, 25 Gbit/s": 3e9}
@@ -62,23 +60,6 @@ class Counting(Processes):
         self.seconds += time.perf_counter() - began
         self.messages, self.sent = self.messages + 1, self.sent + tensor.nbytes
         return result
-
-
-def training(method: str, network: str, batch_size: int, steps: int, attack_steps: int, shares: Shares) -> Training:
-    """Return a training on random images of CIFAR's shape whose epochs have a number of steps."""
-    spec = RunSpec(
-        method=method,
-        dataset="cifar10",
-        student=network,
-        peer=network if method == "PeerAiD" else "",
-        teachers=(Teacher(module="teacher"),) if method == "ARD" else (),
-        batch_size=batch_size,
-        attack_steps=attack_steps,
-        epochs=1000,
-    )
-    where = getattr(shares, "device", device())  # a process alone has no device of its own
-    teachers = [models.build(network, 10, [0.5] * 3, [0.25] * 3, seed=1).on(where)] if method == "ARD" else []
-    return Training(spec, dataset(steps * batch_size), where, teachers, shares=shares)
 
 
 def member(given: dict[str, Any]) -> None:

@@ -17,11 +17,14 @@ from typing import Annotated, Literal, TypeVar
 import torch
 import typer
 
-from rkdkit import data
+from rkdkit import data, models
 from rkdkit.analysis.white_box import white_box
 from rkdkit.determinism import exact_arithmetic
+from rkdkit.group.shares import ALONE, Shares
 from rkdkit.references import Snapshot
 from rkdkit.setup import Exhibit, Setup, prepare
+from rkdkit.spec import RunSpec, Teacher
+from rkdkit.training import Training
 
 SIZE = 8192 if torch.cuda.is_available() else 2048
 """Rows and columns of the ceiling's matrices: smaller ones leave most of a GPU idle."""
@@ -153,6 +156,33 @@ def images(n: int, size: int = 32, seed: int = 0) -> data.Split:
 def dataset(n: int) -> data.Dataset:
     """Return random images as a dataset of CIFAR-10's shape."""
     return data.Dataset("cifar10", images(n), images(10, seed=1), data.CIFAR10_CLASSES, "random")
+
+
+def training(
+    method: str,
+    network: str,
+    batch_size: int,
+    *,
+    steps: int,
+    attack_steps: int,
+    precision: str = "float32",
+    shares: Shares = ALONE,
+) -> Training:
+    """Return a training on random images of CIFAR's shape whose epochs have a number of steps."""
+    spec = RunSpec(
+        method=method,
+        dataset="cifar10",
+        student=network,
+        peer=network if method == "PeerAiD" else "",
+        teachers=(Teacher(module="teacher"),) if method == "ARD" else (),
+        precision=precision,
+        batch_size=batch_size,
+        attack_steps=attack_steps,
+        epochs=1000,
+    )
+    where = getattr(shares, "device", device())  # a process alone has no device of its own
+    teachers = [models.build(network, 10, [0.5] * 3, [0.25] * 3, seed=1).on(where)] if method == "ARD" else []
+    return Training(spec, dataset(steps * batch_size), where, teachers, shares=shares)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], kept: Path | None = None) -> None:

@@ -28,7 +28,6 @@ from measuring import (
     Method,
     Precision,
     Repetitions,
-    dataset,
     device,
     images,
     in_turn,
@@ -38,12 +37,12 @@ from measuring import (
     ratios,
     seconds,
     table,
+    training,
 )
 from straightforward import STEPS, Step
 from torch import Tensor
 
 from rkdkit import data, models, runtime
-from rkdkit.spec import RunSpec, Teacher
 from rkdkit.training import Training
 
 TOGETHER = 8 if torch.cuda.is_available() else 1
@@ -68,23 +67,11 @@ def training_of(
     method: str, name: str, batch_size: int, precision: str, compiled: str = "off", graphs: str = "off"
 ) -> Training:
     """Return a training whose epochs have `TOGETHER` steps."""
-    spec = RunSpec(
-        method=method,
-        dataset="cifar10",
-        student=name,
-        peer=name if method == "PeerAiD" else "",
-        teachers=(Teacher(module="teacher"),) if method == "ARD" else (),
-        precision=precision,
-        batch_size=batch_size,
-        attack_steps=STEPS,
-        epochs=1000,
-    )
-    teachers = [network(name, seed=1).on(device())] if method == "ARD" else []
     options, reduces = runtime.OPTIONS, compiled == REDUCE
     runtime.OPTIONS = {**options, "triton.cudagraphs": True} if reduces else options
     try:
         with runtime.using(runtime.Settings("on" if reduces else compiled, graphs=graphs)):
-            return Training(spec, dataset(TOGETHER * batch_size), device(), teachers)
+            return training(method, name, batch_size, steps=TOGETHER, attack_steps=STEPS, precision=precision)
     finally:
         runtime.OPTIONS = options
 
@@ -93,9 +80,9 @@ def kit(
     method: str, name: str, batch_size: int, precision: str, compiled: str = "off", graphs: str = "off"
 ) -> Callable[[], object]:
     """Return the epochs of :func:`training_of`."""
-    training, reduces = training_of(method, name, batch_size, precision, compiled, graphs), compiled == REDUCE
+    loop, reduces = training_of(method, name, batch_size, precision, compiled, graphs), compiled == REDUCE
     # the results of a pass may be overwritten in the next step
-    return lambda: training.run_epoch(torch.compiler.cudagraph_mark_step_begin if reduces else lambda: None)
+    return lambda: loop.run_epoch(torch.compiler.cudagraph_mark_step_begin if reduces else lambda: None)
 
 
 def work(method: str, name: str, batch_size: int) -> float:

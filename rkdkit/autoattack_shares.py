@@ -9,6 +9,7 @@ How far all images are is a list of one integer each: k at least 0, it has withs
 k steps and was fooled by the next.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rkdkit.autoattack import AutoAttack, Packaged, Stage, checked_logits, own_generators
+from rkdkit.autoattack import FOOLED, AutoAttack, Packaged, Stage, checked_logits, own_generators
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.modes import eval_without_gradients
 
@@ -80,6 +81,49 @@ def work(attack: Packaged, classes: int) -> list[int]:
         return [1, int(getattr(attack, "queries", 1)) + 1]
     targets = min(9, classes - 1)
     return [1, 202, *[202] * targets, 300 * targets, 5001]
+
+
+class Pace:
+    """How much of an attack by one process is done and how much is left, as :func:`work` counts it: for a progress bar.
+
+    The first stage fools most images, which the others then need not try. So nothing is said before it has tried a
+    batch: until then, `done` is 0. Then the images that wait for a stage are taken to withstand it as often as those
+    that it has tried; where it has tried none, all are.
+
+    Parameters
+    ----------
+    attack, classes : as :func:`stages`.
+    progress : where the attack begins, as `Packaged.correct` says it.
+
+    Attributes
+    ----------
+    done : the work since then.
+    total : `done`, and what is left.
+    """
+
+    def __init__(self, attack: Packaged, classes: int, progress: Sequence[int]) -> None:
+        self._work = Counter[int]()
+        for stage, passes in zip(stages(attack, classes), work(attack, classes), strict=True):
+            self._work[stage] += passes
+        self._at, self._so_far = list(progress), 0
+        self._tried, self._withstood = Counter[int](), Counter[int]()
+        self.moved(progress)
+
+    def moved(self, progress: Sequence[int]) -> None:
+        """Note where the attack is after a batch."""
+        for before, now in zip(self._at, progress, strict=True):
+            if now != before:
+                self._so_far += self._work[before]
+                self._tried[before] += 1
+                self._withstood[before] += now != FOOLED
+        self._at = list(progress)
+        left = {FOOLED: 0.0, len(self._work): 0.0}  # of an image, by the number of stages that it has withstood
+        for stage in sorted(self._work, reverse=True):
+            go_on = self._withstood[stage] / self._tried[stage] if self._tried[stage] else 1.0
+            left[stage] = self._work[stage] + go_on * left[stage + 1]
+        unknown = not self._tried[1] and not {0, 1}.isdisjoint(progress)
+        self.done = 0.0 if unknown else float(self._so_far)
+        self.total = self._so_far + sum(left.get(at, 0.0) for at in progress)  # a wrong place is refused elsewhere
 
 
 def withstood(at: int) -> int:

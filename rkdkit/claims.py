@@ -46,6 +46,7 @@ class Claim:
     confidence : the confidence of that interval; above 0.95 if the comparison was picked out of several.
     adjusted_p_value : the p value that decides the verdict in a family of claims (:func:`as_family`); None: the claim
         is judged alone.
+    note : what is to be known beside the verdict; "": nothing.
     """
 
     text: str
@@ -55,6 +56,7 @@ class Claim:
     difference: Estimate
     confidence: float = CONFIDENCE
     adjusted_p_value: float | None = None
+    note: str = ""
 
     @property
     def alone(self) -> str:
@@ -90,6 +92,8 @@ class Claim:
         for estimate in (values["higher"]["estimate"], values["lower"]["estimate"], values["difference"]):
             _without(estimate, "degrees")
             del estimate["ends"]
+        if not self.note:
+            del values["note"]
         return _without(values, "adjusted_p_value")
 
     @classmethod
@@ -104,7 +108,7 @@ class Claim:
             If a field is missing, or a value does not fit.
         """
         known = ("text", "source", "higher", "lower", "difference", "confidence")
-        named = checks.fields("claim", values, known, ["verdict", "adjusted_p_value"])
+        named = checks.fields("claim", values, known, ["verdict", "adjusted_p_value", "note"])
         higher, lower = (_quantity(name, named[name]) for name in ("higher", "lower"))
         text, source = (checks.text(f"{name} of a claim", named[name]) for name in ("text", "source"))
         checks.number("confidence of a claim", named["confidence"], 0, 1)
@@ -112,7 +116,8 @@ class Claim:
         if adjusted is not None:
             checks.number("adjusted_p_value of a claim", adjusted, 0, 1)
         difference = _estimate("difference", named["difference"])
-        return cls(text, source, higher, lower, difference, named["confidence"], adjusted)
+        note = checks.text("note of a claim", named.get("note", ""))
+        return cls(text, source, higher, lower, difference, named["confidence"], adjusted, note)
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,7 @@ def confidence_in_words(confidence: float) -> str:
 def notes_in_words(claim: Claim) -> str:
     """Return what stands beside a claim's difference and verdict: "99 % interval; alone: holds"; "": nothing."""
     alone = "" if claim.verdict == claim.alone else f"alone: {claim.alone}"
-    return "; ".join(filter(None, (confidence_in_words(claim.confidence), alone)))
+    return "; ".join(filter(None, (confidence_in_words(claim.confidence), alone, claim.note)))
 
 
 def _line(claim: Claim) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rkdkit import checks, cli_methods, cli_push, cli_runs, cli_tables, cli_version, endings, paths, saved
-from rkdkit.papers.places import places
+from rkdkit.papers.places import check_places, places
 
 if TYPE_CHECKING:
     from rkdkit import cluster, drawing, making
@@ -153,6 +153,10 @@ def exhibits_named(names: Iterable[str], others: Iterable[str] = ()) -> list[str
     try:
         return [checks.one_of("exhibit", in_full(name, papers), papers) for name in names]
     except checks.UnknownNameError as error:
+        every = {place for paper in papers.values() for place in places(paper)}
+        for name in names:
+            if in_full(name, papers) not in papers:
+                check_places(name, every)
         hint = "A figure or table is named with its paper, as in 'RKD Table 9'."
         raise checks.UnknownNameError(f"{error} {hint}") from None
 
@@ -213,7 +217,7 @@ def _with_seeds(name: str, given: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _asked(
-    names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool = False
+    names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool = False, called: str = ""
 ) -> tuple[dict[str, Path], dict[str, dict[str, object]]]:
     """Return notebooks and their parameters as a command line names them; leave with a message if there are no such.
 
@@ -221,6 +225,7 @@ def _asked(
     ----------
     names, profile, pairs : what the user gave.
     draws : whether exhibits are to be drawn, and so must be saved.
+    called : what messages call an exhibit that the user did not name; "": its name.
     """
     known = _notebooks()
     given: dict[str, object] = {"profile": profile}
@@ -250,7 +255,7 @@ def _asked(
         try:
             parameters[name] = parameters_for(known[name], _with_seeds(name, given))
         except ValueError as error:
-            sys.exit(f"{name}: {error}")
+            sys.exit(f"{called or name}: {error}")
     return {name: known[name] for name in asked}, parameters
 
 
@@ -390,12 +395,12 @@ def train(
 
 
 def notebooks_of(
-    names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool
+    names: list[str] | None, profile: str, pairs: list[str] | None, *, draws: bool, called: str = ""
 ) -> "list[drawing.Notebook]":
     """Return the exhibits that a command line names, with their parameters, all as :func:`_asked`."""
     from rkdkit import drawing, progress
 
-    wanted, parameters = _asked(names, profile, pairs, draws=draws)
+    wanted, parameters = _asked(names, profile, pairs, draws=draws, called=called)
     os.environ[progress.TEXT_ONLY] = "1"
     return [drawing.Notebook(path, parameters[name]) for name, path in wanted.items()]
 

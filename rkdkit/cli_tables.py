@@ -224,7 +224,7 @@ def _parameters(profile: str, pairs: Sequence[str] | None) -> dict[str, Any]:
 
     if any(pair.partition("=")[0].strip() == "formats" for pair in pairs or ()):
         raise ValueError("A comparison has no picture, so it takes no formats: give -o a file with another ending.")
-    (notebook,) = cli.notebooks_of([SHARED_WITH], profile, list(pairs or ()), draws=False)
+    (notebook,) = cli.notebooks_of([SHARED_WITH], profile, list(pairs or ()), draws=False, called="compare")
     given = dict(notebook.parameters)
     more = given.pop("more", None)
     given |= dict(more) if isinstance(more, dict) else {}

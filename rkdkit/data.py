@@ -30,7 +30,7 @@ from rkdkit.splits import (
 )
 
 __all__ = ["BLANK", "CIFAR10_CLASSES", "CIFAR100_CLASSES", "SOURCES", "Source", "load_or_blank"]
-__all__ += ["check_extra", "load", "load_extra", "source_of"]
+__all__ += ["check_extra", "load", "load_extra", "number_of_extra", "source_of"]
 __all__ += [
     "AUGMENTATIONS",
     "PARTS",
@@ -178,6 +178,20 @@ def check_extra(name: str) -> None:
     """
     if name and generated.number_of(name) is None:
         checks.inner_path("extra", name, "the data folder")
+
+
+def number_of_extra(name: str, root: Path | str | None = None) -> int:
+    """Return how many images :func:`load_extra` loads, without loading any; 0: none, or from no file on this machine.
+
+    Parameters
+    ----------
+    name, root : as :func:`load_extra`; "" is no image.
+    """
+    check_extra(name)
+    drawn = generated.number_of(name)
+    if drawn is None:
+        return image_files.number_in_archive(_data_folder(root) / name) if name else 0
+    return drawn
 
 
 @lru_cache(maxsize=1)

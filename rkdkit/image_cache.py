@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.torch
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from torch import Tensor
 
 from rkdkit import files, image_files, paths, progress
@@ -32,8 +32,8 @@ from rkdkit import files, image_files, paths, progress
 FEWEST = 1_000
 """Fewer files are not cached: decoding them takes about a tenth of a second."""
 
-WAIT = 900.0
-"""How many seconds to wait for another process that decodes the same folder, before this one decodes it, too."""
+WAIT = 60.0
+"""After how many seconds a process says that it waits for another one, which decodes the same folder."""
 
 LEAST_MAPPED = 2**28
 """Pixels of more bytes than this are memory-mapped; fewer are read into memory."""
@@ -44,9 +44,9 @@ _FORMAT = 1  # to be raised whenever the same image files are decoded to other p
 def read(folder: Path, image_paths: Sequence[Path], shape: image_files.Shape, grey_as_colour: bool) -> Tensor:
     """Return what :func:`image_files.read` returns, from the cache if the files were decoded before.
 
-    If several processes need the same files at once, one decodes them and the others wait for it. If the cache cannot
-    be used, a line says why, and the files are decoded as without a cache. A file that is changed while its size and
-    its time of change (in nanoseconds) stay the same is not noticed.
+    If several processes need the same files at once, one decodes them and the others wait for as long as it does. If
+    the cache cannot be used, a line says why, and the files are decoded as without a cache. A file that is changed
+    while its size and its time of change (in nanoseconds) stay the same is not noticed.
 
     Parameters
     ----------
@@ -121,8 +121,19 @@ class _Pixels:
         return None
 
     def lock(self) -> AbstractContextManager[object]:
-        """Wait until no other process decodes the folder, and return the lock, held."""
-        return FileLock(self.cache / f"{self.name}.lock").acquire(timeout=WAIT)
+        """Wait until no other process decodes the folder, and return the lock, held.
+
+        The system frees the lock of a process that ends, so whoever holds it still decodes. A file system without such
+        locks has filelock's, which may outlive their process and are waited for no longer than `WAIT`.
+        """
+        lock: BaseFileLock = FileLock(self.cache / f"{self.name}.lock")
+        try:
+            return lock.acquire(timeout=WAIT)
+        except Timeout:
+            if isinstance(lock, SoftFileLock):
+                raise
+        progress.say(f"Another process decodes {self.folder}; this one waits for it ({lock.lock_file}).")
+        return lock.acquire()
 
     def write(self, images: Tensor) -> None:
         """Keep the pixels, and delete those of other versions of the folder; the caller holds the lock."""

@@ -247,3 +247,21 @@ def read_archive(path: Path, shape: Shape, num_classes: int) -> tuple[Tensor, Te
     labels = torch.from_numpy(label.astype(np.int64))
     checks.labels(labels, len(image), num_classes, f"{path}: 'label'")
     return torch.from_numpy(image).permute(0, 3, 1, 2).contiguous(), labels
+
+
+def number_in_archive(path: Path) -> int:
+    """Return how many images an archive of :func:`read_archive` says it holds, without reading them; 0: it says none.
+
+    Parameters
+    ----------
+    path : the archive; there need not be any.
+    """
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        if not path.is_file():
+            return 0
+        with zipfile.ZipFile(path) as archive, archive.open("image.npy") as member:
+            shape, _, _ = header[np.lib.format.read_magic(member)](member)
+    except (OSError, LookupError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+        return 0  # whoever reads its images says what is wrong
+    return int(shape[0]) if shape else 0

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rkdkit import attacks, autoattack, checks, data, evaluation
+from rkdkit import attacks, autoattack, autoattack_shares, checks, data, evaluation
 from rkdkit.forms import has_form_of
 from rkdkit.progress import track
 from rkdkit.provenance import environment, same_versions
@@ -287,21 +287,22 @@ class CorrectPredictions(Measurement):
         question = self.question_in(context)
         assert question is not None
         so_far, here = unfinished(question), environment(context.device)
-        what = f"{attack} on {self.target.spec.label}"
-        with track(total=len(split), desc=what, unit="image", leave=False) as bar:
+        images, classes = data.to_float(split.images), len(context.load(self.target.spec.dataset).classes)
+        before, origin = context.store.read_answer(so_far), context.store.read_environment(so_far) or {}
+        goes_on = has_form_of(before, [0] * len(split)) and same_versions(origin, here)
+        begun: list[int] | None = before if goes_on else None
+        pace = autoattack_shares.Pace(attack, classes, begun or [0] * len(split))
+        with track(total=pace.total, desc=f"{attack} on {self.target.spec.label}", leave=False) as bar:
 
             def keep(progress: list[int]) -> None:
                 context.store.write_answer(so_far, progress, here)
-                withstood = np.asarray(progress)
-                bar.set_postfix_str(f"part {max(withstood.max(), 1)}", refresh=False)
-                bar.n = int(((withstood == autoattack.FOOLED) | (withstood == withstood.max())).sum())
+                pace.moved(progress)
+                bar.set_postfix_str(f"part {max(*progress, 1)}", refresh=False)
+                bar.n, bar.total = pace.done, pace.total
                 bar.refresh()
 
-            images = data.to_float(split.images)
-            before, origin = context.store.read_answer(so_far), context.store.read_environment(so_far) or {}
-            goes_on = has_form_of(before, [0] * len(split)) and same_versions(origin, here)
             with evaluation.prepared(network, attack, images) as prepared:
-                return attack.correct(prepared, images, split.labels, before if goes_on else None, keep)
+                return attack.correct(prepared, images, split.labels, begun, keep)
 
     def measured(self, load: Load, split: data.Split) -> str:
         """As :meth:`Measurement.measured`, for the first judge."""

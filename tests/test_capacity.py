@@ -260,6 +260,18 @@ def test_claims_are_those_of_the_paper_and_judged_line_by_line():
     )
 
 
+def test_a_verdict_that_rests_on_a_student_without_robustness_says_so():
+    found, lines, _ = usual("quick")
+    accuracies = {line.row.name: {"clean": 0.8, "pgd-20": 0.5} for line in lines}
+    accuracies["resnet18/16, RKD-Rob."]["pgd-20"] = 0.1
+    checked = tab12.check_claims(made_up(accuracies), found)
+    note = "no more robust than guessing: resnet18/16, RKD-Rob."
+    assert [claim.note for claim in checked] == [""] * 5 + [note] * 2
+    assert " ".join(claims.report(checked).split()).count("no more robust than guessing:") == 2
+    assert ["note" in claim.to_json() for claim in checked] == [False] * 5 + [True] * 2
+    assert claims.Claim.from_json(checked[-1].to_json()).note == note
+
+
 def test_gains_are_compared_on_the_same_images():
     right = {"a": [1, 1, 1, 1, 0, 1, 0, 1], "b": [0, 0, 1, 0, 0, 1, 0, 0], "c": [1, 0] * 4, "d": [0, 0, 1, 0] * 2}
     measured = made_up({name: {"pgd-20": 0.5} for name in right}, n=8)

@@ -1,5 +1,7 @@
 """What is decided without any worker: how many there are, which tasks come first, how much work each is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from clusters import Noted
@@ -13,6 +15,7 @@ from rkdkit.modes import folded_for_inference
 from rkdkit.plan import estimate
 from rkdkit.plan.cost import Costs, Memory
 from rkdkit.references import Images, Snapshot
+from rkdkit.shares_of_batches import BatchesShare, Joined
 from rkdkit.spec import Teacher
 from rkdkit.store import Store
 from rkdkit.tasks import Context
@@ -150,6 +153,20 @@ def test_what_chooses_an_epoch_goes_before_what_waits_for_the_choice():
     found = estimate.urgency(costs, {choosing})
     assert found == {teacher: 9.0, other: 3.0, student: 5.0, choosing: 6.0, measuring: 1.0}
     assert estimate.urgency(costs)[choosing] == 1.0
+
+
+def test_shares_of_what_chooses_an_epoch_and_what_is_left_of_it_are_as_urgent():
+    teacher = Train(tiny_spec("TRADES", epochs=2))
+    student = Train(tiny_spec("RSLAD", teachers=(Snapshot(teacher.spec, chosen=False).as_teacher(),)))
+    first, last = (Snapshot(teacher.spec, "student", epoch) for epoch in (1, 2))
+    asked = CorrectPredictions(images=Images("digits", n=8), judges=(first, last), attack=attacks.FGSM(0.1))
+    left = replace(asked, judges=(last,), attacked=first)
+    shares = [BatchesShare(whole=left, share=i, shares=2, batch_size=4) for i in range(2)]
+    joined = Joined(whole=left, share=shares[0])
+    costs = {student: 5.0, left: 1.0, **dict.fromkeys(shares, 0.5), joined: 1.0}
+    urgent = {student: 5.0, left: 6.0, **dict.fromkeys(shares, 6.5), joined: 6.0}
+    assert estimate.urgency(costs, {asked}) == urgent
+    assert estimate.urgency(costs, {replace(asked, attack=None)}) == {**costs, **dict.fromkeys(shares, 1.5)}
 
 
 @pytest.mark.parametrize("method", methods.METHODS)

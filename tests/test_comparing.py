@@ -163,7 +163,7 @@ WRONG = [
     (["RSLAD", "PeerAiD", "RSLAD"], "RSLAD is named twice"),
     (["RSLAD", "PeerAid"], "Unknown method 'PeerAid'. Did you mean 'PeerAiD'?"),
     (["RSLAD", "PeerAiD", "--profile", "quik"], "Did you mean 'quick'?"),
-    (["RSLAD", "PeerAiD", "-p", "epss=1"], "Unknown parameter 'epss'. Did you mean 'eps'?"),
+    (["RSLAD", "PeerAiD", "-p", "epss=1"], "compare: Unknown parameter 'epss'. Did you mean 'eps'?"),
     (["RSLAD", "PeerAiD", "-p", "n_seeds=2"], "-p n_seeds is an exhibit's: here, give --seeds"),
     (["RSLAD", "PeerAiD", "-p", "output_dir=x"], "-p output_dir is an exhibit's: here, give -o"),
     (["RSLAD", "PeerAiD", "-o", "compared.txt"], "--output must end in .tex, .md, .csv"),

@@ -219,10 +219,10 @@ def test_the_tests_that_are_run_on_a_gpu_are_those_that_need_one(answer, tmp_pat
 
 
 def test_a_process_alone_trains_on_the_gpu_and_so_does_its_teacher(monkeypatch):
-    devices, meta = module_of("devices", monkeypatch, "benchmarks"), torch.device("meta")
-    monkeypatch.setattr(devices, "device", lambda: meta)
-    monkeypatch.setattr(devices, "Training", lambda *given, **_: given[2:])
-    where, (teacher,) = devices.training("ARD", "resnet18/16", 4, 1, 1, devices.ALONE)
+    measuring, meta = module_of("measuring", monkeypatch, "benchmarks"), torch.device("meta")
+    monkeypatch.setattr(measuring, "device", lambda: meta)
+    monkeypatch.setattr(measuring, "Training", lambda *given, **_: given[2:])
+    where, (teacher,) = measuring.training("ARD", "resnet18/16", 4, steps=1, attack_steps=1)
     assert {where, *(weight.device for weight in teacher.parameters())} == {meta}
 
 

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, run_python
 from fifos import fifo
-from filelock import FileLock
+from filelock import FileLock, SoftFileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_data import make_image_folder, save_image
@@ -399,19 +400,37 @@ def test_when_the_decoding_process_is_killed_the_waiting_one_decodes(folder, sai
     assert said == []
 
 
-def test_a_process_waits_no_longer_than_it_should(folder, cache_folder, said, monkeypatch):
-    monkeypatch.setattr(image_cache, "WAIT", 0.2)
+def test_a_process_waits_as_long_as_another_decodes_and_says_so(folder, cache_folder, said, monkeypatch):
+    monkeypatch.setattr(image_cache, "WAIT", 0.1)
     other = start(folder, 100)
     go(other)
     wait_until(lambda: decoded_in(folder) == ["8"])
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(through_cache(folder)), daemon=True)
+    waiting.start()
     try:
-        assert torch.equal(through_cache(folder), without_cache(folder))
+        wait_until(lambda: said)
+        time.sleep(0.3)
+        assert waiting.is_alive()
         assert len(said) == 1
-        assert "could not be acquired" in said[0]
-        assert cached(cache_folder) == []
+        assert f"Another process decodes {folder / 'train'}; this one waits for it (" in said[0]
     finally:
         other.kill()
         other.communicate()
+    waiting.join()
+    assert torch.equal(found[0], without_cache(folder))
+    assert len(cached(cache_folder)) == 1
+
+
+def test_a_lock_that_may_outlive_its_process_is_not_waited_for_forever(folder, cache_folder, said, monkeypatch):
+    """That of a file system without flock."""
+    monkeypatch.setattr(image_cache, "WAIT", 0.1)
+    monkeypatch.setattr(image_cache, "FileLock", SoftFileLock)
+    with image_cache._Pixels(folder / "train", "0" * 16).lock():
+        assert torch.equal(through_cache(folder), without_cache(folder))
+    assert len(said) == 1
+    assert "could not be acquired" in said[0]
+    assert cached(cache_folder) == []
 
 
 KILLED_IN_WRITING = """

@@ -117,7 +117,18 @@ def test_files_that_are_not_there_are_made_by_a_command(monkeypatch, tmp_path):
 def test_what_is_nowhere_is_refused_by_name():
     done = listed("RKD Table 99")
     assert isinstance(done.exception, SystemExit)
-    assert (done.exit_code, "Unknown exhibit 'RKD Table 99'" in str(done.exception)) == (1, True)
+    tables = ", ".join(f"RKD Table {number}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12))
+    said = f"Unknown table of RKD 'RKD Table 99'. Did you mean 'RKD Table 9'? Known: RKD Table 9, {tables}."
+    assert (done.exit_code, str(done.exception)) == (1, said)
+    for words, said in (
+        (
+            "ard fig. 10000",
+            "Unknown figure of ARD 'ard fig. 10000'. Did you mean 'ARD Figure 1'? Known: ARD Figure 1, ",
+        ),
+        ("PeerAd, Table 1", "Unknown paper 'peerad'. Did you mean 'PeerAiD'? Known: PeerAiD, "),
+        ("RKD Tables 2 and 3", "Unknown exhibit 'RKD Tables 2 and 3'."),
+    ):
+        assert str(listed("tab1", words).exception).startswith(said)
 
 
 # the numbers of an exhibit's CSV

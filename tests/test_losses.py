@@ -459,7 +459,10 @@ TAUGHT = methods.Term("KL", "T(x)", "S(x)")
         (lambda: methods.Maximised("KL", "P(x).detach", "S(x~)"), "the target must be at x or x~"),
         (lambda: methods.Maximised("CE", "y", "T(x~)"), r"the output of an attack must be P\(x~\) or S\(x~\)"),
         (lambda: methods.Maximised("CE", "y", "S(x~)", start="gauss"), "Unknown attack start 'gauss'"),
-        (lambda: methods.Method("Mine", "", (TAUGHT,)), "The row Mine has no default for its setting kl_reduction"),
+        (
+            lambda: methods.Method("Mine", "", (methods.Term("KL", "T(x)", "S(x)", weight="lam"),)),
+            'no default for its setting kl_reduction, lam: .*settings={"kl_reduction": "batchmean", "lam": 1.0}',
+        ),
         (
             lambda: methods.Method("Mine", "", (methods.Term("CE", "y", "S(x)", weight="1-lam"),), settings=SETTINGS),
             "has no default for its setting lam",

@@ -126,7 +126,7 @@ WRONG = [
     ("METHODS['mine'] = METHODS['RSLAD']", r"the title 'RSLAD' of 'mine' is that of the method 'RSLAD'.*title='mine'"),
     (
         "METHODS['mine'] = Method('Mine', 'a test', (Term('CE', 'y', 'S(x)', weight='l'),))",
-        "line 3: The row Mine has no default for its setting l",
+        r'line 3: The row Mine has no default for its setting l: name one, as in settings={"l": 1.0}\.',
     ),
     *((f"METHODS[{name!r}] = replace(METHODS['KD'], title='x')", "a method cannot be called")
       for name in ("ARD with the code's loss", "RSLAD (code)", "mine + SWA", "peer", "",

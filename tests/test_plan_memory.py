@@ -3,12 +3,13 @@
 import dataclasses
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_spec
 from typer.testing import CliRunner
 
-from rkdkit import cli, executors, plan, runtime
+from rkdkit import cli, data, executors, plan, runtime
 from rkdkit.plan import cost, report
 from rkdkit.plan import memory as counting
 from rkdkit.spec import Teacher
@@ -131,6 +132,34 @@ def test_images_that_stay_on_the_host_take_nothing_of_the_device(monkeypatch):
     assert [need.images for size in (4 * 128 * 64, 4 * 128 * 64 - 8) for need in needs(size, spec)] == [128 * 64, 0]
     with runtime.using(runtime.Settings(data_on="host")):
         assert [need.images for need in needs(GIB, spec)] == [0]
+
+
+@pytest.mark.usefixtures("one_block", "store")
+def test_extra_images_of_a_file_count_where_it_is_here_and_are_named_where_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
+    spec = tiny_spec("PGD-AT", extra="more.npz", extra_fraction=0.5)
+    drawn = dataclasses.replace(spec, extra="gaussian-mixture:500")
+
+    def said():
+        planner = plan.Planner()
+        with executors.using(planner):
+            planner.gather([Train(spec), Train(drawn)])
+        text = plan.count(planner, calibrated=False, device_memory=GIB).text()
+        assert "not on this machine" not in plan.count(planner, calibrated=False).text()
+        return "more.npz is not on this machine" in " ".join(text.split())
+
+    assert [need.images for need in needs(GIB, spec, drawn)] == [128 * 64, 628 * 64]
+    assert said()
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "more.npz", label=np.zeros(300, np.int64), image=np.zeros((300, 8, 8, 1), np.uint8))
+        assert [need.images for need in needs(GIB, spec, drawn)] == [428 * 64, 628 * 64]
+        assert not said()
+    monkeypatch.setattr(runtime, "LEAST_ON_HOST", 0)
+    assert [need.images for need in needs(4 * 200 * 64, spec)] == [128 * 64], "the others stay on the host"
+    for damaged in (b"", b"PK", (tmp_path / "more.npz").read_bytes()[:200]):
+        (tmp_path / "more.npz").write_bytes(damaged)
+        assert data.number_of_extra("more.npz") == 0
+    assert data.number_of_extra("") == 0
 
 
 @pytest.mark.usefixtures("one_block", "store")

@@ -110,7 +110,7 @@ WRONG_LINES = [
     (["fig0"], "Unknown exhibit 'fig0'"),
     ([""], "Unknown exhibit ''"),
     ([LONG], "Unknown exhibit 'xxx"),
-    (["PeerAiD Figure 1 to 99999999999"], "Unknown exhibit 'PeerAiD Figure 1 to 99999999999'"),
+    (["PeerAiD Figure 1 to 99999999999"], "Unknown figure of PeerAiD 'PeerAiD Figure 1 to 99999999999'"),
     (["fig1", "--profile", "quik"], "Unknown profile 'quik'. Did you mean 'quick'?"),
     (["fig1", "--profile", LONG], "Unknown profile 'xxx"),
     (["fig1", "-p", "profile=5"], "Unknown profile 5"),

@@ -13,8 +13,9 @@ from conftest import tiny_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rkdkit import attacks, autoattack, autoattack_shares, evaluation, executors, runs, runtime
-from rkdkit.autoattack_shares import after, pieces, stages, withstood
+from rkdkit import attacks, autoattack, autoattack_shares, evaluation, executors, progress, runs, runtime
+from rkdkit.autoattack import FOOLED
+from rkdkit.autoattack_shares import Pace, after, pieces, stages, withstood
 from rkdkit.cluster import TasksFailedError, Workers, sharing
 from rkdkit.cluster.sharing import shared_out, shares_of
 from rkdkit.determinism import one_thread
@@ -335,6 +336,42 @@ def test_batches_that_are_measured_are_kept_whatever_the_number_of_shares(contex
     assert torch.equal(found[0], before[0])
     assert found[1] == before[1]
     assert len(measured) == 9, "eight batches, each once, and one death"
+
+
+def test_no_time_is_said_to_be_left_before_a_batch_was_attacked_and_then_what_the_fooled_ones_leave():
+    pace = Pace(autoattack.AutoAttack(0.1), 10, [0, 0, 0, 0])
+    every = 1 + 202 + 9 * 202 + 2700 + 5001
+    assert (pace.done, pace.total) == (0, 4 * every)
+    after_first = every - 203
+    for at, done, left in (
+        ([1, 1, FOOLED, 0], 0, None),
+        ([1, 1, FOOLED, 1], 0, None),
+        ([2, FOOLED, FOOLED, 1], 4 + 2 * 202, after_first + 202 + after_first / 2),
+        ([2, FOOLED, FOOLED, FOOLED], 4 + 3 * 202, after_first),
+        ([3, FOOLED, FOOLED, FOOLED], 4 + 3 * 202 + 9 * 202, 2700 + 5001),
+        ([FOOLED] * 4, 4 + 3 * 202 + 9 * 202 + 2700, 0),
+    ):
+        pace.moved(at)
+        assert pace.done == done
+        assert left is None or pace.total == pytest.approx(done + left)
+    on = Pace(autoattack.AutoAttack(0.1), 10, [2, 3, FOOLED, FOOLED])
+    assert (on.done, on.total) == (0, 2 * after_first - 9 * 202)
+
+
+def test_the_bar_of_a_costly_attack_shows_the_work_of_its_stages(context):
+    shares = []
+
+    class Heard:
+        def moved(self, share):
+            shares.append(share)
+
+        def said(self, message):
+            pass
+
+    with progress.heard_by(Heard()):
+        accuracy(93, replace(SQUARE, batch_size=10)).do(context)
+    assert shares[:11] == [0] * 11, "ten batches of natural images say nothing"
+    assert 0 < shares[11] < shares[-1] == 1
 
 
 def one_share_done(task, context, shares=2):

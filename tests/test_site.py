@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 from rkdkit.site import docstrings, found, ledger, markdown, numbers, tables, tex
+from rkdkit.site import pages as site_pages
 
 QUICK, RESULTS = ROOT / "figures" / "quick", ROOT / "results"
 MISSING, DAMAGED = "fig5_tsne", "tab8_ard"
@@ -313,6 +315,13 @@ def test_intervals_of_another_confidence_say_so(site):
     page = (site / "ledger.html").read_text()
     assert page.count(" % interval</small>") >= (lines.confidence != 0.95).sum() - 10 > 0
     assert "95 % interval" not in page
+
+
+def test_the_note_of_a_claim_stands_beside_its_difference():
+    claim = next(claim for each in found.all_found(QUICK, RESULTS) for claim in each.claims)
+    claim = replace(claim, note="a < b")
+    assert "<small>a &lt; b</small>" in site_pages._told(claim, 1.0).html
+    assert "a &lt; b" not in site_pages._told(replace(claim, note=""), 1.0).html
 
 
 def test_what_is_ambiguous_stands_beside_nothing(tmp_path):

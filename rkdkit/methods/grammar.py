@@ -12,7 +12,7 @@ from typing import Any
 from rkdkit import attacks, checks, losses
 from rkdkit.frozen import FrozenMapping
 from rkdkit.identity import identifying_fields
-from rkdkit.methods import recipes
+from rkdkit.methods import notation, recipes
 from rkdkit.methods.notation import CERTAINTY_POINT, GUIDES, TRAINED, Point, Product, Setting, Settings, split_factors
 from rkdkit.modes import MODES
 
@@ -278,8 +278,8 @@ class Method:
             listed = checks.listed(f"{name} of the row {self.title}", getattr(self, name), '("S(x*)", "S(x)")')
             object.__setattr__(self, name, tuple(listed))
         asked = {name for term in self.minimises for name in term.settings} | ({"m"} if self.free else set())
-        lacking = sorted(asked - set(self.settings))
-        _refuse(bool(lacking), f"The row {self.title} has no default for its setting {', '.join(lacking)}.")
+        lacking = {name: CHOICES.get(name, (1.0,))[0] for name in sorted(asked - set(self.settings))}
+        _refuse(bool(lacking), notation.without_default(self.title, lacking))
         idle = sorted(set(self.settings) - asked)
         _refuse(bool(idle), f"The row {self.title} does not use its setting {', '.join(idle)}.")
         self.resolve(self.settings)

@@ -6,6 +6,7 @@ average of several; ``P`` is a peer trained beside the student; ``y`` is the lab
 gradient. In an update, teachers are always constants.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -148,3 +149,15 @@ class Product:
 def split_factors(weight: str) -> list[str]:
     """Return the factors of a weight as they are written, without spaces."""
     return [factor.replace(" ", "") for factor in weight.split("*")] if weight else []
+
+
+def without_default(title: str, lacking: Settings) -> str:
+    """Return the sentence that refuses a row without defaults for settings that it uses, and says what to type.
+
+    Parameters
+    ----------
+    title : the row's.
+    lacking : a value that each of the settings could have.
+    """
+    names, typed = ", ".join(lacking), json.dumps(dict(lacking))
+    return f"The row {title} has no default for its setting {names}: name one, as in settings={typed}."

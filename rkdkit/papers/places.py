@@ -1,6 +1,9 @@
 """Figures and tables of the papers, as a text names them."""
 
 import re
+from collections.abc import Collection
+
+from rkdkit import checks
 
 NONE = 1000
 """A number that no figure or table has; it stands for all larger ones."""
@@ -40,6 +43,26 @@ def in_words(place: Place) -> str:
     """Return how a text names one figure or table: "RKD Table 9"; the paper is one of :data:`TITLES`."""
     paper, kind, number = place
     return f"{TITLES[paper]} {kind} {number}"
+
+
+def check_places(text: str, known: Collection[Place]) -> None:
+    """Refuse a text that names a figure, a table or a paper that is not there.
+
+    Parameters
+    ----------
+    text : as :func:`places`.
+    known : all figures and tables of the papers.
+
+    Raises
+    ------
+    UnknownNameError
+        If it does; the message lists the paper's other figures or tables, close ones first, or the papers.
+    """
+    for paper, kind, _ in sorted(places(text).difference(known)):
+        if paper not in TITLES:
+            checks.one_of("paper", paper, TITLES.values())
+        others = sorted(place for place in known if place[:2] == (paper, kind))
+        checks.one_of(f"{kind.lower()} of {TITLES[paper]}", text, map(in_words, others))
 
 
 def _number(digits: str) -> int:

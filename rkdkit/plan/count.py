@@ -1,7 +1,7 @@
 """From what was asked for to a plan: each kind of step counted and timed once, a line for each training."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from rkdkit import data, executors, runtime
@@ -66,7 +66,7 @@ def count(
     return Plan(
         trainings,
         _measured(costs, examples, per_image),
-        [*_notes(planner), *dict.fromkeys(notes)],
+        [*_notes(planner), *([] if needed is None else _not_counted(kinds)), *dict.fromkeys(notes)],
         str(environment(device)["device"]) if calibrated else "",
         "allocated on the GPU" if on_gpu else "counted from the tensors that are alive at once",
         planner.cut_short,
@@ -89,6 +89,12 @@ def _notes(planner: Planner) -> list[str]:
         for name in planner.blank
     ]
     return notes
+
+
+def _not_counted(specs: Iterable[RunSpec]) -> list[str]:
+    """Return a note for each file of extra images that is not on this machine."""
+    files = sorted({spec.extra for spec in specs if spec.extra and not data.number_of_extra(spec.extra)})
+    return [f"{name} is not on this machine, so its images are not in the memory of a device." for name in files]
 
 
 def _training(costs: Costs, name: str, spec: RunSpec, finished: int, step: Step) -> Line:

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from rkdkit import data, evaluation, methods
 from rkdkit.measurements import Measurement
+from rkdkit.plan.ask import parts_of
 from rkdkit.plan.cost import Costs, Examples, examples_of, network_of, passes
+from rkdkit.shares_of_batches import whole_of
 from rkdkit.spec import RunSpec
 from rkdkit.tasks import Context, Task
 from rkdkit.trainings import Train
@@ -99,7 +101,8 @@ def urgency(costs: Mapping[Task, float], deciding: Collection[Task] = ()) -> dic
     Parameters
     ----------
     costs : the work of each task.
-    deciding : measurements that choose epochs. What is not certain and rests on the same trainings waits for them.
+    deciding : measurements that choose epochs. What is not certain and rests on the same trainings waits for them, for
+        what is left of them if some of their judges have answered, and for their shares.
     """
     waiting: dict[Task, list[Task]] = {task: [] for task in costs}
     for task in costs:
@@ -111,9 +114,11 @@ def urgency(costs: Mapping[Task, float], deciding: Collection[Task] = ()) -> dic
         if not task.certain:
             for needed in task.inputs():
                 after_choice.setdefault(needed, []).append(task)
-    for task in deciding:
-        if task in waiting:
-            waiting[task] += [after for needed in task.inputs() for after in after_choice.get(needed, ())]
+    choosing = {part for task in deciding for part in parts_of(task)}
+    for task in costs if choosing else ():
+        whole = whole_of(task)
+        if not choosing.isdisjoint(parts_of(whole)):
+            waiting[task] += [after for needed in whole.inputs() for after in after_choice.get(needed, ())]
     found: dict[Task, float] = {}
 
     def path(task: Task) -> float:

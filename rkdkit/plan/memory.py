@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rkdkit import checks, generated, runtime
+from rkdkit import checks, data, runtime
 from rkdkit.plan.cost import Costs, network_of
 from rkdkit.progress import track
 from rkdkit.spec import PRECISIONS, RunSpec
@@ -30,7 +30,7 @@ class Need:
     name : what is trained.
     batch_size : images of a step.
     n_train : how many images it is trained on; no batch is larger.
-    images : bytes of the training images that are on the device; 0: they stay on the host.
+    images : bytes of the training and extra images that are on the device; 0: they stay on the host.
     peaks : by precision, the most bytes that are allocated at once in a step, images and averaged weights included.
     largest : by precision, the largest batch that fits, `n_train` at most; 0: none.
     """
@@ -88,17 +88,17 @@ def memory(costs: Costs, specs: Iterable[RunSpec], size: int) -> Memory:
     Parameters
     ----------
     costs : counts the steps.
-    specs : the runs.
+    specs : the runs. Extra images from a file that is not on this machine are not counted.
     size : bytes of the device's memory.
     """
-    kinds: dict[tuple[RunSpec, int, bool], RunSpec] = {}
+    kinds: dict[tuple[RunSpec, tuple[int, int], bool], RunSpec] = {}
     for spec in specs:
-        held = costs.n_train(spec) + (generated.number_of(spec.extra) or 0)
+        held = (costs.n_train(spec), data.number_of_extra(spec.extra))
         kinds.setdefault((_kind(costs, spec), held, _averages(spec)), spec)
     needs = []
     for (kind, held, averages), spec in track(list(kinds.items()), desc="Counting memory", unit="kind"):
-        images = held * costs.load(kind.dataset).train.take(slice(1)).nbytes
-        images = 0 if runtime.stays_on_host(images, size) else images
+        of_one = costs.load(kind.dataset).train.take(slice(1)).nbytes
+        images = sum(n * of_one for n in held if not runtime.stays_on_host(n * of_one, size))
         beside = images + (4 * costs.of(kind.student, kind.dataset).parameters if averages else 0)
         peaks, largest = {}, {}
         for precision in PRECISIONS:

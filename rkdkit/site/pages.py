@@ -334,10 +334,10 @@ def _told(claim: Claim, widest: float) -> Cell:
     unit = ledger.unit(claim.difference)
     drawing = tables.drawn(low, value, high, widest, claim.verdict) if unit == ledger.POINTS else ""
     shown, lowest, highest = (_signed(number, unit) for number in (value, low, high))
-    confidence = claims.confidence_in_words(claim.confidence)
+    notes = "; ".join(filter(None, (claims.confidence_in_words(claim.confidence), claim.note)))
     return Cell(
         f'<span class="number">{shown} [{lowest}, {highest}]</span> {escape(unit)}{drawing}'
-        + f"<small>{confidence}</small>" * bool(confidence)
+        + f"<small>{escape(notes)}</small>" * bool(notes)
     )
 
 
