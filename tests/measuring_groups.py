@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,16 +162,21 @@ class Scenario:
     @staticmethod
     def interrupted(rank: int, store: Path) -> None:
         """While the first waits for the other, which is at work for long."""
+
+        def write(what: str) -> None:
+            (store.parent / what).write_text(str(time.time()))
+
         if rank:
-            at_round(2, lambda: time.sleep(6))
-        else:
-            at_round(2, lambda: threading.Timer(1, interrupted).start())
-        began = time.monotonic()
+            at_round(2, lambda: (time.sleep(8), write("awake")))
+            measure([ATTACKED], store, rank)
+            return
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
+        at_round(2, lambda: threading.Timer(1, interrupted).start())
         try:
-            with endings.one_line_at_the_end(endings.KEPT) if not rank else nullcontext():
+            with endings.one_line_at_the_end(endings.KEPT):
                 measure([ATTACKED], store, rank)
         finally:
-            (store.parent / f"seconds-{rank}").write_text(str(time.monotonic() - began))
+            write("stopped")
 
     @staticmethod
     def disk(rank: int, store: Path) -> None:
