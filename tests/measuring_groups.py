@@ -92,13 +92,13 @@ def measure(tasks: Sequence[Measurement], store: Path, rank: int, *, alone: bool
 
 
 def noted(file: Path) -> None:
-    """Write into a file what this process computes."""
+    """Write into a file what this process computes, and by which settings."""
     computed = measuring._computed
 
     def noting(processes: Any, computation: Any, networks: Any, split: Any, parts: Any, *more: Any) -> Any:
         mine = parts[processes.rank] if processes.rank < len(parts) else []
         with file.open("a") as lines:
-            lines.write(json.dumps(mine) + "\n")
+            lines.write(json.dumps([runtime.current().compile, mine]) + "\n")
         return computed(processes, computation, networks, split, parts, *more)
 
     measuring._computed = noting
