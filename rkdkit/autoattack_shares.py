@@ -27,23 +27,38 @@ MobileNetV2 those of fewer than 16, by residual networks those of fewer than 4."
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Images of one batch that one process attacks in one step.
+class Cut:
+    """Neighbouring images of one batch, and which of the batch's random numbers are theirs.
 
     Attributes
     ----------
-    images : their numbers among all images, in their order.
+    n : how many images.
     drawn : how many images of the batch each step of this stage attacks, up to this step: numbers are drawn for them.
-    first : the place of the first of `images` among those that this step attacks.
+    first : the place of the first of these images among those that this step attacks.
     """
 
-    images: tuple[int, ...]
+    n: int
     drawn: tuple[int, ...]
     first: int
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Images that one process attacks at once in one step.
+
+    Attributes
+    ----------
+    images : their numbers among all images, in their order.
+    cuts : the batches that they are of; Square attacks images of one batch at once, because its squares are those of
+        the whole batch.
+    """
+
+    images: tuple[int, ...]
+    cuts: tuple[Cut, ...]
+
+
 Step = Callable[[Tensor, Tensor, Piece], Tensor]
-"""Images (n, C, H, W), labels (n,) and which of a batch they are -> images; an image is changed if it was fooled."""
+"""Images (n, C, H, W), labels (n,) and which they are -> images; an image is changed if it was fooled."""
 
 
 def stages(attack: Packaged, classes: int) -> list[int]:
@@ -82,7 +97,8 @@ def pieces(attack: Packaged, classes: int, state: Sequence[int], step: int, shar
     """Return what one of several processes attacks in a step.
 
     All that is left of the batches, one after the other, is cut into as many equal parts as there are processes; a cut
-    that would leave too few images on one side is moved to the batch's end.
+    that would leave too few images on one side is moved to the batch's end. What is of several batches is attacked at
+    once where that changes nothing, up to as many images as a batch has.
 
     Parameters
     ----------
@@ -99,7 +115,8 @@ def pieces(attack: Packaged, classes: int, state: Sequence[int], step: int, shar
     parts = max(min(shares, total // FEWEST), 1)
     ends = [total * part // parts for part in range(1, parts + 1)] + [total] * (shares - parts)
     least = max(FEWEST, total // parts // 8)  # a pass takes its time however few images there are
-    found: list[Piece] = []
+    found: list[tuple[list[int], list[Cut]]] = []
+    most = 0 if by_batch(attack, classes, step) else attack.batch_size
     before = 0
     for batch, images in zip(batches, left, strict=True):
         drawn = tuple(sum(withstood(state[i]) >= each for i in batch) for each in range(begin, step + 1))
@@ -107,9 +124,17 @@ def pieces(attack: Packaged, classes: int, state: Sequence[int], step: int, shar
         begun = ends[share - 1] if share else 0
         first, last = (min(max(place - before, 0), len(images)) for place in (begun, ends[share]))
         if first < last:
-            found.append(Piece(tuple(images[first:last]), drawn, first))
+            if not found or len(found[-1][0]) + last - first > most:
+                found.append(([], []))
+            found[-1][0].extend(images[first:last])
+            found[-1][1].append(Cut(last - first, drawn, first))
         before += len(images)
-    return found
+    return [Piece(tuple(images), tuple(cuts)) for images, cuts in found]
+
+
+def by_batch(attack: Packaged, classes: int, step: int) -> bool:
+    """Return whether a step draws numbers that all images of a batch share, as Square does: it is the last step."""
+    return step == len(stages(attack, classes)) - 1
 
 
 def _moved(place: int, n: int, least: int) -> int:
@@ -192,10 +217,13 @@ class Parts:
     def _from_starts(self, part: Any, x: Tensor, y: Tensor, piece: Piece) -> Tensor:
         """Run APGD from the starts that these images get in their batch; return what it fooled, else the starts."""
         part.init_hyperparam(x)
-        torch.random.manual_seed(part.seed)
-        for n in piece.drawn:
-            drawn = torch.rand(n, *x.shape[1:])
-        noise = 2 * drawn[piece.first : piece.first + len(x)].to(self.device) - 1
+        own = []
+        for cut in piece.cuts:
+            torch.random.manual_seed(part.seed)
+            for n in cut.drawn:
+                drawn = torch.rand(n, *x.shape[1:])
+            own.append(drawn[cut.first : cut.first + cut.n])
+        noise = 2 * torch.cat(own).to(self.device) - 1
         start = x + torch.full_like(x, part.eps) * part.normalize(noise)
         found: Tensor = part.attack_single_run(x, y, x_init=start)[3]
         return found
@@ -219,14 +247,14 @@ def _drawing_nothing(stage: Stage) -> Step:
 @contextmanager
 def _drawing(square: Any, piece: Piece) -> Iterator[None]:
     """Let Square draw the numbers of a whole batch, and use those of a piece of it."""
-    drawn = square.random_choice
+    drawn, (cut,) = square.random_choice, piece.cuts
 
     def random_choice(shape: Sequence[int]) -> Tensor:
         if len(shape) < 4:
             one: Tensor = drawn(shape)
             return one
-        every: Tensor = drawn([piece.drawn[-1], *shape[1:]])
-        return every[piece.first : piece.first + shape[0]]
+        every: Tensor = drawn([cut.drawn[-1], *shape[1:]])
+        return every[cut.first : cut.first + cut.n]
 
     square.random_choice = random_choice
     try:

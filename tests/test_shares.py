@@ -162,13 +162,20 @@ def test_the_pieces_of_a_step_are_all_images_that_are_left_once_each(data):
     # the batches of the stage, as one process makes them
     began = [i for i, at in enumerate(state) if withstood(at) >= begin]
     for piece in cut:
-        batch = next(b for b in range(0, len(began), size) if piece.images[0] in began[b : b + size])
-        left = [
-            [i for i in began[batch : batch + size] if withstood(state[i]) >= each] for each in range(begin, step + 1)
-        ]
-        assert piece.drawn == tuple(map(len, left))
-        assert list(piece.images) == left[-1][piece.first : piece.first + len(piece.images)]
-        assert len(piece.images) >= min(autoattack_shares.FEWEST, len(left[-1]))
+        assert len(piece.images) <= size
+        assert len(piece.cuts) == 1 or step < len(of_stage) - 1, "Square's squares are those of one batch"
+        at = 0
+        for each in piece.cuts:
+            own, at = piece.images[at : at + each.n], at + each.n
+            batch = next(b for b in range(0, len(began), size) if own[0] in began[b : b + size])
+            left = [
+                [i for i in began[batch : batch + size] if withstood(state[i]) >= so_far]
+                for so_far in range(begin, step + 1)
+            ]
+            assert each.drawn == tuple(map(len, left))
+            assert list(own) == left[-1][each.first : each.first + each.n]
+            assert each.n >= min(autoattack_shares.FEWEST, len(left[-1]))
+        assert at == len(piece.images)
 
 
 def test_images_are_dealt_out_evenly():
@@ -177,6 +184,14 @@ def test_images_are_dealt_out_evenly():
     assert [[len(piece.images) for piece in own] for own in dealt] == [[250], [250], [250], [250, 24]]
     state = [4] * 614 + [-2] * 400
     dealt = [pieces(attack, 10, state, stages(attack, 10).index(2) + 2, share, 4) for share in range(4)]
+    assert [[[cut.n for cut in piece.cuts] for piece in own] for own in dealt] == [
+        [[153]],
+        [[97, 57]],
+        [[153]],
+        [[40, 114]],
+    ]
+    last, state = len(stages(attack, 10)) - 1, [12] * 614 + [-2] * 400
+    dealt = [pieces(attack, 10, state, last, share, 4) for share in range(4)]
     assert [[len(piece.images) for piece in own] for own in dealt] == [[153], [97, 57], [153], [40, 114]]
     dealt = [pieces(attack, 10, [0] * 40, 0, share, 4) for share in range(4)]
     assert [[len(piece.images) for piece in own] for own in dealt] == [[20], [20], [], []]
@@ -240,14 +255,21 @@ def seen_by_parts(monkeypatch):
 
 
 @pytest.mark.usefixtures("_shorter")
-def test_autoattack_gives_each_image_the_numbers_that_it_has_in_its_batch(context, monkeypatch):
+@pytest.mark.parametrize("shares", [2, 3])
+def test_autoattack_gives_each_image_the_numbers_that_it_has_in_its_batch(context, monkeypatch, shares):
     """To the bit, not only to the verdict: with other random numbers, nearly every example would be another."""
     monkeypatch.setattr(autoattack_shares, "FEWEST", 4)
-    task, made = accuracy(45, autoattack.AutoAttack(0.03, seed=1, batch_size=30)), seen_by_parts(monkeypatch)
+    task, made = accuracy(45, autoattack.AutoAttack(0.03, seed=1, batch_size=13)), seen_by_parts(monkeypatch)
     before = whole(task, context), dict(made)
     made.clear()
     shutil.rmtree(context.store.root / "answers")
-    found = by_shares(task, 3, context)
+    attacked, fooled = [], autoattack_shares.Parts.fooled
+    monkeypatch.setattr(
+        autoattack_shares.Parts, "fooled", lambda *given: (attacked.append(given[1:3]), fooled(*given))[1]
+    )
+    found = by_shares(task, shares, context)
+    at_once = {step for step, piece in attacked if len(piece.cuts) > 1}
+    assert at_once >= {1, 2, 10, 11} or shares == 3, "images of two batches are attacked at once"
     assert torch.equal(found[0], before[0][0])
     assert found[1] == before[0][1]
     assert {name for name, *_ in made} == {"apgd", "square", "fab"}

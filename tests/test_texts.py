@@ -273,6 +273,24 @@ def test_the_readme_says_what_the_committed_exhibit_says(claim, words):
     assert percent(judged["difference"]) in quick or all(side in quick for side in sides)
 
 
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("PGD-AT", "the most robust network ({} % [{}, {}] under PGD-20)"),
+        ("TRADES", "ahead of TRADES ({}), the fixed teacher"),
+        ("IAD", "IAD is the most robust ({} [{}, {}])"),
+        ("PeerAiD", "PeerAiD has {} [{}, {}]."),
+    ],
+)
+def test_the_readme_says_who_is_how_robust(method, words):
+    with (QUICK / "tab1_white_box.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "pgd-20" and row["accuracy"]]
+    (line,) = [row for row in rows if row["method"] == method]
+    assert words.format(*(f"{100 * float(line[name]):.1f}" for name in ("accuracy", "low", "high"))) in README
+    by_robustness = sorted(rows, key=lambda row: -float(row["accuracy"]))
+    assert [row["method"] for row in by_robustness[:2]] == ["PGD-AT", "IAD"]
+
+
 CHANGES = [("RSLAD (code)", " points for RSLAD"), ("AdaAD (code)", " for AdaAD"), ("AKD2 (code)", " for AKD2")]
 
 
