@@ -98,7 +98,8 @@ class WholeBatches(Computation):
 class AttackSteps(Computation):
     """Attacks some images in a step of AutoAttack or Square: see `autoattack_shares`.
 
-    A part is a step's number and the three fields of an `autoattack_shares.Piece`; the answer is which images it fools.
+    A part is a step's number, the images of an `autoattack_shares.Piece` and the three fields of each of its cuts; the
+    answer is which images the step fools.
 
     Attributes
     ----------
@@ -113,8 +114,9 @@ class AttackSteps(Computation):
         images = data.to_float(split.images)
         with evaluation.prepared(networks[0], self.attack, images) as network:
             by_step = autoattack_shares.Parts(self.attack, network, self.classes)
-            for step, *piece in parts:
-                yield by_step.fooled(step, autoattack_shares.Piece(*piece), images, split.labels)
+            for step, chosen, cuts in parts:
+                piece = autoattack_shares.Piece(tuple(chosen), tuple(autoattack_shares.Cut(*cut) for cut in cuts))
+                yield by_step.fooled(step, piece, images, split.labels)
 
 
 def received(sent: Mapping[str, Any]) -> Computation:

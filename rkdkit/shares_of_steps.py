@@ -172,7 +172,7 @@ class StepShare(Share):
 
     def _told(self, piece: autoattack_shares.Piece) -> list[Any]:
         """Return a piece as a part of the computation."""
-        return [self.step, piece.images, piece.drawn, piece.first]
+        return [self.step, piece.images, [(cut.n, cut.drawn, cut.first) for cut in piece.cuts]]
 
     def _reached(self, context: Context) -> tuple[int, list[int]]:
         """Return how many steps are done, one after the other, and how far all images are."""
