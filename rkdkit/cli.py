@@ -381,7 +381,7 @@ def train(
 ) -> None:
     """Train and measure all that exhibits need, without drawing them.
 
-    Started by torchrun, its processes share the batches of each training (docs/scaling.md).
+    Started by torchrun, its processes share each training and each long measurement (docs/scaling.md).
     """
     from rkdkit.group.executor import among_processes
 

@@ -164,7 +164,7 @@ class Here(Executor):
         ordered = with_inputs(tasks, context)
         if len(ordered) < 2:
             for task in ordered:
-                task.do(context)
+                self.do_one(task, context)
             return
         from rkdkit.plan.estimate import costs_of  # counting is for those who have something to do
 
@@ -173,7 +173,11 @@ class Here(Executor):
             for i, task in enumerate(ordered, 1):
                 with bar.piece(costs[task], f"{i} of {len(ordered)}: {task.label}"):
                     if task.find(context) is None:  # a task before it may have done it
-                        task.do(context)
+                        self.do_one(task, context)
+
+    def do_one(self, task: Task, context: Context) -> None:
+        """Do a task that is not in the store; what it needs is there."""
+        task.do(context)
 
     def networks_for(self, what: str) -> Context:
         """As :meth:`Executor.networks_for`."""

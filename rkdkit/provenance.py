@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rkdkit import paths
 
@@ -45,12 +45,20 @@ def same_versions(one: Mapping[str, object], other: Mapping[str, object]) -> boo
     return {**one, "git_commit": None} == {**other, "git_commit": None}
 
 
-def together(environments: Sequence[Mapping[str, object]]) -> dict[str, str | None]:
-    """Return several environments as one; where they differ, it names all: "cpu, 1 threads and cpu, 4 threads"."""
+def together(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return several environments as one; where they differ, it names all: "cpu, 1 threads and cpu, 4 threads".
+
+    Parameters
+    ----------
+    environments : as :func:`environment`; in some, "processes" may say how many computed together, if not one alone.
+    """
+    if any("processes" in each for each in environments):
+        environments = [{**each, "processes": each.get("processes", 1)} for each in environments]
     found = {}
     for name in dict.fromkeys(name for each in environments for name in each):
-        values = [str(each[name]).split(AND) for each in environments if each.get(name) is not None]
-        found[name] = AND.join(dict.fromkeys(part for value in values for part in value)) or None
+        values = dict.fromkeys(each[name] for each in environments if each.get(name) is not None)
+        parts = dict.fromkeys(part for value in values for part in str(value).split(AND))
+        found[name] = AND.join(parts) if len(values) > 1 else next(iter(values), None)
     return found
 
 

@@ -7,14 +7,15 @@ there were any. Until then each share's answer is progress: an evaluation that w
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
-from rkdkit import data, evaluation
+from rkdkit.computations import Computation, WholeBatches
 from rkdkit.forms import has_form_of
-from rkdkit.measurements import CorrectPredictions, Measurement, PerImage, floats_to_text, unfinished
+from rkdkit.measurements import CorrectPredictions, Measurement, PerImage, unfinished
 from rkdkit.progress import track
 from rkdkit.provenance import environment, together
 from rkdkit.references import Snapshot
@@ -22,8 +23,26 @@ from rkdkit.spec import RunSpec, digest_of
 from rkdkit.store import StoreError
 from rkdkit.tasks import Context, Task
 
-HERE = ("platform", "device", "git_commit")
+HERE = ("platform", "device", "git_commit", "processes")
 """What may differ between the shares of one answer: the answer's environment then names all."""
+
+MEETINGS = 8
+"""How often processes that measure whole batches together meet, about: what they found is kept then."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What processes that measure together do until they meet.
+
+    Attributes
+    ----------
+    parts : for each process, what `Computation.answers` takes; none: it has nothing to do.
+    before, after : how much of the measurement's work is done at its beginning and at its end, in [0, 1].
+    """
+
+    parts: Sequence[Sequence[Any]]
+    before: float
+    after: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +111,24 @@ class Share(OfWhole):
     def last(self) -> Sequence["Share"]:
         """The shares that are done when all are."""
 
+    @property
+    @abstractmethod
+    def computation(self) -> Computation:
+        """What all shares do, each its parts."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> tuple[Snapshot, ...]:
+        """The networks for that, as `Computation.answers` takes them."""
+
+    @abstractmethod
+    def round(self, context: Context) -> Round | None:
+        """Return what as many processes as there are shares do next, if they do it together; None: all is done."""
+
+    @abstractmethod
+    def keep(self, found: Sequence[tuple[Any, Any]], context: Context, origin: Mapping[str, Any]) -> None:
+        """Store the answers to all parts of a round, given as pairs, and the environment of their `origin`."""
+
     @abstractmethod
     def join(self, context: Context) -> None:
         """Store the whole measurement's answer, which all shares have made, and forget theirs."""
@@ -99,6 +136,11 @@ class Share(OfWhole):
     @abstractmethod
     def parts(self) -> Iterator[Any]:
         """Yield what tells the answers of all shares, and of what they come to, from each other: JSON values."""
+
+    def read(self, context: Context) -> list[nn.Module]:
+        """Return :attr:`networks`, each read once; errors as `references.Snapshot.read`."""
+        found = {snapshot: snapshot.read(context) for snapshot in dict.fromkeys(self.networks)}
+        return [found[snapshot] for snapshot in self.networks]
 
     def question(self, context: Context, part: Any) -> dict[str, Any] | None:
         """Return the key of a part of the progress; None: a snapshot is not trained yet."""
@@ -157,6 +199,20 @@ class BatchesShare(Share):
         """As :attr:`Share.last`."""
         return [replace(self, share=share) for share in range(self.shares)]
 
+    @property
+    def computation(self) -> WholeBatches:
+        """As :attr:`Share.computation`."""
+        assert isinstance(self.whole, CorrectPredictions | PerImage)
+        quantity = self.whole.quantity if isinstance(self.whole, PerImage) else ""
+        return WholeBatches(attack=self.whole.attack, quantity=quantity, batch_size=self.batch_size)
+
+    @property
+    def networks(self) -> tuple[Snapshot, ...]:
+        """As :attr:`Share.networks`."""
+        judges = _judges(self.whole)
+        attacked = self.whole.target if isinstance(self.whole, CorrectPredictions) and self.whole.attack else judges[0]
+        return (attacked, *judges)
+
     def parts(self) -> Iterator[Any]:
         """As :meth:`Share.parts`."""
         for start in self.starts:
@@ -170,15 +226,30 @@ class BatchesShare(Share):
 
     def do(self, context: Context) -> None:
         """Measure the batches that are missing, and keep each."""
-        missing = [start for start in self.own if self._read(start, context) is None]
+        missing = self._missing(self.own, context)
         split, here = self.whole.images.split(context.load), environment(context.device)
-        networks = {snapshot: snapshot.read(context) for snapshot in dict.fromkeys(self.whole.snapshots)}
         with track(total=len(self.own), initial=len(self.own) - len(missing), desc=str(self), leave=False) as bar:
-            for start, answer in _measured(self.whole, networks, split, missing, self.batch_size):
-                question = self.question(context, self._part(start))
-                assert question is not None, "its snapshots are trained by now"
-                context.store.write_answer(question, answer, here)
+            answers = self.computation.answers(self.read(context), split, missing) if missing else ()
+            for found in zip(missing, answers, strict=True):
+                self.keep([found], context, here)
                 bar.update()
+
+    def round(self, context: Context) -> Round | None:
+        """As :meth:`Share.round`: as many batches by each process, neighbours."""
+        missing, n = self._missing(self.starts, context), len(self.starts)
+        if not missing:
+            return None
+        now = missing[: self.shares * -(-n // (self.shares * MEETINGS))]
+        cuts = [len(now) * share // self.shares for share in range(self.shares + 1)]
+        done = n - len(missing)
+        return Round([now[a:b] for a, b in pairwise(cuts)], done / n, (done + len(now)) / n)
+
+    def keep(self, found: Sequence[tuple[int, list[str]]], context: Context, origin: Mapping[str, Any]) -> None:
+        """As :meth:`Share.keep`: each batch by itself."""
+        for start, answer in found:
+            question = self.question(context, self._part(start))
+            assert question is not None, "its snapshots are trained by now"
+            context.store.write_answer(question, answer, dict(origin))
 
     def join(self, context: Context) -> None:
         """As :meth:`Share.join`."""
@@ -192,6 +263,9 @@ class BatchesShare(Share):
             origins.append(context.store.read_environment(question) or {})
         _keep(self.whole, ["".join(each) for each in zip(*found, strict=True)], together(origins), context)
         self.forget(context)
+
+    def _missing(self, starts: Sequence[int], context: Context) -> list[int]:
+        return [start for start in starts if self._read(start, context) is None]
 
     def _part(self, start: int) -> Any:
         n = min(self.batch_size, len(self.whole.images) - start)
@@ -251,30 +325,8 @@ def _judges(whole: Measurement) -> tuple[Snapshot, ...]:
     return whole.judges if isinstance(whole, CorrectPredictions) else whole.snapshots
 
 
-def _measured(
-    whole: Measurement,
-    networks: Mapping[Snapshot, nn.Module],
-    split: data.Split,
-    starts: Sequence[int],
-    batch_size: int,
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield a batch's first image and each judge's answers to it: a text in which each image has as many letters."""
-    assert isinstance(whole, CorrectPredictions | PerImage)
-    judges = [networks[judge] for judge in _judges(whole)]
-    attacked = networks[whole.target] if isinstance(whole, CorrectPredictions) and whole.attack else judges[0]
-    batches = evaluation.batches_of_logits(
-        judges, split.images, split.labels, whole.attack, attacked, batch_size=batch_size, starts=starts
-    )
-    for start, answers in batches:
-        logits, labels = evaluation.finite(answers), split.labels[start : start + batch_size].cpu()
-        if isinstance(whole, PerImage):
-            yield start, [floats_to_text(evaluation.QUANTITIES[whole.quantity](logits[0], labels))]
-        else:
-            yield start, ["".join(map(str, row.int().tolist())) for row in logits.argmax(2) == labels]
-
-
 def _keep(whole: Measurement, texts: Sequence[str], origin: Mapping[str, Any], context: Context) -> None:
-    """Store the whole answer, from the texts of :func:`_measured`, one for each judge."""
+    """Store the whole answer, from texts as `WholeBatches` gives them, one for each judge."""
     if isinstance(whole, CorrectPredictions):
         for part, text in zip(whole.parts, texts, strict=True):
             part.keep(torch.tensor([letter == "1" for letter in text]), context, origin)

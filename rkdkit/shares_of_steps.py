@@ -1,17 +1,19 @@
 """AutoAttack and Square as tasks: each is some images in one step of the attack, as `autoattack_shares` cuts it up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from rkdkit import autoattack, autoattack_shares, data, evaluation
+from rkdkit import autoattack, autoattack_shares
+from rkdkit.computations import AttackSteps
 from rkdkit.forms import has_form_of
 from rkdkit.measurements import CorrectPredictions
 from rkdkit.progress import track
 from rkdkit.provenance import environment, same_versions, together
-from rkdkit.shares_of_batches import Share, gone
+from rkdkit.references import Snapshot
+from rkdkit.shares_of_batches import Round, Share, gone
 from rkdkit.tasks import Context, Task
 
 
@@ -58,6 +60,16 @@ class StepShare(Share):
         """As :attr:`Share.last`."""
         return self.all_of(self.steps - 1)
 
+    @property
+    def computation(self) -> AttackSteps:
+        """As :attr:`Share.computation`."""
+        return AttackSteps(attack=self.attack, classes=self.classes)
+
+    @property
+    def networks(self) -> tuple[Snapshot, ...]:
+        """As :attr:`Share.networks`."""
+        return self.whole.snapshots[:1]
+
     def parts(self) -> Iterator[Any]:
         """As :meth:`Share.parts`."""
         for step in range(self.steps):
@@ -86,17 +98,36 @@ class StepShare(Share):
         kept, origin = self._read(context), context.store.read_environment(question) or {}
         goes_on = kept is not None and kept["left"] <= len(to_do) and same_versions(origin, here)
         done, fooled = (len(to_do) - kept["left"], kept["fooled"]) if kept is not None and goes_on else (0, [])
-        images, network = data.to_float(split.images), self.whole.snapshots[0].read(context)
         sizes = [len(piece.images) for piece in to_do]
         with track(total=sum(sizes), initial=sum(sizes[:done]), desc=str(self), leave=False) as bar:
             answer = {"images": mine, "left": len(to_do) - done, "fooled": fooled}
             context.store.write_answer(question, answer, here)
-            with evaluation.prepared(network, self.attack, images) as prepared:
-                parts = autoattack_shares.Parts(self.attack, prepared, self.classes)
-                for i, piece in enumerate(to_do[done:], done + 1):
-                    fooled = [*fooled, *parts.fooled(self.step, piece, images, split.labels)]
-                    context.store.write_answer(question, {**answer, "left": len(to_do) - i, "fooled": fooled}, here)
-                    bar.update(len(piece.images))
+            answers = self.computation.answers(self.read(context), split, [self._told(piece) for piece in to_do[done:]])
+            for i, (piece, found) in enumerate(zip(to_do[done:], answers, strict=True), done + 1):
+                fooled = [*fooled, *found]
+                context.store.write_answer(question, {**answer, "left": len(to_do) - i, "fooled": fooled}, here)
+                bar.update(len(piece.images))
+
+    def round(self, context: Context) -> Round | None:
+        """As :meth:`Share.round`: a step."""
+        step, state = self._reached(context)
+        if step == self.steps:
+            return None
+        work = autoattack_shares.work(self.attack, self.classes)
+        shares = [(share, share._pieces(state)) for share in self.all_of(step)]
+        parts = [[share._told(piece) for piece in pieces] for share, pieces in shares]
+        return Round(parts, sum(work[:step]) / sum(work), sum(work[: step + 1]) / sum(work))
+
+    def keep(self, found: Sequence[tuple[Any, list[int]]], context: Context, origin: Mapping[str, Any]) -> None:
+        """As :meth:`Share.keep`: how far all images are after the step."""
+        step, state = self._reached(context)
+        before = self.question(context, {"after steps": step})
+        after = self.question(context, {"after steps": step + 1})
+        assert before is not None, "its snapshots are trained by now"
+        assert after is not None, "its snapshots are trained by now"
+        earlier = context.store.read_environment(before)
+        reached = autoattack_shares.after(state, [i for _, fooled in found for i in fooled])
+        context.store.write_answer(after, reached, together([earlier, origin] if earlier else [origin]))
 
     def join(self, context: Context) -> None:
         """As :meth:`Share.join`."""
@@ -138,6 +169,17 @@ class StepShare(Share):
     @property
     def _part(self) -> Any:
         return {"step": self.step, "share": self.share, "shares": self.shares}
+
+    def _told(self, piece: autoattack_shares.Piece) -> list[Any]:
+        """Return a piece as a part of the computation."""
+        return [self.step, piece.images, [(cut.n, cut.drawn, cut.first) for cut in piece.cuts]]
+
+    def _reached(self, context: Context) -> tuple[int, list[int]]:
+        """Return how many steps are done, one after the other, and how far all images are."""
+        step, state = 0, [0] * len(self.whole.images)
+        while step < self.steps and (after := self._after(step + 1, context)) is not None:
+            step, state = step + 1, after
+        return step, state
 
     def _pieces(self, state: Sequence[int]) -> list[autoattack_shares.Piece]:
         return autoattack_shares.pieces(self.attack, self.classes, state, self.step, self.share, self.shares)

@@ -54,6 +54,7 @@ TOGETHER = tuple(
             "cluster_exhibits",
             "explore",
             "group",
+            "group_measuring",
             "mirror",
             "site",
         ),

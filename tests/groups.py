@@ -323,6 +323,14 @@ class Scenario:
 SCENARIOS = [name for name in vars(Scenario) if not name.startswith("_")]
 
 
+def squares(folder: Path) -> None:
+    """Write two folders of data, 0 and 1, whose images of the dataset "folder:squares" differ."""
+    for number, part, label, i in product((0, 1), ("train", "test"), ("a", "b"), range(20)):
+        path = folder / str(number) / "squares" / part / label / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 10 * i + 5 * (label == "b") + number).save(path)
+
+
 def main(folder: Path) -> None:
     """Let groups of all sizes train, one after the other; then try what may be wrong."""
     torch.set_num_threads(1)
@@ -332,12 +340,7 @@ def main(folder: Path) -> None:
         if any(ended := run_group(size, lambda _, size=size: member(folder, size))):
             sys.exit(f"A group of {size} ended with {ended}.")
     models.ARCHITECTURES["resnet18"] = lambda _, **shape: OneBlock(**shape)
-    for number in (0, 1):
-        for part, label in product(("train", "test"), ("a", "b")):
-            for i in range(20):
-                path = folder / "data" / str(number) / "squares" / part / label / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("L", (8, 8), 10 * i + 5 * (label == "b") + number).save(path)
+    squares(folder / "data")
     os.environ["RKDKIT_DATA"] = str(folder / "data")
     ended = {}
     for name in SCENARIOS:

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import update_bn
 from rkdkit import attacks, runs
 from rkdkit.determinism import generator
 from rkdkit.group.batch_norm import WholeBatchNorm2d, over_whole_batches
-from rkdkit.group.leading import _sent
+from rkdkit.group.leading import sent
 from rkdkit.group.processes import GroupError, _device
 from rkdkit.group.shares import ALONE, Shares
 from rkdkit.store import Store
@@ -87,8 +87,8 @@ SAID = {
     "method": "Process 1 .*: its method 'mine' is another than the first process's",
     "workers": "A launcher started several processes, which share each training.*leave one of the two.",
     "few_images": "3 processes cannot share batches of 2 images, as PGD-AT .* has them: start 2 at most.",
-    "memory": "Process 1 .*: There was too little memory.*goes on after the last finished epoch.",
-    "memory_of_the_first": "There was too little memory.*goes on after the last finished epoch.",
+    "memory": "Process 1 .*: There was too little memory.*goes on from there.",
+    "memory_of_the_first": "There was too little memory.*goes on from there.",
     "interrupted": "Stopped. What is trained is kept.*",
     "disk": "The disk is full.",
     "diverged": "diverged",
@@ -358,4 +358,4 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch, processes, fits):
 
 def test_a_teacher_from_elsewhere_cannot_be_sent():
     with pytest.raises(GroupError, match="module from elsewhere"):
-        _sent([nn.Linear(2, 2)])
+        sent([nn.Linear(2, 2)])

@@ -1,1 +1,1 @@
-"""One training by several processes, which share each batch: `torchrun` starts them, `torch.distributed` joins them."""
+"""One training, or a long measurement, by several processes: `torchrun` starts them, `torch.distributed` joins them."""

@@ -6,12 +6,13 @@ from contextlib import contextmanager, suppress
 
 from rkdkit import endings
 from rkdkit.cluster.workers import Workers
-from rkdkit.group import leading, processes
+from rkdkit.group import leading, measuring, processes
+from rkdkit.tasks import Context, Task
 from rkdkit.workforce import Workforce
 
 
 class Together(Workers):
-    """Does tasks in the first process of a group: trainings with all processes, measurements alone.
+    """Does tasks in the first process of a group: trainings and long measurements with all processes, the rest alone.
 
     Parameters
     ----------
@@ -20,12 +21,20 @@ class Together(Workers):
 
     def __init__(self, group: processes.Processes) -> None:
         super().__init__(Workforce(1), device=group.device)
-        self._given["group"] = group
+        self._given["group"] = self.group = group
+
+    def do_one(self, task: Task, context: Context) -> None:
+        """As :meth:`Here.do_one`; errors also as :func:`measuring.measure`."""
+        share = measuring.share_of(task, self.group.size, context)
+        if share is None:
+            super().do_one(task, context)
+        else:
+            measuring.measure(share, self.group, context)
 
 
 @contextmanager
 def among_processes(*others: str) -> Iterator[Together | None]:
-    """Do a ``with`` block in the first process that a launcher started, while the others take part in its trainings.
+    """Do a ``with`` block in the first process that a launcher started, while the others take part in its work.
 
     The others end with it, and do not get into the block. None is yielded in a process that is alone.
 
@@ -50,7 +59,7 @@ def among_processes(*others: str) -> Iterator[Together | None]:
                         "for many trainings side by side: leave one of the two."
                     )
                 if group.rank:
-                    leading.follow(group)
+                    leading.follow(group, {"train": leading.train_along, "measure": measuring.measure_along})
                 else:
                     yield Together(group)
                     leading.no_more(group)

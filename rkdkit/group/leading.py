@@ -1,11 +1,12 @@
 """Trainings by a group of processes: the first one decides, reads and writes; the others take part.
 
 The first process does tasks as a process alone does; where it trains, the others make the same training and go through
-the same epochs. They need the data, but no store: the first process sends them teachers and states.
+the same epochs. They need the data, but no store: the first process sends them teachers and states. What they take part
+in besides is in `measuring`.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -70,8 +71,8 @@ class _Led(Training):
 
     def begin(self) -> None:
         """Let the others make the same training; refuse other data and another row of the method."""
-        architectures, weights = _sent(self._teachers)
-        self._processes.tell([self.spec.to_json(), _row(self.spec), self._digests, architectures], weights)
+        architectures, weights = sent(self._teachers)
+        self._processes.tell(["train", self.spec.to_json(), _row(self.spec), self._digests, architectures], weights)
         refusals = [refusal for refusal in self._processes.everybody("") if refusal]
         if refusals:
             raise GroupError(f"{refusals[0]} Nothing of {self.spec} was trained.")
@@ -82,15 +83,8 @@ class _Led(Training):
 
     def run_epoch(self, on_step: Callable[[], object] = lambda: None) -> EpochReport:
         self._processes.tell(["run_epoch"])
-        try:
+        with in_step(self._processes, DivergedError):
             return super().run_epoch(on_step)
-        except DivergedError:  # as in all processes, at the same place
-            raise
-        except BaseException as error:
-            self._processes.apart = True
-            if isinstance(error, Exception) and not isinstance(error, GroupError):
-                raise GroupError(f"{endings.in_words(type(error).__name__, str(error))} {KEPT}") from error
-            raise
 
     def end(self) -> None:
         """Let the others wait for the next training."""
@@ -98,8 +92,42 @@ class _Led(Training):
             self._processes.tell(["end"])
 
 
-def follow(processes: Processes) -> None:
-    """Take part in the trainings of the first process, until it has no more.
+@contextmanager
+def in_step(processes: Processes, *harmless: type[Exception]) -> Iterator[None]:
+    """Within a ``with`` block, do in the first process what all do together; the group ends where that goes wrong.
+
+    Parameters
+    ----------
+    processes : the processes.
+    harmless : errors that end it in all processes at the same place.
+
+    Raises
+    ------
+    GroupError
+        For any other error.
+    """
+    try:
+        yield
+    except harmless:
+        raise
+    except BaseException as error:
+        processes.apart = True
+        if isinstance(error, Exception) and not isinstance(error, GroupError):
+            raise GroupError(f"{endings.in_words(type(error).__name__, str(error))} {KEPT}") from error
+        raise
+
+
+Along = Callable[[Processes, Context, dict[str, Tensor], list[Any]], None]
+"""Takes part in a piece of work of the first process, given the tensors and JSON values by which that began it."""
+
+
+def follow(processes: Processes, work: Mapping[str, Along]) -> None:
+    """Take part in the work of the first process, until it has no more.
+
+    Parameters
+    ----------
+    processes : the processes.
+    work : how, by the word by which it begins: "train" is :func:`train_along`.
 
     Raises
     ------
@@ -111,23 +139,34 @@ def follow(processes: Processes) -> None:
         told, weights = processes.hear()
         if told is None:
             return
-        refusal, training = "", None
-        try:
-            training = _same_training(processes, context, weights, *told)
-        except (OSError, ValueError, GroupError) as error:
-            refusal = f"{processes.name[0].upper()}{processes.name[1:]}: {error}"
-        if any(processes.everybody(refusal)):
-            continue
-        assert training is not None
-        while True:
-            (what, *given), state = processes.hear()
-            if what == "end":
-                break
-            if what == "load_state":
-                training.load_state(state, *given)
-            else:
-                with suppress(DivergedError):  # at the same place as the first process, which says so
-                    training.run_epoch()
+        what, *given = told
+        work[what](processes, context, weights, given)
+
+
+def train_along(processes: Processes, context: Context, weights: dict[str, Tensor], given: list[Any]) -> None:
+    """Take part in a training of the first process."""
+    refusal, training = "", None
+    try:
+        training = _same_training(processes, context, weights, *given)
+    except (OSError, ValueError, GroupError) as error:
+        refusal = refused(processes, error)
+    if any(processes.everybody(refusal)):
+        return
+    assert training is not None
+    while True:
+        (what, *given), state = processes.hear()
+        if what == "end":
+            return
+        if what == "load_state":
+            training.load_state(state, *given)
+        else:
+            with suppress(DivergedError):  # at the same place as the first process, which says so
+                training.run_epoch()
+
+
+def refused(processes: Processes, error: Exception) -> str:
+    """Return what a process says that cannot take part."""
+    return f"{processes.name[0].upper()}{processes.name[1:]}: {error}"
 
 
 def no_more(processes: Processes) -> None:
@@ -163,13 +202,24 @@ def _same_training(
     extra = data.load_extra(spec.extra, dataset, n_train=spec.n_train, n_val=spec.n_val) if spec.extra else None
     names, found = (spec.dataset, spec.extra), (dataset.digest, extra.digest if extra else None)
     for name, here, there in zip(names, found, digests, strict=True):
-        if here != there:
-            raise GroupError(
-                f"it finds other data as {name} (digest {here}) than the first process (digest {there}). Copy the "
-                "first process's data there, or set RKDKIT_DATA there to the folder that holds them."
-            )
-    networks = [_network(name, under(weights, str(i)), context.device) for i, name in enumerate(architectures)]
+        compare(name, here, there)
+    networks = received(architectures, weights, context.device)
     return Training(spec, dataset, context.device, networks, extra, shares=processes)
+
+
+def compare(name: str | None, here: str | None, there: str | None) -> None:
+    """Refuse data whose digest `here` is not that of the first process.
+
+    Raises
+    ------
+    GroupError
+        If it is another.
+    """
+    if here != there:
+        raise GroupError(
+            f"it finds other data as {name} (digest {here}) than the first process (digest {there}). Copy the "
+            "first process's data there, or set RKDKIT_DATA there to the folder that holds them."
+        )
 
 
 def _row(spec: RunSpec) -> Any:
@@ -177,8 +227,8 @@ def _row(spec: RunSpec) -> Any:
     return json.loads(json.dumps(methods.get(spec.method, spec.reading).definition()))
 
 
-def _sent(teachers: Sequence[nn.Module]) -> tuple[list[str], dict[str, Tensor]]:
-    """Return the teachers' architectures, and their weights under their numbers.
+def sent(networks: Sequence[nn.Module]) -> tuple[list[str], dict[str, Tensor]]:
+    """Return the architectures of teachers or of networks to measure, and their weights under their numbers.
 
     Raises
     ------
@@ -186,14 +236,19 @@ def _sent(teachers: Sequence[nn.Module]) -> tuple[list[str], dict[str, Tensor]]:
         If one is not a network of the kit.
     """
     architectures, weights = list[str](), dict[str, Tensor]()
-    for i, teacher in enumerate(teachers):
-        if not isinstance(teacher, models.Classifier) or not teacher.architecture:
+    for i, network in enumerate(networks):
+        if not isinstance(network, models.Classifier) or not network.architecture:
             raise GroupError(
                 "A teacher that is a module from elsewhere cannot be sent to other processes: train alone."
             )
-        architectures.append(teacher.architecture)
-        weights |= {f"{i}.{name}": value.cpu().contiguous() for name, value in teacher.state_dict().items()}
+        architectures.append(network.architecture)
+        weights |= {f"{i}.{name}": value.cpu().contiguous() for name, value in network.state_dict().items()}
     return architectures, weights
+
+
+def received(architectures: Sequence[str], weights: dict[str, Tensor], device: torch.device) -> list[nn.Module]:
+    """Return the networks of which :func:`sent` sent architectures and weights, in eval mode."""
+    return [_network(name, under(weights, str(i)), device) for i, name in enumerate(architectures)]
 
 
 def _network(architecture: str, weights: dict[str, Tensor], device: torch.device) -> nn.Module:

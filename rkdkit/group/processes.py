@@ -24,9 +24,9 @@ PATIENCE = timedelta(minutes=10)
 """How long the processes wait for each other to come, and for each other within an epoch."""
 
 LOOKS = 0.01
-"""Seconds between two looks whether the first process has sent something."""
+"""Seconds between two looks whether others have sent something."""
 
-KEPT = "What is trained is kept: the same command, with any number of processes, goes on after the last finished epoch."
+KEPT = "What is trained and measured is kept: the same command, with any number of processes, goes on from there."
 
 
 class GroupError(RuntimeError):
@@ -93,10 +93,7 @@ class Processes(Shares):
         lengths = torch.zeros(2, dtype=torch.int64)
         with self._there():
             work = dist.broadcast(lengths, 0, group=self._control, async_op=True)
-            assert work is not None
-            while not work.is_completed():
-                time.sleep(LOOKS)
-            work.wait()
+            _awaited(work)
             text, weights = lengths.tolist()
             sent = torch.empty(text + weights, dtype=torch.uint8)
             dist.broadcast(sent, 0, group=self._control)
@@ -104,11 +101,11 @@ class Processes(Shares):
         return json.loads(whole[:text]), load(whole[text:])
 
     def everybody(self, what: Any) -> list[Any]:
-        """Return what each process gave, plain JSON values, in their order."""
+        """Return what each process gave, plain JSON values, in their order; while it waits, signals are heeded."""
         text = json.dumps(what).encode()
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self._there():
-            dist.all_gather(lengths, torch.tensor([len(text)]), group=self._control)
+            _awaited(dist.all_gather(lengths, torch.tensor([len(text)]), group=self._control, async_op=True))
             longest = max(int(length) for length in lengths)
             answers = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
             dist.all_gather(answers, _as_tensor(text.ljust(longest)), group=self._control)
@@ -135,6 +132,14 @@ class Processes(Shares):
     def name(self) -> str:
         """What a message calls this process."""
         return f"process {self.rank} (of 0 to {self.size - 1}, on {socket.gethostname()})"
+
+
+def _awaited(work: dist.Work | None) -> None:
+    """Wait for others as long as it takes; a call of torch's that waits would keep signals from being handled."""
+    assert work is not None
+    while not work.is_completed():
+        time.sleep(LOOKS)
+    work.wait()
 
 
 def _as_tensor(sent: bytes) -> Tensor:
