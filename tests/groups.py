@@ -294,6 +294,7 @@ class Scenario:
 
     @staticmethod
     def interrupted(rank: int) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
         at_epoch(2, lambda: os.kill(os.getpid(), signal.SIGINT))
         with endings.one_line_at_the_end(endings.KEPT) if not rank else nullcontext():
             ensure(tiny())
