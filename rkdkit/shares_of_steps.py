@@ -25,10 +25,12 @@ class StepShare(Share):
     ----------
     step : the step, counted from 0.
     classes : the number of classes, which decides how many steps there are.
+    overhead : as `autoattack_shares.pieces`.
     """
 
     step: int
     classes: int
+    overhead: int
 
     @property
     def attack(self) -> autoattack.Packaged:
@@ -182,7 +184,9 @@ class StepShare(Share):
         return step, state
 
     def _pieces(self, state: Sequence[int]) -> list[autoattack_shares.Piece]:
-        return autoattack_shares.pieces(self.attack, self.classes, state, self.step, self.share, self.shares)
+        return autoattack_shares.pieces(
+            self.attack, self.classes, state, self.step, self.share, self.shares, self.overhead
+        )
 
     def _read(self, context: Context) -> dict[str, Any] | None:
         """Return what is kept, if it is of the images that are this share's today: they may be cut up otherwise."""

