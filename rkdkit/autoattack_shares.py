@@ -142,7 +142,7 @@ def after(state: Sequence[int], fooled: Sequence[int]) -> list[int]:
 
 
 def pieces(
-    attack: Packaged, classes: int, state: Sequence[int], step: int, share: int, shares: int, overhead: int = 0
+    attack: Packaged, classes: int, state: Sequence[int], step: int, share: int, shares: int, overhead: int
 ) -> list[Piece]:
     """Return what one of several processes attacks in a step.
 

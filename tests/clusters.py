@@ -78,6 +78,16 @@ def environment(store: Path, **more: str) -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if k not in left_out}, **own, **more}
 
 
+def written_by(program: str, folder: Path) -> Path:
+    """Let a program of the tests write into a folder, and return the folder."""
+    started = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / program), str(folder)],
+        env=environment(folder / "store"), capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert not started.returncode, started.stderr[-3000:]
+    return folder
+
+
 class Outside:
     """A scheduler and workers started by Dask's commands, as on a cluster.
 

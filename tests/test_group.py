@@ -13,7 +13,7 @@ import groups
 import psutil
 import pytest
 import torch
-from clusters import environment, wait_until
+from clusters import environment, wait_until, written_by
 from conftest import ROOT, tiny_spec
 from safetensors.torch import load_file
 from torch import nn
@@ -36,13 +36,7 @@ ROUNDING = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 5e-3}
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """What groups of processes wrote, see `groups.main`."""
-    folder = tmp_path_factory.mktemp("groups")
-    started = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "groups.py"), str(folder)],
-        env=environment(folder / "store"), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert not started.returncode, started.stderr[-3000:]
-    return folder
+    return written_by("groups.py", tmp_path_factory.mktemp("groups"))
 
 
 def differ(one, other):
