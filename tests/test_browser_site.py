@@ -12,6 +12,7 @@ from urllib.parse import unquote, urldefrag
 
 import browsers
 import pytest
+from committed import QUICK
 from conftest import ROOT
 
 READY = """() => {
@@ -166,7 +167,7 @@ def test_every_page_opens_without_errors_and_asks_nobody_elsewhere(pages):
     report({name: page.faults + page.broken for name, page in pages.items()})
     report({name: [] if page.title else ["it has no title"] for name, page in pages.items()})
     assert {page.language for page in pages.values()} == {"en"}
-    exhibits = {f"exhibits/{path.stem}" for path in (ROOT / "figures" / "quick").glob("*.json")}
+    exhibits = {f"exhibits/{path.stem}" for path in QUICK.glob("*.json")}
     assert {f"{name}.html" for name in {*PAGES, *exhibits}} <= set(pages)
 
 

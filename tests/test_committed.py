@@ -4,21 +4,14 @@ import json
 import re
 
 import pytest
+from committed import MADE, QUICK, committed, git, made
 from conftest import ROOT
 
 from rkdkit import exhibits, figures, paths
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.provenance import code_digest
-from rkdkit.saved import read_exhibit
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
-
-QUICK = ROOT / "figures" / "quick"
-MADE = sorted(file.stem for file in QUICK.glob("*.json"))
-
-
-def made(name):
-    return read_exhibit(QUICK / f"{name}.json")
 
 
 def without_choices(spec):
@@ -138,3 +131,36 @@ def test_a_notebooks_text_may_change_but_not_its_code(tmp_path):
     assert digest() == before
     code["source"] = [*code["source"], "\n1"]
     assert digest() != before
+
+
+def test_what_a_user_made_since_is_not_taken_for_what_is_committed(tmp_path):
+    folder, copy = tmp_path / "here" / "figures" / "quick", tmp_path / "copy"
+    folder.mkdir(parents=True)
+    copy.mkdir()
+    names = ("fig1_peer_vs_teacher", "fig4_loss_landscape", "tab1_white_box")
+
+    def write(name, seeds, text):
+        (folder / f"{name}.json").write_text(json.dumps({"seeds": list(range(seeds)), "text": text}))
+        (folder / f"{name}.csv").write_text(text)
+
+    def files_of(of):
+        return sorted(file.name for file in of.iterdir())
+
+    def texts(of):
+        return [json.loads((of / f"{name}.json").read_text())["text"] for name in names], files_of(of)
+
+    for name in names:
+        write(name, exhibits.committed_seeds(name), "committed")
+    files = files_of(folder)
+    assert committed(folder.parent.parent, copy) == folder, "not under git"
+    for arguments in (["init"], ["add", "."], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-m", "text"]):
+        git(folder.parent.parent, *arguments)
+    assert committed(folder.parent.parent, copy) == folder
+    assert not list(copy.iterdir())
+    write(names[0], 1, "by make fig1")
+    write(names[1], 3, "made again")
+    (folder / "changed").mkdir()
+    assert committed(folder.parent.parent, copy) == copy
+    assert texts(copy) == (["committed", "made again", "committed"], files)
+    assert (copy / f"{names[0]}.csv").read_text() == "committed"
+    assert texts(folder)[0] == ["by make fig1", "made again", "committed"]

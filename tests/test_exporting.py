@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 
 import pytest
-from conftest import ROOT
+from committed import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -21,7 +21,6 @@ from rkdkit.exporting import Numbers
 from rkdkit.saved import write_exhibit
 from rkdkit.typeset import Table, latex_text, markdown_text
 
-QUICK = ROOT / "figures" / "quick"
 MADE = sorted(QUICK.glob("*.json"))
 NEEDED = "pdflatex is not installed: Debian's texlive-latex-base and texlive-latex-recommended have all that is needed"
 

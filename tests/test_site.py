@@ -12,12 +12,13 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pytest
+from committed import QUICK
 from conftest import ROOT
 
 from rkdkit.site import docstrings, found, ledger, markdown, numbers, tables, tex
 from rkdkit.site import pages as site_pages
 
-QUICK, RESULTS = ROOT / "figures" / "quick", ROOT / "results"
+RESULTS = ROOT / "results"
 MISSING, DAMAGED = "fig5_tsne", "tab8_ard"
 SIZE = 60 << 20
 

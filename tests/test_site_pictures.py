@@ -12,7 +12,7 @@ import browsers
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from committed import MADE, QUICK, made
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,13 +25,6 @@ from rkdkit.site import pictures
 from rkdkit.site.drawn import MAKERS
 from rkdkit.site.plots import new_figure, plain, rounded
 from rkdkit.site.thumbnails import thumbnails
-
-QUICK = ROOT / "figures" / "quick"
-EXHIBITS = sorted(file.stem for file in QUICK.glob("*.json"))
-
-
-def made(name):
-    return json.loads((QUICK / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def rows(name, **columns):
@@ -57,7 +50,7 @@ def traces(picture):
     return {trace.get("name"): trace for trace in named}
 
 
-@pytest.mark.parametrize("name", EXHIBITS)
+@pytest.mark.parametrize("name", MADE)
 def test_each_picture_of_each_committed_exhibit_is_small_and_told_in_words(name):
     found = pictures.interactive(name, QUICK)
     assert bool(found) == (name in MAKERS)
@@ -404,7 +397,7 @@ def test_images_of_other_data_are_not_shown():
 def ledger(**changes):
     """Rows of a ledger, of all committed claims."""
     lines = []
-    for name in EXHIBITS:
+    for name in MADE:
         for claim in made(name)["claims"]:
             unit = claim["difference"].get("unit", "points")
             scale = 100 if unit == "points" else 1
@@ -489,7 +482,7 @@ def test_an_unknown_verdict_is_refused():
 # words
 
 
-@pytest.mark.parametrize("name", EXHIBITS)
+@pytest.mark.parametrize("name", MADE)
 def test_the_alternative_text_tells_title_paper_and_verdicts(name):
     summary = made(name)
     text = pictures.alternative_text(name, summary)

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from committed import QUICK, made
 from conftest import ROOT
 
 import rkdkit
 from rkdkit import exhibits
-from rkdkit.saved import read_exhibit
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GLOSSARY = ROOT / "docs" / "glossary.md"
-QUICK = ROOT / "figures" / "quick"
 
 
 # to cite
@@ -237,10 +236,6 @@ def test_where_claims_are_judged_the_text_says_that_they_are_a_family(name):
 
 
 # the README
-
-
-def made(name):
-    return read_exhibit(QUICK / f"{name}.json")
 
 
 def percent(estimate):
