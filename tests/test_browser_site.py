@@ -216,7 +216,7 @@ def total(page):
 
 
 def first_number(text):
-    return float(re.search(r"-?\d+(?:\.\d+)?", text.replace("\N{MINUS SIGN}", "-")).group())
+    return float(re.search(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", text.replace("\N{MINUS SIGN}", "-")).group())
 
 
 def test_the_ledger_is_sorted_and_filtered(visit, tmp_path):
