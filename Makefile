@@ -17,8 +17,8 @@ help:
 	@echo "make lab                JupyterLab on the notebooks"
 	@echo "make site               static pages of all exhibits, claims and numbers -> site/index.html"
 	@echo "make figures            every notebook; PROFILE=smoke|quick|small|paper (now: $(PROFILE))"
-	@echo "make quick              every picture of figures/quick again, with as many seeds as it is committed with"
-	@echo "make mutants            how many of N small mistakes the tests notice (now: N=$(N) SEED=$(SEED)); takes about an hour"
+	@echo "make quick              every picture of figures/quick again, with three or five seeds each"
+	@echo "make mutants            how many of N small mistakes the tests notice (now: N=$(N) SEED=$(SEED)); takes half an hour to an hour"
 	@echo "make lock               bring requirements.lock in line with pyproject.toml; delete it first to upgrade all"
 	@echo "make clean              remove .venv, caches, executed notebooks and the site (the store and data stay)"
 

@@ -272,9 +272,9 @@ def test_the_readme_says_what_the_committed_exhibit_says(claim, words):
     ("method", "words"),
     [
         ("PGD-AT", "the most robust network ({} % [{}, {}] under PGD-20)"),
-        ("TRADES", "ahead of TRADES ({}), the fixed teacher"),
+        ("TRADES", "ahead of TRADES ({}), which is also the fixed teacher"),
         ("IAD", "IAD is the most robust ({} [{}, {}])"),
-        ("PeerAiD", "PeerAiD has {} [{}, {}]."),
+        ("PeerAiD", "of PeerAiD, which has {} [{}, {}]."),
     ],
 )
 def test_the_readme_says_who_is_how_robust(method, words):
@@ -286,15 +286,39 @@ def test_the_readme_says_who_is_how_robust(method, words):
     assert [row["method"] for row in by_robustness[:2]] == ["PGD-AT", "IAD"]
 
 
+@pytest.mark.parametrize(("method", "words"), [("PeerAiD", "without it PeerAiD"), ("PGD-AT + SWA", "with it PGD-AT")])
+def test_the_readme_says_what_averaging_does(method, words):
+    with (QUICK / "tab3_weight_averaging.csv").open(encoding="utf-8") as file:
+        (line,) = [row for row in csv.DictReader(file) if (row["method"], row["metric"]) == (method, "pgd-20")]
+    assert f"{words} has {100 * float(line['accuracy']):.1f}" in README
+    gains = [claim for claim in made("tab3_weight_averaging")["claims"] if claim["text"].endswith("more robust.")]
+    assert len(gains) == 6
+    assert not [claim["text"] for claim in gains if claim["verdict"] == "holds"], "the README says that nobody gains"
+
+
 CHANGES = [("RSLAD (code)", " points for RSLAD"), ("AdaAD (code)", " for AdaAD"), ("AKD2 (code)", " for AKD2")]
 
 
-@pytest.mark.parametrize(("method", "words"), [*CHANGES, ("RSLAD with the code's loss", "): its code")])
+@pytest.mark.parametrize(("method", "words"), CHANGES)
 def test_the_readme_says_what_readings_change(method, words):
     with (QUICK / "tab16_paper_or_code.csv").open(encoding="utf-8") as file:
         (line,) = [row for row in csv.DictReader(file) if (row["method"], row["metric"]) == (method, "pgd-20")]
     told, low, high = (f"{100 * float(line[f'difference{end}']):.1f}" for end in ("", "_low", "_high"))
     assert f"{told} [{low}, {high}]{words}" in README
+
+
+def test_the_readme_says_what_rslads_single_differences_do():
+    (claim,) = [c for c in made("tab16_paper_or_code")["claims"] if "single differences" in c["text"]]
+    assert "RSLAD" in claim["text"]
+    value, low, high = (-claim["difference"][end] for end in ("value", "high", "low"))
+    assert f"({100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}], an interval for all single" in README
+    with (QUICK / "tab16_paper_or_code.csv").open(encoding="utf-8") as file:
+        lines = [row for row in csv.DictReader(file) if row["metric"] == "pgd-20"]
+    for name, words in (("random start", "up to 5 and"), ("normalisation", "and 7 points are not excluded")):
+        (line,) = [row for row in lines if row["method"] == f"RSLAD with the code's {name}"]
+        reach = max(abs(float(line[f"difference_{end}"])) for end in ("low", "high"))
+        assert f"{100 * reach:.0f}" in words
+        assert words in README
 
 
 def test_the_readings_of_the_others_are_neither_the_same_nor_shown_to_differ():

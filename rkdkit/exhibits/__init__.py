@@ -29,7 +29,7 @@ FIVE, THREE = 5, 3
 
 
 def committed_seeds(name: str) -> int | None:
-    """Return with how many seeds, from 0 on, an exhibit is committed in `figures/quick`; None: `WITHOUT_SEEDS`.
+    """Return with how many seeds, from 0 on, an exhibit is to be in `figures/quick`; None: `WITHOUT_SEEDS`.
 
     On the command line, ``-p n_seeds=committed`` means this number for each exhibit.
 

@@ -102,7 +102,7 @@ def check_claims(curves: TutoringCurves) -> list[Claim]:
 
     The paper gives no number for "close to 0 %"; here it means below the accuracy of guessing. All three claims are
     about the last quarter of the training, by the mean over its snapshots (`Curve.end`). They were restated so before
-    the committed runs with several seeds were made: the third could hardly be decided; see `analysis.curves`. It now
+    seeds 1 to 4 were trained (seed 0 had been seen): the third could hardly be decided; see `analysis.curves`. It now
     says less than the paper, whose curve is near zero from the start.
     """
     peer, teacher, own = curves.peer_on_student, curves.teacher_on_student, curves.peer_on_own
