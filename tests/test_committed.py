@@ -77,9 +77,11 @@ def test_what_came_out_at_quick_can_be_printed(name):
 
 
 WITH_ALL_SEEDS = [
-    *("fig1_peer_vs_teacher", "fig2_method_overview", "fig3_peer_tutoring", "fig7_decision_boundaries"),
-    *("fig11_entropy", "fig12_trajectories", "fig13_sample_difficulty", "tab11_model_cost", "tab16_paper_or_code"),
-    *("tab1_white_box", "tab2_peer_robustness", "tab3_weight_averaging"),
+    *("fig1_peer_vs_teacher", "fig2_method_overview", "fig3_peer_tutoring", "fig4_loss_landscape", "fig5_tsne"),
+    *("fig6_semantic_gradients", "fig7_decision_boundaries", "fig10_ensemble_mixing", "fig11_entropy"),
+    *("fig12_trajectories", "fig13_sample_difficulty", "tab1_white_box", "tab2_peer_robustness"),
+    *("tab3_weight_averaging", "tab5_transfer_attacks", "tab6_gradient_obfuscation"),
+    *("tab11_model_cost", "tab16_paper_or_code"),
 ]
 """The exhibits that were made with all of their seeds so far; the others are of one seed, and their captions say so."""
 
