@@ -323,7 +323,8 @@ def of_networks(trace, some, about):
     told = [list(row) for row in zip(*(numbers(some, end, 100) for end in ends), strict=True)]
     assert [row[1:5] for row in trace["customdata"]] == told
     assert [row[0] for row in trace["customdata"]] == about
-    assert {row[5] for row in trace["customdata"]} == {"497 images"}
+    (seeds,) = {row["seeds"] for row in some}
+    assert {row[5] for row in trace["customdata"]} == {"497 images" + f", {seeds} seeds" * (seeds != "1")}
 
 
 @pytest.mark.parametrize("name", ["fig8_early_stopping_label_mixing", "fig9_teacher_robustness"])
