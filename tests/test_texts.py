@@ -328,3 +328,12 @@ def test_the_readings_of_the_others_are_neither_the_same_nor_shown_to_differ():
     assert len(small) == 8
     assert [any(f" of {name} by" in text for text in decided) for name in ("AKD2", "RSLAD", "AdaAD")] == [True] * 3
     assert len(decided) == 3
+
+
+def test_the_page_of_statistics_says_what_three_seeds_decide_of_many_claims():
+    judged = [claim for claim in made("fig12_trajectories")["claims"] if not claim["source"].startswith("no claim of")]
+    decided = [claim for claim in judged if not claim["verdict"].startswith("too close")]
+    apart = [claim for claim in judged if claim["difference"]["low"] > 0 or claim["difference"]["high"] < 0]
+    assert (len(judged), len(decided), len(apart)) == (39, 3, 12)
+    told = "of whose 39 claims three seeds decide three, though twelve of their intervals exclude zero"
+    assert told in (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")

@@ -124,8 +124,8 @@ def check_claims(curves: PeerTutoring, drops: Sequence[int] = ()) -> list[Claim]
     """Check what the paper says of its Figure 3 (section 4.3).
 
     Where a claim is about the end of the training, or about a course up to it, the end is the mean over the snapshots
-    of the last quarter (`Curve.end`), as in Figure 1. This was decided before seeds 1 to 4 were
-    trained (seed 0 had been seen); see `analysis.curves`. Before that, the end was the last epoch.
+    of the last quarter (`Curve.end`), as in Figure 1. This was decided before seeds 1 to 4 were trained
+    (seed 0 had been seen); see `analysis.curves`. Before that, the end was the last epoch.
 
     The paper's learning rate drops after 214 of 300 epochs. If the learning rate has no drops here, the first epoch
     measured after that share of the epochs is used instead, and the claim that the peer jumps at the drop is left out.

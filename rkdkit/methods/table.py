@@ -27,11 +27,6 @@ _RKD_STUDENTS = (
     "RKD names an initial rate of 0.1 and a highest of 0.21 for OneCycle. Here OneCycle has torch's defaults, which "
     f"start at 0.21 / 25; the initial 0.1 is not used. {_RKD_TRAINS} There is no released code."
 )
-_NO_TEMPERATURE = (
-    "The paper writes KL(S, T) and does not define the order; here it is the divergence of S from T. Its equations "
-    "print the cross entropies of loss and attack at the temperature, its Algorithm 1 that of the attack without; here "
-    "neither has one."
-)
 _ONE_RATE = (
     "The code computes the rate from the initial one at each milestone, so the second drop never comes: the rate stays "
     "at 0.01 to the end."
@@ -111,7 +106,7 @@ METHODS: dict[str, Method] = {
         settings_on={"cifar100": {"tau": 5.0}},
         recipe=recipes.ARD,
         differences="No code was released. The KL is a mean over batch and classes, as in ARD's released code, and not "
-        f"ARD's sum over classes: see there. {_NO_TEMPERATURE}",
+        "ARD's sum over classes: see there, also for its order and for temperatures.",
     ),
     "ARD": Method(
         title="ARD",
@@ -125,7 +120,9 @@ METHODS: dict[str, Method] = {
         settings_on={"cifar100": {"tau": 5.0}},
         recipe=recipes.ARD,
         differences=f"{_ELEMENT_MEAN} The paper's 'momentum term of 2e-4' is taken for the weight decay, which is 2e-4 "
-        f"in the code; the momentum is 0.9. The paper does not state the batch size. {_NO_TEMPERATURE} The code asks "
+        "in the code; the momentum is 0.9. The paper does not state the batch size. It writes KL(S, T) and does not "
+        "define the order; here it is the divergence of S from T. Its equations print the cross entropies of loss and "
+        "attack at the temperature, its Algorithm 1 that of the attack without; here neither has one. The code asks "
         f"the student about x even where alpha 1 leaves that term no weight. {_ONE_RATE}",
         code=released.ARD,
     ),
@@ -140,11 +137,12 @@ METHODS: dict[str, Method] = {
         settings_on={"cifar100": {"tau": 5.0}},
         recipe=recipes.ARD,
         differences="No code was released. The KL is a mean over batch and classes, as in ARD's released code, and not "
-        "ARD's sum over classes: see there. The paper's Algorithm 2 perturbs along the gradient "
+        "ARD's sum over classes: see there, also for its order and for temperatures. The paper's Algorithm 2 "
+        "perturbs along the gradient "
         "of the cross entropy; its text says the gradient of the update's loss, in one backward pass. Here it is the "
         "text's. Algorithm 2 has a step r of its own, and the only step that section 8 states is 2/255; here it is "
         "eps, as in free adversarial training. Algorithm 2 prints the loss at the natural images, with alpha^2; here "
-        f"it is ARD's, at x*, with alpha tau^2. {_NO_TEMPERATURE}",
+        "it is ARD's, at x*, with alpha tau^2.",
         free=True,
         one_step=1.0,
     ),
