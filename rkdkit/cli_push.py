@@ -31,6 +31,12 @@ def push(
         bool,
         typer.Option("--all-snapshots", help="All networks of their runs, not only those that the exhibits name."),
     ] = False,
+    no_networks: Annotated[
+        bool,
+        typer.Option(
+            "--no-networks", help="Records and answers alone: enough to make the exhibits again without training."
+        ),
+    ] = False,
     _methods: cli_methods.File = "",
 ) -> None:
     """Put what exhibits rest on into a mirror, from which RKDKIT_MIRROR=URL fetches it: runs, networks and answers."""
@@ -43,6 +49,8 @@ def push(
         sys.exit(
             "Say where to: rkdkit push NAMES --to file:///folder (or s3://bucket/folder, hf://datasets/user/name)."
         )
+    if everything and no_networks:
+        sys.exit("--all-snapshots and --no-networks exclude each other: give one of them.")
     contents, chosen = pushing.Contents(), 0
     try:
         mirror = Mirror(to)
@@ -66,6 +74,8 @@ def push(
                 sys.exit(f"{notebook.name}: {type(error).__name__}: {error}")
     if not chosen:
         sys.exit(f"No exhibit is made at {profile}: `rkdkit figures NAMES --profile {profile}` makes them.")
+    if no_networks:
+        contents.networks = {spec: {} for spec in contents.networks}
     try:
         sent = pushing.push(contents, mirror, Context(), everything=everything)
     except StoreError as error:

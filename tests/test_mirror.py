@@ -755,6 +755,7 @@ def test_damaged_files_are_not_pushed(source, tmp_path):
         (["--to", "http://127.0.0.1:9/x"], "is a web server, which cannot be written to"),
         (["--to", "ftp://x/y"], "Unknown kind of mirror"),
         ([], "Say where to"),
+        (["--to", "/nowhere", "--all-snapshots", "--no-networks"], "exclude each other"),
         ([FIGURE, "--to", "/nowhere", "-p", "output_dir=not_made"], "is not there: make it"),
         (
             [FIGURE, "--to", "/nowhere", "-p", "epochs=2", "-p", "output_dir=figures/smoke"],
@@ -781,6 +782,23 @@ def test_a_second_push_sends_nothing_and_without_names_all_that_is_made_is_pushe
     done = CliRunner().invoke(cli.app, ["push", "--to", pushed.as_uri(), "--profile", "quick"])
     assert done.exit_code == 1
     assert "No exhibit is made at quick" in done.output
+
+
+@pytest.mark.usefixtures("pushed")
+def test_records_and_answers_are_enough_to_draw_a_figure_again(at_project, tmp_path):
+    there = tmp_path / "there"
+    done = CliRunner().invoke(cli.app, ["push", "--to", there.as_uri(), "--profile", "smoke", "--no-networks"])
+    assert done.exit_code == 0, done.output
+    assert files_in(there).items() < files_in(at_project / "first").items()
+    assert not list(there.rglob("*.safetensors"))
+    done = command(
+        at_project, "figures", FIGURE, "-p", f"output_dir={tmp_path / 'again'}", RKDKIT_STORE=str(tmp_path / "store"),
+        RKDKIT_MIRROR=there.as_uri(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "trained now: 0" in done.stderr
+    first, again = at_project / "figures" / "smoke", tmp_path / "again"
+    assert (first / f"{FIGURE}.csv").read_bytes() == (again / f"{FIGURE}.csv").read_bytes()
 
 
 @pytest.mark.usefixtures("pushed")
