@@ -120,6 +120,32 @@ class Claim:
         return cls(text, source, higher, lower, difference, named["confidence"], adjusted, note)
 
 
+def deciding(differences: Callable[[float], Sequence[Estimate]]) -> tuple[int, Estimate, float]:
+    """Return which of several differences decides a claim that all of them are above 0.
+
+    If all of them are above 0 as measured, it is the one with the largest p value: the claim holds if that one's 95 %
+    interval is above 0. Otherwise, of those that are not, it is the one with the smallest p value. The claim does not
+    hold if its interval is below 0, where the intervals hold for all comparisons together (Bonferroni).
+
+    Parameters
+    ----------
+    differences : confidence of the intervals -> the differences, always in the same order; at least one.
+
+    Returns
+    -------
+    The place of the difference, the difference, and the confidence of its interval.
+    """
+    found, confidence = differences(CONFIDENCE), CONFIDENCE
+    if all(each.value > 0 for each in found):
+        place = max(range(len(found)), key=lambda i: p_value(found[i]))
+    else:
+        confidence = 1 - (1 - CONFIDENCE) / len(found)
+        found = differences(confidence)
+        not_above = [i for i, each in enumerate(found) if not each.value > 0]
+        place = min(not_above, key=lambda i: p_value(found[i], confidence))
+    return place, found[place], confidence
+
+
 @dataclass(frozen=True)
 class Question:
     """A sentence of a paper that becomes a claim where all that it is about was measured.

@@ -114,10 +114,10 @@ def p_value(estimate: Estimate, confidence: float = CONFIDENCE) -> float:
     """Return the two-sided p value of the hypothesis that a quantity is 0, from its interval.
 
     It is 1 minus the confidence at which the interval's end that faces 0 is 0: below 1 - `confidence` if and only if
-    the interval does not contain 0. It is exact for intervals of shares, whose `ends` are known at each confidence (for
-    one accuracy and a number, it is the score test's), and for t intervals. For others, such as a bootstrap's or one
-    that was read from a file, it is approximate: the distance to that end is taken to grow as Student's or the normal
-    quantile does.
+    the interval does not contain 0. It is exact for t intervals and for those of shares and medians, whose `ends` are
+    known at each confidence (for one accuracy and a number, it is the score test's; for a median, the sign test's). For
+    others, such as a bootstrap's or one that was read from a file, it is approximate: the distance to that end is taken
+    to grow as Student's or the normal quantile does.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def p_value(estimate: Estimate, confidence: float = CONFIDENCE) -> float:
 
 def _inverted(ends: Ends, is_positive: bool, alpha: float) -> float:
     """Return the probability of an error at which an interval ends at 0; `alpha` is the side that it is sought from."""
-    from scipy.optimize import brentq
+    from scipy.optimize import bisect  # the ends of a median's interval jump
 
     def distance(logarithm: float) -> float:
         low, high = ends(math.exp(logarithm))
@@ -149,7 +149,7 @@ def _inverted(ends: Ends, is_positive: bool, alpha: float) -> float:
     least, most = (least, own) if distance(own) > 0 else (own, most)
     if distance(least) > 0:
         return 0.0
-    return math.exp(brentq(distance, least, most)) if distance(most) > 0 else 1.0
+    return math.exp(bisect(distance, least, most)) if distance(most) > 0 else 1.0
 
 
 def proportion(correct: "Tensor", confidence: float = CONFIDENCE) -> Estimate:
@@ -249,13 +249,17 @@ def median(values: "Tensor", unit: str = "", confidence: float = CONFIDENCE) -> 
     """
     from scipy.stats import binom
 
-    n = len(values)
-    place = int(binom.ppf((1 - confidence) / 2, n, 0.5)) if n else 0
-    if place == 0 or not values.isfinite().all():
+    n, ordered = len(values), values.double().sort().values
+
+    def ends(alpha: float) -> tuple[float, float]:
+        place = int(binom.ppf(alpha / 2, n, 0.5)) if n else 0
+        return (float(ordered[place - 1]), float(ordered[n - place])) if place else (-math.inf, math.inf)
+
+    low, high = ends(1 - confidence)
+    if not (math.isfinite(low) and values.isfinite().all()):
         raise ValueError(f"A median's interval needs six finite values or more, not {n}: {values[:5].tolist()}.")
-    ordered = values.double().sort().values
-    middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    return Measure(float(middle), float(ordered[place - 1]), float(ordered[n - place]), n, unit=unit)
+    middle = float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return Measure(middle, low, high, n, unit=unit).with_ends(ends)
 
 
 def accuracy_over_seeds(of_seeds: Sequence["Tensor"], confidence: float = CONFIDENCE) -> Estimate:

@@ -253,7 +253,7 @@ def test_figure_11(uniform):
     nats = {name: {1: [uniform(N)], 3: [uniform(N)]} for name in ("AKD-Std", "AKD-AT", "Natural", "PGD-AT")}
     assert stated(fig11.check_claims(fig11.EntropyCurves(nats, 10))) == [
         (
-            f"AKD's student is less sure of its answers on the training images than its {teacher} teacher.",
+            f"At the end, AKD's student is less sure of its answers on training images than its {teacher} one.",
             "RKD, Figure 5 and section C.2",
             f"{student}, mean entropy",
             f"{teacher}, mean entropy",
@@ -455,7 +455,9 @@ def test_table_1():
             "Natural, AutoAttack accuracy",
         ),
     ]
-    assert [claim.confidence for claim in found] == [pytest.approx(1 - 0.05 / 8), pytest.approx(1 - 0.05 / 5), 0.95]
+    assert [claim.confidence for claim in found] == [0.95] * 3, "PeerAiD is ahead of all, though not for sure"
+    behind = tab1.check_claims(white_box({**hits, "PeerAiD": {"clean": 9, "autoattack": 8}}))
+    assert [claim.confidence for claim in behind] == [pytest.approx(1 - 0.05 / 8), pytest.approx(1 - 0.05 / 5), 0.95]
 
 
 def test_table_2(uniform):

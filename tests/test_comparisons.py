@@ -8,7 +8,8 @@ import torch
 from given import Given
 
 from rkdkit import claims, comparisons, data, evaluation, executors, exhibits, methods, statistics
-from rkdkit.analysis.white_box import WhiteBox, highest, white_box
+from rkdkit.analysis.white_box import WhiteBox, attack_named, highest, noted, white_box
+from rkdkit.claims import Quantity
 from rkdkit.exhibits import tab1_white_box as tab1
 from rkdkit.references import Snapshot
 from rkdkit.store import Store
@@ -155,6 +156,46 @@ def test_being_first_of_six_takes_each_rival_at_95_percent_and_is_refuted_at_99(
     assert (claim.verdict, claim.confidence) == (verdict, pytest.approx(confidence))
     if best == 0.506:
         assert six.minus("mine", "best", "clean").high < 0, "95 % would have refuted it"
+
+
+def test_the_rival_that_is_shown_is_the_one_that_speaks_most_against_being_first():
+    def changed(lost, gained, start):  # what "mine" gets right and another gets wrong, and the other way round
+        correct = torch.arange(2000) < 1000
+        correct[start : start + lost], correct[1000 : 1000 + gained] = False, True
+        return [evaluation.Evaluation({"clean": correct})]
+
+    of = {"mine": changed(0, 0, 0), "unlike mine": changed(250, 260, 0), "slightly ahead": changed(3, 12, 500)}
+    several = WhiteBox({**of, "behind": changed(300, 0, 0)}, {"clean": None}, 10)
+    claim = highest(several, "mine", ["behind", "unlike mine", "slightly ahead"], "clean", "clean accuracy", "", "")
+    assert several.minus("mine", "unlike mine", "clean").low < several.minus("mine", "slightly ahead", "clean").low
+    assert (claim.verdict, claim.lower.name) == (claims.OPEN, "slightly ahead, clean accuracy")
+    assert claim.p_value == pytest.approx(3 * statistics.p_value(several.minus("mine", "slightly ahead", "clean")))
+    ahead = highest(several, "unlike mine", ["behind", "mine"], "clean", "clean accuracy", "", "")
+    assert (ahead.verdict, ahead.lower.name, ahead.confidence) == (claims.OPEN, "mine, clean accuracy", 0.95)
+    assert ahead.p_value == statistics.p_value(several.minus("unlike mine", "mine", "clean"))
+
+
+def test_a_claim_about_robustness_that_is_none_has_a_note():
+    accuracies = {"AKD": {"clean": 0.05, "autoattack": 0.1}, "AKD+": {"clean": 0.9, "autoattack": 0.11}}
+    measured = made_up(accuracies)
+
+    def claim(higher, lower, note=""):
+        sides = (Quantity(name, measured.accuracy("AKD", "clean")) for name in (higher, lower))
+        return claims.Claim("text", "source", *sides, measured.minus("AKD", "AKD+", "clean"), note=note)
+
+    note = "no more robust than guessing: AKD"
+    for higher, lower, expected in (
+        ("AKD+: AutoAttack accuracy", "AKD: AutoAttack accuracy", note),
+        ("AKD minus AKD+, AutoAttack accuracy", "what counts as a gain", note),
+        ("AKD+, AutoAttack accuracy", "guessing", ""),
+        ("AKD+, clean accuracy", "AKD, clean accuracy", ""),
+        ("AKD, PGD-20 accuracy", "guessing", ""),
+    ):
+        assert noted([claim(higher, lower)], measured)[0].note == expected
+    assert noted([claim("AKD, AutoAttack accuracy", "guessing", "more")], measured)[0].note == "more"
+    assert [attack_named(name) for name in ("clean", "autoattack", "pgd-20 from resnet34")] == [
+        "clean", "AutoAttack", "PGD-20 from resnet34",
+    ]  # fmt: skip
 
 
 def test_a_methods_accuracies_by_two_attacks_are_compared_image_by_image():

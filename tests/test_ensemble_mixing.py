@@ -92,6 +92,10 @@ def test_smoothness_is_decided_by_one_step_and_needs_four_betas():
     assert (abrupt.higher.estimate.value, abrupt.lower.estimate.value) == (pytest.approx(0.2), pytest.approx(0.36))
     assert abrupt.difference.value == pytest.approx(-0.16)
     assert abrupt.confidence == pytest.approx(1 - 0.05 / 4)
+    up, down, same = (fig10.check_claims(*mixed(path, DOWN))[6] for path in (EVEN, EVEN[::-1], (0.5,) * 5))
+    assert up.note == abrupt.note == ""
+    assert down.note.startswith("the whole change is -40.0 [-42.")
+    assert same.note.startswith("the whole change is 0.0 [")
     assert len(verdicts_10((0.2, 0.4, 0.6), (0.9, 0.8, 0.7))) == 6
     assert len(verdicts_10((0.2, 0.6), (0.9, 0.7))) == 2
 

@@ -125,6 +125,7 @@ def test_the_caption_and_the_summary_name_what_an_exhibit_was_measured_by_and_on
     both = [by(snapshot, PGD, train), by(snapshot, PGD, SOME.first(9)), by(snapshot, PGD, SOME.first(12))]
     caption, _ = saved(tmp_path, lambda executor: executor.gather(both))
     assert "256 training and 12 test images" in caption, "of test images the most, if there are any"
+    assert "\nMeasured on 256 of the training images, too. Data: " in caption
     any_iterate = attacks.PGD(0.25, 0.0625, 20, iterate="any")
     two = [by(snapshot, attacks.FGSM(0.25)), by(snapshot, any_iterate)]
     caption, summary = saved(tmp_path, lambda executor: executor.gather(two), test_iterate="any")

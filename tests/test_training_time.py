@@ -38,6 +38,16 @@ def test_a_medians_interval_is_the_one_of_the_exact_test(n):
     assert (ours.value, ours.n, ours.unit) == (pytest.approx(values.quantile(0.5).item()), n, "s")
 
 
+@pytest.mark.parametrize(("below", "n"), [(0, 20), (3, 20), (5, 20), (6, 21), (10, 21)])
+def test_a_medians_p_value_is_that_of_the_sign_test(below, n):
+    values = torch.arange(n, dtype=torch.float64) - below + 0.5
+    expected = scipy.stats.binomtest(below, n).pvalue
+    for found in (statistics.median(values), statistics.median(-values).linear(-2, 0.0)):
+        assert statistics.p_value(found) == pytest.approx(expected)
+        assert (found.low > 0) == (expected < 0.05)
+    assert statistics.p_value(statistics.median(1 - values).linear(-1, 1.0)) == pytest.approx(expected)
+
+
 def test_an_interval_of_a_median_needs_six_finite_values():
     with pytest.raises(ValueError, match="six finite values or more, not 5"):
         statistics.median(torch.rand(5))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -302,24 +302,6 @@ def larger_gain(
         for better, other in (first, second)
     )
     return Claim(text, source, higher, lower, measured.combination(weights))
-
-
-def noted(checked: Sequence[Claim], measured: WhiteBox, metric: str) -> list[Claim]:
-    """Return claims, of which those have a note that rest on the robustness of a network that has none.
-
-    Parameters
-    ----------
-    checked : as :func:`mixing.more` and :func:`larger_gain` make them.
-    measured : the measurements of their networks.
-    metric : that of the robust accuracy.
-    """
-    weak = [name for name in measured.evaluations if measured.accuracy(name, metric).value <= 1 / measured.num_classes]
-    found = []
-    for claim in checked:
-        sides = f"{claim.higher.name}; {claim.lower.name}"
-        about = [name for name in weak if name in sides] if f"{attack_named(metric)} accuracy" in sides else []
-        found.append(replace(claim, note=f"no more robust than guessing: {', '.join(about)}" if about else ""))
-    return found
 
 
 def _chosen(key: Student | str) -> dict[str, Any]:

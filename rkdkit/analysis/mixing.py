@@ -345,7 +345,7 @@ def more(measured: WhiteBox, metric: str, text: str, source: str, higher: str, l
     text, source : the claim's sentence, and its place in the paper.
     higher, lower : the networks' names.
     """
-    words = "clean accuracy" if metric == CLEAN else f"{attack_named(metric)} accuracy"
+    words = f"{attack_named(metric)} accuracy"
     first, second = (Quantity(f"{name}: {words}", measured.accuracy(name, metric)) for name in (higher, lower))
     return Claim(text, source, first, second, measured.minus(higher, lower, metric))
 

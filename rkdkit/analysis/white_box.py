@@ -1,14 +1,15 @@
 """Several methods' accuracy under the same attacks on the same images (PeerAiD Table 1)."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
 
 from rkdkit import attacks, evaluation, runs, statistics
-from rkdkit.claims import Claim, Quantity
+from rkdkit.claims import Claim, Quantity, deciding
 from rkdkit.measurements import Measurement
 from rkdkit.references import Images, Snapshot
 
@@ -190,9 +191,7 @@ def highest(
 ) -> Claim:
     """Check that a method has the highest accuracy of several methods under a metric.
 
-    The method is compared with each of the others. The claim holds if the 95 % intervals of all differences are above
-    0. It does not hold if at least one interval is below 0, where the intervals hold for all comparisons together
-    (Bonferroni). The claim shows the difference that decides.
+    The method is compared with each of the others, and the claim shows the difference that decides (`claims.deciding`).
 
     Parameters
     ----------
@@ -201,31 +200,42 @@ def highest(
     metric, words : the metric, and its name in words.
     text, source : the claim's sentence, and its place in the paper.
     """
-    confidence = statistics.CONFIDENCE
-    differences = {other: measured.minus(method, other, metric) for other in others}
-    is_first = all(difference.low > 0 for difference in differences.values())
-    if not is_first:
-        confidence = 1 - (1 - confidence) / len(others)
-        differences = {other: measured.minus(method, other, metric, confidence) for other in others}
-    below = [other for other in others if differences[other].high < 0]
-    if is_first:  # the least certain difference decides
-        rival = max(others, key=lambda other: statistics.p_value(differences[other]))
-    else:
-        rival = min(below or others, key=lambda other: differences[other].high if below else differences[other].low)
-    return Claim(
-        text,
-        source,
-        Quantity(f"{method}, {words}", measured.accuracy(method, metric)),
-        Quantity(f"{rival}, {words}", measured.accuracy(rival, metric)),
-        differences[rival],
-        confidence,
+    place, difference, confidence = deciding(
+        lambda confidence: [measured.minus(method, other, metric, confidence) for other in others]
     )
+    higher, lower = (Quantity(f"{name}, {words}", measured.accuracy(name, metric)) for name in (method, others[place]))
+    return Claim(text, source, higher, lower, difference, confidence)
 
 
 def attack_named(metric: str) -> str:
-    """Return the name of a metric's attack in claims: "PGD-20 (any iterate) from resnet34"."""
+    """Return the name of a metric's attack in claims: "PGD-20 (any iterate) from resnet34", "AutoAttack", "clean"."""
     attack, space, rest = metric.partition(" ")
-    return attack.upper() + space + rest
+    return {"clean": "clean", "autoattack": "AutoAttack"}.get(attack, attack.upper()) + space + rest
+
+
+def noted(checked: Sequence[Claim], measured: WhiteBox) -> list[Claim]:
+    """Return claims, of which those have a note that rest on the robustness of a network that has none.
+
+    Parameters
+    ----------
+    checked : claims whose quantities are called "NAME, PGD-20 accuracy", with ":" for "," or "ONE minus OTHER" for the
+        name. Other claims, and those that have a note, are returned as they are.
+    measured : the measurements of these networks.
+    """
+    weak = {
+        f"{name} {attack_named(metric)}": name
+        for name in measured.evaluations
+        for metric in measured.metrics
+        if metric != "clean" and measured.accuracy(name, metric).value <= 1 / measured.num_classes
+    }
+    found = []
+    for claim in checked:
+        sides = (re.fullmatch("(.+)[,:] (.+) accuracy", side.name) for side in (claim.higher, claim.lower))
+        named = [f"{name} {side[2]}" for side in sides if side for name in side[1].split(" minus ")]
+        about = dict.fromkeys(weak[name] for name in named if name in weak)
+        note = f"no more robust than guessing: {', '.join(about)}" if about else ""
+        found.append(replace(claim, note=claim.note or note))
+    return found
 
 
 def _named(attack: attacks.Attack | None) -> str:

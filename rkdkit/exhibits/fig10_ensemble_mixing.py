@@ -10,12 +10,12 @@ from rkdkit import checks, comparisons
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import ACCURATE, CLEAN, ROBUST, trade_off
 from rkdkit.analysis.white_box import WhiteBox, attack_named
-from rkdkit.claims import Claim, Quantity
+from rkdkit.claims import Claim, Quantity, deciding, difference_in_words
 from rkdkit.comparisons import Entry, Guide
 from rkdkit.profiles import PROFILES, rkd
 from rkdkit.references import Snapshot
 from rkdkit.setup import Exhibit, Setup
-from rkdkit.statistics import CONFIDENCE, Estimate
+from rkdkit.statistics import Estimate
 
 EXHIBIT = Exhibit(
     paper="RKD, Figure 3",
@@ -159,28 +159,23 @@ def check_claims(measured: WhiteBox, betas: Sequence[float]) -> list[Claim]:
 def _smooth(measured: WhiteBox, metric: str, path: Sequence[float]) -> Claim:
     """Check that no step along a path of betas, on which the accuracy is to rise, makes most of the change.
 
-    The claim holds if the intervals of all steps' margins are above 0. It does not hold if one is below 0, where the
-    intervals hold for all steps together (Bonferroni). The claim shows the step that decides.
+    The claim shows the step that decides (`claims.deciding`). It has a note where the accuracy may not change at all.
     """
     steps = list(pairwise(path))
-    words = "clean accuracy" if metric == CLEAN else f"{attack_named(metric)} accuracy"
-    confidence = CONFIDENCE
-    margins = [_margin(measured, metric, path, step, confidence) for step in steps]
-    if any(margin.low <= 0 for margin in margins):
-        confidence = 1 - (1 - CONFIDENCE) / len(steps)
-        margins = [_margin(measured, metric, path, step, confidence) for step in steps]
-    below = [i for i, margin in enumerate(margins) if margin.high < 0]
-    # the least certain step, unless one is too large for sure
-    deciding = min(below or range(len(steps)), key=lambda i: margins[i].high if below else margins[i].low)
-    first, second = steps[deciding]
+    words = f"{attack_named(metric)} accuracy"
+    place, margin, confidence = deciding(
+        lambda confidence: [_margin(measured, metric, path, step, confidence) for step in steps]
+    )
+    first, second = steps[place]
     whole, step = (measured.minus(named(b), named(a), metric) for a, b in ((path[0], path[-1]), (first, second)))
     return Claim(
         f"The {words} changes smoothly with beta: no step of beta makes more than half of the whole change.",
         SOURCE,
         Quantity(f"half of the whole change of {words}", whole.linear(0.5)),
         Quantity(f"its change from beta {first:g} to {second:g}, the step that decides", step),
-        margins[deciding],
+        margin,
         confidence,
+        note="" if whole.low > 0 else f"the whole change is {difference_in_words(whole)}",
     )
 
 

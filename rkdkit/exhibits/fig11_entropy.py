@@ -126,7 +126,7 @@ def check_claims(curves: EntropyCurves) -> list[Claim]:
             sides = [Quantity(f"{name}, mean entropy", curves.at(name)) for name in (student, teacher)]
             return Claim(text, "RKD, Figure 5 and section C.2", sides[0], sides[1], curves.minus(student, teacher))
 
-        text = f"AKD's student is less sure of its answers on the training images than its {teacher} teacher."
+        text = f"At the end, AKD's student is less sure of its answers on training images than its {teacher} one."
         return Question(text, (student, teacher), judge)
 
     return judged([question(*pair) for pair in TEACHERS.items()], curves.nats)

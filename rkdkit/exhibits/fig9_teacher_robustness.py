@@ -7,7 +7,7 @@ import pandas as pd
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import ACCURATE, CLEAN, METHODS, ROBUST, Student
 from rkdkit.analysis.selection import check_held_out
-from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
+from rkdkit.analysis.white_box import WhiteBox, attack_named, highest, noted
 from rkdkit.claims import Claim, Quantity
 from rkdkit.profiles import PROFILES, rkd
 from rkdkit.setup import Exhibit, Setup
@@ -17,6 +17,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer"),
     trains=("Natural", "PGD-AT", "AKD", *METHODS),
+    says=lambda setup: f"Claims about the best students: of those chosen on {setup.profile.n_val:,} held-out images.",
     own=dict.fromkeys(("stops", "alphas", "robust")),
 )
 
@@ -104,18 +105,18 @@ def check_claims(measured: WhiteBox, students: Sequence[Student], best: pd.DataF
             claims.append(mixing.more(measured, metric, text, SOURCE, *names))
     for aim, metric in metrics.items():
         name, *others = (str(best.loc[(method, ANY), aim]) for method in METHODS)
-        words = "clean accuracy" if aim == "clean" else f"{attack_named(metric)} accuracy"
+        words = f"{attack_named(metric)} accuracy"
         text = f"AKD+ is the best method to maximise the {aim} accuracy alone."
         claims.append(highest(measured, name, others, metric, words, text, SOURCE))
     rslad, akd = (str(best.loc[(method, ANY), "balanced"]) for method in ("RSLAD+", "AKD+"))
-    return [*claims, _balanced(measured, rslad, akd)]
+    return noted([*claims, _balanced(measured, rslad, akd)], measured)
 
 
 def _on_average(
     measured: WhiteBox, metric: str, text: str, of: Mapping[str, Sequence[str]], teachers: tuple[str, str]
 ) -> Claim:
     """Compare the means over the students of two teachers, image by image; the first is said to be higher."""
-    words = "clean" if metric == CLEAN else attack_named(metric)
+    words = attack_named(metric)
     sides = [
         (
             f"students of {mixing.TEACHERS[teacher]} teachers ({len(of[teacher])}): mean {words} accuracy",

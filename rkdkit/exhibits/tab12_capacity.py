@@ -11,7 +11,7 @@ from rkdkit.analysis import candidates, ensembles, mixing
 from rkdkit.analysis.candidates import ONLY_TEACHER, Line, Row
 from rkdkit.analysis.ensembles import Networks
 from rkdkit.analysis.selection import AIMS, check_held_out, in_images
-from rkdkit.analysis.white_box import WhiteBox
+from rkdkit.analysis.white_box import WhiteBox, noted
 from rkdkit.claims import Claim
 from rkdkit.comparisons import Guide
 from rkdkit.papers.reported import reported
@@ -228,7 +228,7 @@ def check_claims(measured: WhiteBox, found: Sequence[Part], robust: str = "pgd-2
         (network,) = other.networks
         text = f"On {other.setup.profile.dataset}, distillation makes {network} more accurate than longer training."
         checked.append(more(other, network, "RKD-Acc.", ONLY_TEACHER, "clean", text, "RKD, Table 9 and section B.2"))
-    return candidates.noted(checked, measured, robust)
+    return noted(checked, measured)
 
 
 def _narrower(network: str, width: int) -> str:

@@ -11,7 +11,7 @@ from rkdkit.analysis import candidates, mixing
 from rkdkit.analysis.candidates import ONLY_TEACHER, Line, Row
 from rkdkit.analysis.selection import in_images
 from rkdkit.analysis.state_of_the_art import FRACTION, further_images
-from rkdkit.analysis.white_box import WhiteBox, white_box
+from rkdkit.analysis.white_box import WhiteBox, noted, white_box
 from rkdkit.claims import Claim
 from rkdkit.comparisons import Entry, Guide, Students
 from rkdkit.papers.reported import reported
@@ -200,8 +200,7 @@ def check_claims(measured: tuple[WhiteBox, WhiteBox], robust: str = "pgd-20") ->
     measured : as :func:`measure` returns it.
     robust : the metric that decides about robustness: an attack that is feasible on all images.
     """
-    at, trades = (advanced_name(teacher) for teacher in ADVANCED)
-    of_at, of_trades = (advanced_name(teacher, "AKD+", 0.8) for teacher in ADVANCED)
+    at, trades, of_at, of_trades = (advanced_name(each, *by) for by in ((), ("AKD+", 0.8)) for each in ADVANCED)
     checked = [
         mixing.more(
             measured[0], metric, f"{loss}'s student of {better} is more {how} than that of {worse}.",
@@ -215,7 +214,7 @@ def check_claims(measured: tuple[WhiteBox, WhiteBox], robust: str = "pgd-20") ->
         )
         for loss in LOSSES
     ]  # fmt: skip
-    return checked + [
+    of_advanced = [
         mixing.more(measured[1], metric, text, "RKD, Table 11 and section B.4", better, worse)
         for metric, better, worse, text in (
             (robust, trades, at, "The TRADES+ teacher is more robust than the AT+ teacher."),
@@ -224,6 +223,7 @@ def check_claims(measured: tuple[WhiteBox, WhiteBox], robust: str = "pgd-20") ->
             (robust, of_at, of_trades, "AKD+'s student of AT+ is more robust than that of TRADES+."),
         )
     ]
+    return noted(checked, measured[0]) + noted(of_advanced, measured[1])
 
 
 def _advanced(setup: Setup, extra: str | None, fraction: float) -> dict[str, Entry]:

@@ -10,7 +10,7 @@ from rkdkit import attacks, comparisons
 from rkdkit.analysis import candidates, ensembles, mixing
 from rkdkit.analysis.ensembles import IN_RKD, Networks, Taught, Trained
 from rkdkit.analysis.selection import in_images
-from rkdkit.analysis.white_box import WhiteBox, attack_named
+from rkdkit.analysis.white_box import WhiteBox, attack_named, noted
 from rkdkit.claims import Claim, Quantity, below
 from rkdkit.comparisons import Guide
 from rkdkit.papers.reported import reported
@@ -227,12 +227,13 @@ def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
         _no_better(measured, ensemble, metric, how)
         for metric, how in (("clean", "accurate"), (seven, "robust (PGD-7)"))
     ]
-    return [*claims[:6], larger_gain, claims[6], *not_improved, claims[7]]
+    return noted([*claims[:6], larger_gain, claims[6], *not_improved, claims[7]], measured)
 
 
 def _no_better(measured: WhiteBox, ensemble: str, metric: str, how: str) -> Claim:
     """Return the claim that the ensemble as one network does not improve on one of its networks."""
-    words = "clean" if metric == mixing.CLEAN else attack_named(metric)
-    gain = Quantity(f"{ensemble} minus {ALONE}, {words} accuracy", measured.minus(ensemble, ALONE, metric))
+    gain = Quantity(
+        f"{ensemble} minus {ALONE}, {attack_named(metric)} accuracy", measured.minus(ensemble, ALONE, metric)
+    )
     text = f"An ensemble is no more {how} than one of its networks: it gains less than {100 * NO_GAIN:g} point."
     return Claim(text, TABLE_12, *below(NO_GAIN, "what counts as a gain", gain))

@@ -9,7 +9,7 @@ from rkdkit.analysis import ensembles, mixing, state_of_the_art
 from rkdkit.analysis.ensembles import IN_RKD, Networks, Taught, Trained
 from rkdkit.analysis.selection import in_images
 from rkdkit.analysis.state_of_the_art import FRACTION, Further
-from rkdkit.analysis.white_box import WhiteBox
+from rkdkit.analysis.white_box import WhiteBox, noted
 from rkdkit.claims import Claim
 from rkdkit.comparisons import Entry
 from rkdkit.papers.reported import reported
@@ -238,6 +238,7 @@ def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
         (table_6, robust, "ARD", "ARD+", "Label mixing makes ARD's student less robust."),
         (table_8, robust, several("AKD+", number), "AKD+", f"{number} teachers make AKD+'s student more robust."),
     ]  # fmt: skip
-    return [
+    checked = [
         mixing.more(measured, metric, text, source, higher, lower) for source, metric, higher, lower, text in compared
     ]
+    return noted(checked, measured)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from rkdkit.analysis.white_box import DISTILLATION, WhiteBox, compared, highest
+from rkdkit.analysis.white_box import DISTILLATION, WhiteBox, compared, highest, noted
 from rkdkit.claims import Claim, Quantity, Question, judged
 from rkdkit.papers.reported import beside, reported
 from rkdkit.references import Snapshot
@@ -127,7 +127,8 @@ def check_claims(larger: WhiteBox, mobile: WhiteBox) -> list[Claim]:
         _first(mobile, "autoattack", "AutoAttack", narrow, small, RUNNER_UP_AND_PEERAID),
         Question(f"{narrow}, {trade_off}", RUNNER_UP_AND_PEERAID, better),
     ]
-    return [*judged(of_larger, larger.evaluations), *judged(of_mobile, mobile.evaluations)]
+    both = ((of_larger, larger), (of_mobile, mobile))
+    return [claim for asked, part in both for claim in noted(judged(asked, part.evaluations), part)]
 
 
 def _first(measured: WhiteBox, metric: str, words: str, where: str, source: str, needs: tuple[str, ...]) -> Question:

@@ -1,7 +1,7 @@
 """ARD, Tables 6 to 8: students of adversarially robust distillation beside networks that had no teacher."""
 
 from rkdkit.analysis.distillation import SHORTER, Line, Tables, tables_of
-from rkdkit.analysis.white_box import WhiteBox, attack_named
+from rkdkit.analysis.white_box import WhiteBox, attack_named, noted
 from rkdkit.claims import Claim, Quantity
 from rkdkit.profiles import PROFILES, ard
 from rkdkit.setup import Exhibit, Setup
@@ -55,10 +55,9 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
     lines : as :func:`tables` returns them.
     measured : as `Tables.measure` returns it.
     """
-    names = {"clean": "clean", lines.robust: attack_named(lines.robust)}
 
     def quantity(row: str, metric: str) -> Quantity:
-        return Quantity(f"{row}, {names[metric]} accuracy", measured.accuracy(row, metric))
+        return Quantity(f"{row}, {attack_named(metric)} accuracy", measured.accuracy(row, metric))
 
     def above(text: str, source: str, metric: str, first: str, second: str) -> Claim:
         difference = measured.minus(first, second, metric)
@@ -73,7 +72,7 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
     smaller = lines.find("Table 8", "ARD", _SMALL, f"PGD-AT {_SAME}")
     ours, clean, robust = lines.networks, "clean", lines.robust
     first, second, third = "Table 6 and section 5.1", "Table 7 and section 5.2", "Table 8 and section 5.3"
-    return [
+    checked = [
         above("ARD's student is more accurate than PGD-AT of the same network.", first, clean, ard_1, pgd_at),
         above("ARD's student is more robust than PGD-AT of the same network.", first, robust, ard_1, pgd_at),
         above("ARD's student is more robust than TRADES of the same network.", first, robust, ard_1, trades),
@@ -103,3 +102,4 @@ def check_claims(lines: Tables, measured: WhiteBox) -> list[Claim]:
             own[_SAME],
         ),
     ]
+    return noted(checked, measured)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from rkdkit.analysis.distillation import SMALLER_TEACHER
 from rkdkit.analysis.training_time import TrainingTimes, check_rounds
-from rkdkit.analysis.white_box import WhiteBox, attack_named, highest
+from rkdkit.analysis.white_box import WhiteBox, attack_named, highest, noted
 from rkdkit.claims import Claim, Quantity, below
 from rkdkit.comparisons import Entry, Guide, Students
 from rkdkit.papers.reported import beside, reported, with_replications
@@ -160,7 +160,7 @@ def check_claims(measured: WhiteBox, times: TrainingTimes, robust: str = "pgd-20
         return Claim(text, SOURCE_10, *below(limit, limit_named, Quantity(name, times.ratio(first, second))))
 
     equal = f"less than {SIMILAR:g} times as long"
-    return [
+    checked = [
         *(more_robust(FAST[m], FREE[m], f"With m={m}, Fast-ARD is more robust than Free-AT.") for m in REPLAYS),
         *(more_robust("ARD", FAST[m], f"Fast-ARD with m={m} is less robust than the full ARD.") for m in REPLAYS),
         highest(
@@ -180,3 +180,4 @@ def check_claims(measured: WhiteBox, times: TrainingTimes, robust: str = "pgd-20
         ),
         *(shorter(FAST[m], "ARD", 1.0, "as long as", f"With m={m}, Fast-ARD is faster than ARD.") for m in REPLAYS),
     ]  # fmt: skip
+    return noted(checked, measured)
