@@ -17,7 +17,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer"),
     trains=("Natural", "PGD-AT", "AKD", *METHODS),
-    says=lambda setup: f"Claims about the best students: of those chosen on {setup.profile.n_val:,} held-out images.",
+    says=lambda setup: f"Held-out images: {setup.profile.n_val:,}; others might choose other students.",
     own=dict.fromkeys(("stops", "alphas", "robust")),
 )
 
