@@ -15,6 +15,7 @@ from conftest import ROOT
 
 import rkdkit
 from rkdkit import exhibits
+from rkdkit.analysis.white_box import DISTILLATION
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -284,6 +285,16 @@ def test_the_readme_says_who_is_how_robust(method, words):
     assert words.format(*(f"{100 * float(line[name]):.1f}" for name in ("accuracy", "low", "high"))) in README
     by_robustness = sorted(rows, key=lambda row: -float(row["accuracy"]))
     assert [row["method"] for row in by_robustness[:2]] == ["PGD-AT", "IAD"]
+
+
+def test_the_readme_says_who_is_least_and_most_accurate():
+    with (QUICK / "tab1_white_box.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "clean" and row["accuracy"]]
+    clean = {row["method"]: 100 * float(row["accuracy"]) for row in rows}
+    of_six = sorted(DISTILLATION, key=lambda method: clean[method])
+    least, most = of_six[0], of_six[-1]
+    words = f"{least} ({clean[least]:.1f} %, the lowest of the six; {most} has the highest, {clean[most]:.1f} %)"
+    assert words in row_of("and the highest clean accuracy")
 
 
 @pytest.mark.parametrize(("method", "words"), [("PeerAiD", "without it PeerAiD"), ("PGD-AT + SWA", "with it PGD-AT")])
