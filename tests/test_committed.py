@@ -78,9 +78,9 @@ def test_what_came_out_at_quick_can_be_printed(name):
 
 WITH_ALL_SEEDS = [
     *("fig1_peer_vs_teacher", "fig2_method_overview", "fig3_peer_tutoring", "fig4_loss_landscape", "fig5_tsne"),
-    *("fig6_semantic_gradients", "fig7_decision_boundaries", "fig10_ensemble_mixing", "fig11_entropy"),
-    *("fig8_early_stopping_label_mixing", "fig9_teacher_robustness"),
-    *("fig12_trajectories", "fig13_sample_difficulty", "tab1_white_box", "tab2_peer_robustness"),
+    *("fig6_semantic_gradients", "fig7_decision_boundaries", "fig8_early_stopping_label_mixing"),
+    *("fig9_teacher_robustness", "fig10_ensemble_mixing", "fig11_entropy", "fig12_trajectories"),
+    *("fig13_sample_difficulty", "tab1_white_box", "tab2_peer_robustness"),
     *("tab3_weight_averaging", "tab4_teacher_architecture", "tab5_transfer_attacks", "tab6_gradient_obfuscation"),
     *("tab7_clean_distillation", "tab8_ard", "tab9_fast_ard", "tab10_attack_suite"),
     *("tab11_model_cost", "tab16_paper_or_code"),

@@ -154,9 +154,9 @@ def _caption(setup: Setup, measured: Sequence[Measurement], note: str) -> list[s
         if isinstance(attack, AutoAttack)
         for n in [max(len(task.images) for task in measured if attack in task.attacks)]
     ]
-    trained_on = [len(task.images) for task in measured if task.images.part == "train"]
-    if images.part != "train" and trained_on:
-        tried.append(f"Measured on {max(trained_on):,} of the training images, too.")
+    training = max((len(task.images) for task in measured if task.images.part == "train"), default=0)
+    if training and images.part != "train":
+        tried.append(f"Measured on {training:,} of the training images, too.")
     sentences = [*tried, *notes, f"Data: {setup.dataset.source}."]
     lines = [f"{asked}; {_CHOSEN_ON[setup.profile.select_on]}.", " ".join(filter(None, sentences))]
     return lines if says is None else [*lines, says(setup)]

@@ -138,11 +138,10 @@ METHODS: dict[str, Method] = {
         recipe=recipes.ARD,
         differences="No code was released. The KL is a mean over batch and classes, as in ARD's released code, and not "
         "ARD's sum over classes: see there, also for its order and for temperatures. The paper's Algorithm 2 "
-        "perturbs along the gradient "
-        "of the cross entropy; its text says the gradient of the update's loss, in one backward pass. Here it is the "
-        "text's. Algorithm 2 has a step r of its own, and the only step that section 8 states is 2/255; here it is "
-        "eps, as in free adversarial training. Algorithm 2 prints the loss at the natural images, with alpha^2; here "
-        "it is ARD's, at x*, with alpha tau^2.",
+        "perturbs along the gradient of the cross entropy; its text says the gradient of the update's loss, in one "
+        "backward pass. Here it is the text's. Algorithm 2 has a step r of its own, and the only step that section 8 "
+        "states is 2/255; here it is eps, as in free adversarial training. Algorithm 2 prints the loss at the natural "
+        "images, with alpha^2; here it is ARD's, at x*, with alpha tau^2.",
         free=True,
         one_step=1.0,
     ),
