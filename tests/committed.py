@@ -59,10 +59,14 @@ def committed(root: Path, copy: Path) -> Path:
 
 _COPY = tempfile.TemporaryDirectory(prefix="rkdkit-committed-")
 atexit.register(_COPY.cleanup)
-QUICK = committed(ROOT, Path(_COPY.name))
+_PLACE = Path(_COPY.name, "quick")
+_PLACE.mkdir()
+QUICK = committed(ROOT, _PLACE)
+SMALL = ROOT / "results" / "small"
 MADE = sorted(file.stem for file in QUICK.glob("*.json"))
+FILES = [*sorted(QUICK.glob("*.json")), *sorted(SMALL.glob("*.json"))]
 
 
-def made(name: str) -> dict[str, Any]:
+def made(name: str, folder: Path = QUICK) -> dict[str, Any]:
     """The JSON of a committed exhibit, whose picture and numbers have the digests that it names."""
-    return read_exhibit(QUICK / f"{name}.json")
+    return read_exhibit(folder / f"{name}.json")

@@ -1,15 +1,16 @@
-"""The exhibits under figures/quick are those of today's notebooks: none is older than what draws it."""
+"""The exhibits in figures/quick and results/small are of today's notebooks: none is older than what draws it."""
 
 import json
 import re
 
 import pytest
-from committed import MADE, QUICK, committed, git, made
+from committed import FILES, MADE, QUICK, SMALL, committed, git, made
 from conftest import ROOT
 
 from rkdkit import exhibits, figures, paths
 from rkdkit.plan.ask import Planner, ask
 from rkdkit.provenance import code_digest
+from rkdkit.saved import command_of, read_exhibit
 from rkdkit.spec import RunSpec
 from rkdkit.store import Store
 
@@ -39,33 +40,43 @@ def test_each_notebook_has_its_three_files_at_quick():
     assert {file.name for file in QUICK.iterdir()} == {f"{name}.{s}" for name in names for s in ("png", "csv", "json")}
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_the_committed_exhibit_was_made_by_todays_code_cells(name):
-    again = f"the notebook changed: make it again with `rkdkit figures {name} --profile quick -p n_seeds=committed`"
-    assert made(name)["provenance"]["notebook"] == code_digest(ROOT / "notebooks" / f"{name}.ipynb"), again
+EVERY = pytest.mark.parametrize("file", FILES, ids=[f"{file.parent.name}-{file.stem}" for file in FILES])
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_the_committed_exhibit_rests_on_the_runs_that_its_notebook_asks_for_today(name, tmp_path):
-    summary = made(name)
-    assert summary["profile"] == "quick"
-    assert not summary.get("overrides")
-    parameters = {"profile": "quick"}
-    if name not in exhibits.WITHOUT_SEEDS:
-        parameters |= {"seed": summary["seeds"][0], "n_seeds": len(summary["seeds"])}
+def parameters_of(summary):
+    """The parameters by which an exhibit was made, as its JSON says."""
+    found = {"profile": summary["profile"], **summary.get("overrides", {}), **summary.get("own", {})}
+    if summary["exhibit"] not in exhibits.WITHOUT_SEEDS:
+        found |= {"seed": summary["seeds"][0], "n_seeds": len(summary["seeds"])}
+    return found
+
+
+@EVERY
+def test_the_committed_exhibit_was_made_by_todays_code_cells(file):
+    summary = read_exhibit(file)
+    again = f"the notebook changed: make it again with `{command_of(file, summary)}`"
+    assert summary["provenance"]["notebook"] == code_digest(ROOT / "notebooks" / f"{file.stem}.ipynb"), again
+
+
+@EVERY
+def test_the_committed_exhibit_rests_on_the_runs_that_its_notebook_asks_for_today(file, tmp_path):
+    summary = read_exhibit(file)
+    assert summary["profile"] == file.parent.name
+    assert file.parent == SMALL or not summary.get("overrides")
+    parameters = parameters_of(summary)
     for method in ablated(summary):
         parameters["ablate"] = method
     planner = Planner(Store(tmp_path))
-    ask(planner, ROOT / "notebooks" / f"{name}.ipynb", parameters)
+    ask(planner, ROOT / "notebooks" / f"{file.stem}.ipynb", parameters)
     rests_on = [run["spec"] for run in summary["provenance"]["runs"]]
     assert canonical(rests_on) == canonical(task.spec.to_json() for task in planner.trainings)
     certain = {task.spec.id for task in planner.trainings if task.certain}
     assert certain <= {run["id"] for run in summary["provenance"]["runs"]}
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_the_runs_of_a_committed_exhibit_can_be_read_back(name):
-    runs = made(name)["provenance"]["runs"]
+@EVERY
+def test_the_runs_of_a_committed_exhibit_can_be_read_back(file):
+    runs = read_exhibit(file)["provenance"]["runs"]
     assert [RunSpec.from_json(run["spec"]).id for run in runs] == [run["id"] for run in runs]
 
 
