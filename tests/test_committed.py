@@ -94,7 +94,7 @@ WITH_ALL_SEEDS = [
     *("fig13_sample_difficulty", "tab1_white_box", "tab2_peer_robustness"),
     *("tab3_weight_averaging", "tab4_teacher_architecture", "tab5_transfer_attacks", "tab6_gradient_obfuscation"),
     *("tab7_clean_distillation", "tab8_ard", "tab9_fast_ard", "tab10_attack_suite"),
-    *("tab11_model_cost", "tab16_paper_or_code"),
+    *("tab11_model_cost", "tab12_capacity", "tab16_paper_or_code"),
 ]
 """The exhibits that were made with all of their seeds so far; the others are of one seed, and their captions say so."""
 
