@@ -42,8 +42,8 @@ the two readings do is in a table at each method that has a released code:
   in the paper's reading.
 - **KL**: "sum" is the sum over classes, averaged over the batch (kl_reduction 'batchmean'); "mean" is the mean over
   batch and classes ('mean'), 1/C of it. KD, ARD, Fast-ARD, PeerAiD and PeerAiD-fixed have the mean in the paper's
-  reading, too: their published weights were tuned for it, and the papers' numbers were made with it. IAD has the sum in
-  its paper and in its code.
+  reading, too: ARD's and PeerAiD's published weights were tuned for it, and their papers' numbers were made with it; for
+  KD and Fast-ARD no code was released, and they follow ARD. IAD has the sum in its paper and in its code.
 - **learning rate**: milestones are the epochs at whose start it drops, counted from 0 as PyTorch does. ARD, IAD and
   AKD2 compute it from the initial rate at each milestone, so their codes' second drop never comes.
 

@@ -27,8 +27,10 @@ from rkdkit.site.tex import without_formulas
 SMALL = (640, 480)
 """The largest width and height of a small picture in the gallery, in pixels."""
 
-READING = ("glossary", "python", "data", "mirrors", "scaling", "statistics", "performance", "design", "testing")
-READING += ("results", "changelog")
+READING = (
+    *("glossary", "python", "data", "mirrors", "scaling"),
+    *("statistics", "performance", "design", "testing", "results", "changelog"),
+)
 """The texts in the order in which they are listed; those that are not there are left out, others of docs/ follow."""
 
 _MARK = ".buildinfo"
