@@ -151,8 +151,8 @@ class Tables:
         Returns
         -------
         As `WhiteBox.against`, with the rows as methods, in the order of the lines. Further columns: table, paper
-        (a fraction), paper_dataset, paper_network, others and source (what others report that they got with the
-        released code, as `reported.with_replications`), dataset and network. A number of the paper that is not measured
+        (a fraction), paper_dataset, paper_network, others and source (what others report who repeated it, as
+        `reported.with_replications`), dataset and network. A number of the paper that is not measured
         here has an accuracy of NaN.
         """
         numbers = measured.table().merge(self._reported(), on=["method", "metric"], how="outer")

@@ -1,1 +1,1 @@
-"""The numbers that the papers report, and those that others report with the released codes."""
+"""The numbers that the papers report, and those that others report who repeated them."""

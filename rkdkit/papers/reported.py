@@ -1,4 +1,4 @@
-"""The numbers in the papers' tables, and the numbers that others report with the released codes."""
+"""The numbers in the papers' tables, and those that others report who repeated them."""
 
 from importlib.resources import files
 
@@ -60,7 +60,7 @@ def whole(text: str) -> pd.DataFrame:
 
 
 def replications() -> pd.DataFrame:
-    """Return the results that others publicly report with the released codes.
+    """Return the results that others publicly report who repeated a paper's.
 
     Returns
     -------

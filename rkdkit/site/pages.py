@@ -211,7 +211,7 @@ def numbers_page(numbers: pd.DataFrame) -> str:
             markdown.WITHOUT_CONTENTS,
             "# The papers' numbers",
             f"All {len(numbers)} numbers of the papers' tables, as they print them. {repeated} of them were "
-            f"repeated by others with the released codes. Beside {beside} stands what came out here, with its 95 % "
+            f"repeated by others. Beside {beside} stands what came out here, with its 95 % "
             "interval and its scale. "
             "Accuracies on other data cannot be compared with the paper's: compare how far methods are apart.",
             markdown.raw(
