@@ -38,7 +38,10 @@ RATE = 150e12
 
 
 class Counting(Processes):
-    """A group that counts its messages, their bytes, and the seconds that they take."""
+    """A group that counts the messages of its steps, their bytes, and the seconds that they take.
+
+    What is sent once per epoch (`send_first`: weights and momentum, made equal) is not counted.
+    """
 
     messages, sent, seconds = 0, 0, 0.0
 
@@ -49,10 +52,6 @@ class Counting(Processes):
     def add(self, tensor: Tensor) -> Tensor:
         """As :meth:`Shares.add`."""
         return self._counted(super().add, tensor)  # type: ignore[no-any-return]
-
-    def send_first(self, tensor: Tensor) -> Tensor:
-        """As :meth:`Shares.send_first`."""
-        return self._counted(super().send_first, tensor)  # type: ignore[no-any-return]
 
     def _counted(self, exchange: Any, tensor: Tensor) -> Any:
         began = time.perf_counter()

@@ -42,8 +42,8 @@ the two readings do is in a table at each method that has a released code:
   in the paper's reading.
 - **KL**: "sum" is the sum over classes, averaged over the batch (kl_reduction 'batchmean'); "mean" is the mean over
   batch and classes ('mean'), 1/C of it. KD, ARD, Fast-ARD, PeerAiD and PeerAiD-fixed have the mean in the paper's
-  reading, too: ARD's and PeerAiD's published weights were tuned for it, and their papers' numbers were made with it; for
-  KD and Fast-ARD no code was released, and they follow ARD. IAD has the sum in its paper and in its code.
+  reading, too: the settings that ARD's and PeerAiD's papers print are taken to belong to it; for KD and Fast-ARD no code
+  was released, and they follow ARD. IAD has the sum in its paper and in its code.
 - **learning rate**: milestones are the epochs at whose start it drops, counted from 0 as PyTorch does. ARD, IAD and
   AKD2 compute it from the initial rate at each milestone, so their codes' second drop never comes.
 
@@ -59,8 +59,8 @@ _TAIL = """\
 
 | | papers | released codes | here |
 |---|---|---|---|
-| choosing the epoch | PeerAiD, for itself and its baselines: best PGD-10 accuracy, not said on which images; ARD and RKD do not say | PeerAiD and its baselines: on the test images; ARD keeps every epoch and chooses none; RKD's is not released | on held-out images; `select_on` is "val", "test" or "last" |
-| averaged weights (SWA) | AKD2 and PeerAiD | PeerAiD: from the first drop of the learning rate on, once per epoch; AKD2: from epoch 55 on, in the version of IAD's authors not at all | the same, or from `swa_start` on; every run keeps them beside its other weights, and they are reported if the papers report them; batch-norm statistics are re-estimated by one pass over the training images. `ema_decay` is an exponential moving average instead |
+| choosing the epoch | PeerAiD, for itself and its baselines: best PGD-10 accuracy (for Natural, best natural accuracy), not said on which images; ARD and RKD do not say | PeerAiD and its baselines: on the test images; ARD keeps every epoch and chooses none; RKD's is not released | on held-out images; `select_on` is "val", "test" or "last" |
+| averaged weights (SWA) | AKD2 and PeerAiD; RKD's networks with generated images | PeerAiD: from the first drop of the learning rate on, once per epoch; AKD2: from epoch 55 on, in the version of IAD's authors not at all | the same, or from `swa_start` on; a run with a `swa_start` keeps them beside its other weights, and they are reported if the papers report them; batch-norm statistics are re-estimated by one pass over the training images. `ema_decay` is an exponential moving average instead |
 | teachers | PeerAiD: TRADES of the same network; RKD: early-stopped | | any run at any of its epochs, an ensemble of them, or any `torch.nn.Module` |
 | last batch of an epoch | not said | smaller than the others | the few images left over are not used in that epoch |
 | arithmetic | not said | float32; RSLAD's teacher on CIFAR-100 in half precision | at `paper` and `small` bfloat16 by autocast, weights and losses float32; else float32 |
@@ -70,10 +70,11 @@ _TAIL = """\
 What a recipe does not say, the profile says; each method's section lists it for `paper`. A method without a recipe is
 trained there as PeerAiD is: 300 epochs, batches of 128, lr 0.1, multiplied by 0.1 at epochs 214, 259 and 284, weight
 decay 2e-4, PGD-10. Of all methods above, this is $PLAIN alone. The momentum of SGD is 0.9, but under OneCycle torch's,
-from 0.95 to 0.85 and back. The exhibits of ARD's paper train Natural, PGD-AT and TRADES for 200 epochs, as it says for all, and those of
-RKD's train them for 100, as RKD's teachers. Recipes are those of CIFAR; for TinyImageNet only PeerAiD's are known, and
-the others are trained as on CIFAR. Methods that replay each batch m times are trained for 1/m of their epochs. The
-settings above are defaults: `RunSpec.settings` and a profile's `settings` change them.
+from 0.95 to 0.85 and back. The exhibits of ARD's tables train Natural, PGD-AT and TRADES for 200 epochs, as its paper
+says for all; those of RKD train them for 100 as teachers, PGD-AT alone for 200, and networks with generated images for
+400. Recipes are those of CIFAR; for TinyImageNet only PeerAiD's are known, and the others are trained as on CIFAR.
+Methods that replay each batch m times are trained for 1/m of their epochs. The settings above are defaults:
+`RunSpec.settings` and a profile's `settings` change them.
 
 ## Your own method
 
@@ -115,8 +116,8 @@ not trained again. `rkdkit plan` takes the same options and says first what a fi
   `tab3`, from the same network without averaged weights; in `tab10`, from PGD-AT or, without it, from the last
   (Fast-ARD from Free-AT). Claims of the paper about methods that are not in the list are left out, and the notebook
   says which. The paper's numbers stand beside the methods that have some.
-- **Its teachers** are those of the exhibit: a robust one (T, T_rob), trained by the profile's `teacher_method`, and a
-  natural one (T_nat). Where an exhibit has no such teacher, the method is refused before anything is trained.
+- **Its teachers** are those of the exhibit: a robust one (T, T_rob), trained by the profile's `teacher_method` (in
+  `tab10` by TRADES), and a natural one (T_nat); in `fig11`, T alone, once trained naturally and once by PGD-AT. Where an exhibit has no such teacher, the method is refused before anything is trained.
 - **Its names.** Files and `methods` have its name, here `mine`; figures and printed comparisons have its `title`.
   Neither may be another method's. The kit's own methods cannot be replaced: give a variant a name of its own, with
   `replace` of `dataclasses`. RSLAD with labels, for example, is `METHODS["mine"] = replace(METHODS["RSLAD"],

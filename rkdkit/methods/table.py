@@ -16,8 +16,8 @@ from rkdkit.methods.variants import with_label_mixing
 _ON_LABELS = Maximised("CE", "y", "S(x~)")
 _ELEMENT_MEAN = (
     "The paper's KL is a sum over classes. The released code's KL is a mean over batch and classes, 1/C of the sum, "
-    "and the published weights and numbers were found with it: so kl_reduction is 'mean' in the paper's reading, too. "
-    "'batchmean' is the sum; with it, the published weights weigh C times as much."
+    "and the settings that the paper prints are taken to belong to it: so kl_reduction is 'mean' in the paper's "
+    "reading, too. 'batchmean' is the sum; with it, the term weighs C times as much."
 )
 _RKD_TRAINS = (
     "Weight decay, momentum and the attack's step are not stated; here 2e-4, 0.9 (under OneCycle torch's, from 0.95 to "
@@ -91,8 +91,8 @@ METHODS: dict[str, Method] = {
         "x, once for each term. On CIFAR-10, paper and code train at eps 0.031, which is not quite 8/255, in steps of "
         "0.007. The paper trains for 100 epochs and does not state the drops, which are those of its code at that "
         "time; the code of today stops after 76 epochs, right after the first drop. ARD's tables do not state the "
-        "beta of their TRADES (1/lambda there), RKD's Table 11 not that of its own; public re-runs with beta 6 are "
-        "less accurate and more robust than ARD's.",
+        "beta of their TRADES (1/lambda there), RKD's Table 11 not that of its own; somebody's MobileNetV2, trained by "
+        "TRADES' own script, is less accurate and more robust than ARD's.",
         code=released.TRADES,
     ),
     "KD": Method(
