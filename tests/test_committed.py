@@ -87,28 +87,11 @@ def test_what_came_out_at_quick_can_be_printed(name):
     assert all(claim["text"].split()[0] in printed for claim in made(name)["claims"])
 
 
-WITH_ALL_SEEDS = [
-    *("fig1_peer_vs_teacher", "fig2_method_overview", "fig3_peer_tutoring", "fig4_loss_landscape", "fig5_tsne"),
-    *("fig6_semantic_gradients", "fig7_decision_boundaries", "fig8_early_stopping_label_mixing"),
-    *("fig9_teacher_robustness", "fig10_ensemble_mixing", "fig11_entropy", "fig12_trajectories"),
-    *("fig13_sample_difficulty", "tab1_white_box", "tab2_peer_robustness"),
-    *("tab3_weight_averaging", "tab4_teacher_architecture", "tab5_transfer_attacks", "tab6_gradient_obfuscation"),
-    *("tab7_clean_distillation", "tab8_ard", "tab9_fast_ard", "tab10_attack_suite"),
-    *("tab11_model_cost", "tab12_capacity", "tab16_paper_or_code"),
-]
-"""The exhibits that were made with all of their seeds so far; the others are of one seed, and their captions say so."""
-
-
-@pytest.mark.parametrize("name", WITH_ALL_SEEDS)
+@pytest.mark.parametrize("name", MADE)
 def test_the_committed_exhibit_has_its_number_of_seeds(name):
     number = exhibits.committed_seeds(name)
     again = f"make it again with `rkdkit figures {name} --profile quick -p n_seeds=committed`"
     assert made(name).get("seeds", [0]) == list(range(number or 1)), again
-
-
-@pytest.mark.parametrize("name", sorted(set(MADE) - set(WITH_ALL_SEEDS)))
-def test_an_exhibit_with_all_of_its_seeds_is_listed(name):
-    assert made(name)["seeds"] != list(range(exhibits.committed_seeds(name))), "add it to WITH_ALL_SEEDS"
 
 
 @pytest.mark.parametrize("name", sorted(set(MADE) - set(exhibits.WITHOUT_SEEDS)))
