@@ -117,7 +117,8 @@ not trained again. `rkdkit plan` takes the same options and says first what a fi
   (Fast-ARD from Free-AT). Claims of the paper about methods that are not in the list are left out, and the notebook
   says which. The paper's numbers stand beside the methods that have some.
 - **Its teachers** are those of the exhibit: a robust one (T, T_rob), trained by the profile's `teacher_method` (in
-  `tab10` by TRADES), and a natural one (T_nat); in `fig11`, T alone, once trained naturally and once by PGD-AT. Where an exhibit has no such teacher, the method is refused before anything is trained.
+  `tab10` by TRADES), and a natural one (T_nat); in `fig11`, T alone, once trained naturally and once by PGD-AT. Where
+  an exhibit has no such teacher, the method is refused before anything is trained.
 - **Its names.** Files and `methods` have its name, here `mine`; figures and printed comparisons have its `title`.
   Neither may be another method's. The kit's own methods cannot be replaced: give a variant a name of its own, with
   `replace` of `dataclasses`. RSLAD with labels, for example, is `METHODS["mine"] = replace(METHODS["RSLAD"],

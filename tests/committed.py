@@ -67,6 +67,6 @@ MADE = sorted(file.stem for file in QUICK.glob("*.json"))
 FILES = [*sorted(QUICK.glob("*.json")), *sorted(SMALL.glob("*.json"))]
 
 
-def made(name: str, folder: Path = QUICK) -> dict[str, Any]:
+def made(name: str) -> dict[str, Any]:
     """The JSON of a committed exhibit, whose picture and numbers have the digests that it names."""
-    return read_exhibit(folder / f"{name}.json")
+    return read_exhibit(QUICK / f"{name}.json")
