@@ -85,6 +85,26 @@ def test_every_method_teacher_epoch_and_alpha_is_trained_in_one_go(nothing, prof
     assert len(found) == len(expected)
 
 
+@pytest.mark.parametrize("profile", ["smoke", "quick", "small"])
+def test_one_of_the_two_figures_has_the_students_that_it_has_beside_the_other(profile):
+    setup = exhibits.setup(FIG8, profile)
+    both, first, fourth = (fig8.students(setup, paper_figure=which) for which in (None, 1, 4))
+    assert (first.grid, first.over_epoch, first.over_alpha) == (both.grid, [], [])
+    assert (fourth.grid, fourth.over_epoch, fourth.over_alpha) == ([], both.over_epoch, both.over_alpha)
+    assert first.grid
+    assert fourth.over_epoch
+    assert fourth.over_alpha
+
+
+def test_figure_4_alone_needs_one_teacher_and_its_smaller_students(nothing):
+    setup = exhibits.setup(FIG8, "small")
+    mixing.train(setup, fig8.students(setup, paper_figure=4).all)
+    specs = asked_of(nothing)
+    assert {(spec.method, spec.student) for spec in specs if not spec.teachers} == {("PGD-AT", "resnet18/4")}
+    assert {spec.student for spec in specs if spec.teachers} == {"resnet18/8"}
+    assert len(specs) == 1 + 5 + 5 - 1, "the last teacher's student without labels is of both curves"
+
+
 def test_without_labels_akd_is_the_run_of_figure_5(nothing):
     setup = exhibits.setup(FIG8, "quick")
     mixing.train(setup, fig8.students(setup).grid)
@@ -304,6 +324,13 @@ def test_claims_that_compare_a_student_with_itself_are_left_out():
     assert " more accurate than PGD-AT" in checked[0].text
 
 
+def test_the_claims_of_one_figure_are_those_that_it_has_beside_the_other():
+    both, first, fourth = (check_8(as_the_paper_says, paper_figure=which) for which in (None, 1, 4))
+    assert [*map(str, first), *map(str, fourth)] == [*map(str, both)]
+    assert {claim.source.split(",")[1][:9] for claim in fourth} == {" Figure 4"}
+    assert (len(first), len(fourth)) == (9, 3)
+
+
 def test_at_paper_scale_figure_4s_early_teacher_is_that_of_epoch_100():
     shown, names = where("paper")
     measured = made_up({name: {"clean": 0.5, "autoattack": 0.5} for name in names})
@@ -402,6 +429,14 @@ def test_each_claim_of_figure_2_is_about_its_own_method_and_teacher(changed, wro
         (FIG8, {"compressed": "resnet18"}, "compressed must name two networks"),
         (FIG8, {"compressed": ["resnet18/16", "resnet19"]}, "Unknown model 'resnet19'"),
         (FIG8, {"compressed": ["resnet19", "resnet18/16"]}, "Unknown model 'resnet19'"),
+        (FIG8, {"paper_figure": 2}, "paper_figure must be 1 or 4, or None for both, not 2"),
+        (FIG8, {"paper_figure": [4]}, r"not \[4\]"),
+        (
+            FIG8,
+            {"paper_figure": 1, "compressed": ["resnet18/16", "resnet18/8"]},
+            "compressed and extra are of Figure 4",
+        ),
+        (FIG8, {"paper_figure": 1, "extra": ""}, "compressed and extra are of Figure 4"),
         (FIG8, {"teacher_method": "TRADES"}, "does not use teacher_method"),
         (FIG9, {"select_on": "val"}, "does not use select_on"),
         (FIG9, {"n_val": 0}, "No images are held out to choose the best students on"),
@@ -420,15 +455,27 @@ def test_what_fits_gets_as_far_as_training():
     assert {spec.student for spec in reached.value.args[0]} == {"resnet18/16", "resnet18/8"}
 
 
-def pictured():
-    """Figure 1 and 4 with a made-up number for each network, and their table."""
+def pictured(paper_figure=None):
+    """Figure 1 and 4, or one of them, with a made-up number for each network, and their table."""
     setup = exhibits.setup(FIG8, "quick")
-    shown = fig8.students(setup)
+    shown = fig8.students(setup, paper_figure=paper_figure)
     networks = mixing.train(setup, shown.all)
     names = [*networks.students, *networks.teachers]
     by = {name: {"clean": 0.5 + 0.4 * i / len(names), "pgd-20": 0.8 * i / len(names)} for i, name in enumerate(names)}
     measured = WhiteBox(made_up(by).evaluations, {"clean": None, "pgd-20": None}, 10)
     return fig8.table(measured, networks, shown)
+
+
+@pytest.mark.parametrize(
+    ("paper_figure", "titles", "named"),
+    [(1, [f"RKD Figure 1{letter}" for letter in "acebdf"], 7), (4, ["RKD Figure 4a", "RKD Figure 4b"], 4)],
+)
+def test_one_of_the_two_figures_is_drawn_with_its_own_panels_and_legend(paper_figure, titles, named):
+    numbers = pictured(paper_figure)
+    assert {each[0] for each in numbers.figure} == {str(paper_figure)}
+    figure = figures.early_stopping_and_mixing(numbers, mixing.METHODS, mixing.TEACHERS, "title")
+    assert [panel.get_title().partition("\n")[0] for panel in figure.axes] == titles
+    assert len(explained(figure)) == named + ("a teacher beyond the edge" in explained(figure))
 
 
 def dots(panel, marker=None):

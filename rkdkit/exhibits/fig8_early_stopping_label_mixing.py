@@ -20,7 +20,7 @@ EXHIBIT = Exhibit(
     differs={profile: rkd(profile) for profile in PROFILES},
     unused=("select_on", "teacher_method", "peer"),
     trains=("Natural", "PGD-AT", "AKD", *mixing.METHODS),
-    own=dict.fromkeys(("stops", "alphas", "compressed", "extra", "robust")),
+    own=dict.fromkeys(("paper_figure", "stops", "alphas", "compressed", "extra", "robust")),
 )
 
 COMPRESSED: dict[str, tuple[str, str]] = {
@@ -63,7 +63,7 @@ students (Table 2), whose value stands for the "high" alpha of section B.1."""
 
 @dataclass(frozen=True)
 class Students:
-    """The students of both figures.
+    """The students of both figures, or of one: the others are none.
 
     Attributes
     ----------
@@ -88,8 +88,9 @@ def students(
     alphas: Sequence[float] | None = None,
     compressed: Sequence[str] | None = None,
     extra: str | None = None,
+    paper_figure: int | None = None,
 ) -> Students:
-    """Return the students of both figures.
+    """Return the students of both figures, or of one.
 
     Parameters
     ----------
@@ -98,28 +99,32 @@ def students(
     compressed : the networks of Figure 4's students and of their teacher; None: `COMPRESSED` of the profile.
     extra : generated images for Figure 4's teacher, as `data.load_extra` takes them; "": none; None: at "paper" the
         file of DDPM's images for the dataset, if there is one, at other profiles none.
+    paper_figure : 1 or 4, RKD's figure; None: both.
 
     Raises
     ------
     UnknownNameError, ValueError
-        If a network is not known, or a list does not fit.
+        If a network is not known, a list or a figure does not fit, or Figure 1 alone has a parameter of Figure 4.
     """
+    if paper_figure not in (None, 1, 4):
+        raise ValueError(f"paper_figure must be 1 or 4, or None for both, not {paper_figure!r}.")
+    if paper_figure == 1 and (compressed is not None or extra is not None):
+        raise ValueError("compressed and extra are of Figure 4: leave them out, or set paper_figure to 4 or None.")
+    grid = [] if paper_figure == 4 else mixing.grid(setup, stops, alphas)
+    if paper_figure == 1:
+        return Students(grid, [], [])
     name = setup.profile.name
     pair = COMPRESSED[name] if compressed is None else compressed
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise ValueError(f"compressed must name two networks, the student's and the teacher's, not {pair!r}.")
     student, teacher = pair
     guide = Guide(ROBUST, network=teacher, changes=_larger_teacher(setup, extra))
-    grid = mixing.grid(setup, stops, alphas)
-    curve_stops = mixing.shares("stops", stops, CURVE_STOPS[name])
-    stopped = mixing.stopped_guides(setup, guide, curve_stops)
+    stopped = mixing.stopped_guides(setup, guide, mixing.shares("stops", stops, CURVE_STOPS[name]))
     curve_alphas = mixing.shares("alphas", alphas, CURVE_ALPHAS.get(name, ALL_ALPHAS))
     ((epoch, at),) = mixing.stopped_guides(setup, guide, [CURVE_STOP.get(name, 1.0)]).items()
-    return Students(
-        grid,
-        [Student("AKD+", each, stop, 1.0, student) for stop, each in stopped.items()],
-        [Student("AKD+", stopped.get(epoch, at), epoch, alpha, student) for alpha in curve_alphas],
-    )
+    over_epoch = [Student("AKD+", each, stop, 1.0, student) for stop, each in stopped.items()]
+    over_alpha = [Student("AKD+", stopped.get(epoch, at), epoch, alpha, student) for alpha in curve_alphas]
+    return Students(grid, over_epoch, over_alpha)
 
 
 def _larger_teacher(setup: Setup, extra: str | None) -> dict[str, Any]:
@@ -129,21 +134,18 @@ def _larger_teacher(setup: Setup, extra: str | None) -> dict[str, Any]:
     """
     changes: dict[str, Any] = {}
     if setup.profile.recipes:
-        fixed = set(setup.profile.fixed)
-        fixed |= SCHEDULE if "epochs" in fixed else set()
+        fixed = {*setup.profile.fixed, *(SCHEDULE if "epochs" in setup.profile.fixed else ())}
         changes = {field: value for field, value in STATE_OF_THE_ART.items() if field not in fixed}
         extra = FILES.get((setup.profile.dataset, "DDPM")) if extra is None else extra
-    if extra:
-        changes |= {"extra": extra, "extra_fraction": FRACTION}
-    return changes
+    return changes | ({"extra": extra, "extra_fraction": FRACTION} if extra else {})
 
 
 def table(measured: WhiteBox, networks: Networks, shown: Students) -> pd.DataFrame:
-    """Return the numbers of both figures, as `mixing.table`, with the column figure: "1a" to "1f", "4a" or "4b"."""
+    """Return the numbers of what is shown, as `mixing.table`, with the column figure: "1a" to "1f", "4a" or "4b"."""
     figures = {"1": shown.grid, "4a": shown.over_epoch, "4b": shown.over_alpha}
-    parts = [mixing.table(measured, networks, of).assign(figure=figure) for figure, of in figures.items()]
-    parts[0]["figure"] = mixing.panels_of_figure_1(parts[0])
-    return pd.concat(parts, ignore_index=True)
+    parts = {figure: mixing.table(measured, networks, of) for figure, of in figures.items() if of}
+    panels = {figure: mixing.panels_of_figure_1(part) if figure == "1" else figure for figure, part in parts.items()}
+    return pd.concat([part.assign(figure=panels[figure]) for figure, part in parts.items()], ignore_index=True)
 
 
 _Compared = tuple[str, str, str, str, str]
@@ -163,16 +165,16 @@ def check_claims(measured: WhiteBox, shown: Students) -> list[Claim]:
     shown : the students.
     """
     robust, grid = mixing.robust_metric(measured), shown.grid
-    rows = [*_label_mixing(grid, robust), *_early_stopping(grid, robust), *_of_larger_teacher(shown, robust)]
+    rows = [*_label_mixing(grid, robust), *_early_stopping(grid, robust)] if grid else []
+    rows += _of_larger_teacher(shown, robust) if shown.over_epoch else []
     claims = [
         mixing.more(measured, metric, f"{text}.", f"RKD, {place}", higher, lower)
         for text, place, metric, higher, lower in rows
         if higher != lower
     ]
-    full, last = max(student.alpha for student in grid), mixing.early_and_last(grid)[1]
-    if full < 1:
+    if max((student.alpha for student in grid), default=0) < 1:
         return claims
-    name = _name(grid, "AKD+", ACCURATE, last, full)
+    name = _name(grid, "AKD+", ACCURATE, mixing.early_and_last(grid)[1], 1.0)
     text = "Without labels (alpha 1), AKD+ makes the student of an accurate teacher no more robust than guessing."
     sides = below_guessing(Quantity(f"{name}: robust accuracy", measured.accuracy(name, robust)), measured.num_classes)
     return [Claim(text, "RKD, Figure 1a and section 3.1", *sides), *claims]
@@ -230,10 +232,9 @@ def _of_larger_teacher(shown: Students, robust: str) -> list[_Compared]:
     high, low = mixing.nearest(by_alpha, HIGH), min(by_alpha)
     one = shown.over_epoch[0]
     student = f"the {one.network} student of a robust {one.guide.network}"
-    text = (
-        f"By AKD, {student} is more robust with the teacher of epoch {early} than with that of epoch {last}, the last"
-    )
-    cost = f"By AKD, {student} has a lower clean accuracy with the teacher of epoch {early} than with that of {last}"
+    than = f"with the teacher of epoch {early} than with that of"
+    text = f"By AKD, {student} is more robust {than} epoch {last}, the last"
+    cost = f"By AKD, {student} has a lower clean accuracy {than} {last}"
     mixed = f"By AKD+, {student} is more robust with a high alpha, {high:g}, than with {low:g}"
     place = "Figure 4a and section B.1"
     return [

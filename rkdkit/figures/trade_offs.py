@@ -146,19 +146,43 @@ def early_stopping_and_mixing(
 
     Parameters
     ----------
-    table : as `fig8_early_stopping_label_mixing.table` returns it.
+    table : as `fig8_early_stopping_label_mixing.table` returns it: of the grid, of the curves, or of both.
     methods : the methods, a column of panels each.
     teachers : the methods that train the teachers, a row of panels each, and what the figure calls them.
     title : the figure's title.
     """
-    grid = table[table.figure.str.startswith("1")]
+    of_grid = table.figure.str.startswith("1")
+    grid, curves = table[of_grid], table[~of_grid]
+    columns = len(methods) * (not grid.empty) + (not curves.empty)
+    figure, part = new_part(3.1 * columns, 7.4) if columns > 1 else new_part(8, 4.2)
+    figure.suptitle(title)
+    panels = part.subplots(2, columns, squeeze=False) if columns > 1 else part.subplots(1, 2, squeeze=False).T
+    named = []
+    if not grid.empty:
+        _grid(panels.tolist(), grid, methods, teachers)
+        named.append(panels[0, 0])
+    if not curves.empty:
+        epoch, alpha = (curves[curves.figure == which] for which in ("4a", "4b"))
+        networks = f"{epoch.network.iloc[0]} of {epoch.teacher_network.iloc[0]}"
+        at = alpha.teacher_epoch[alpha.role == "student"].iloc[0]
+        by_epoch, by_alpha = f"AKD alone,\n{networks}", f"AKD+, teacher of epoch {at},\n{networks}"
+        _curves(panels[0, -1], epoch, "teacher_epoch", "Epoch of the teacher", f"RKD Figure 4a\n{by_epoch}")
+        _curves(panels[1, -1], alpha, "alpha", r"Weight of the teacher, $\alpha$", f"RKD Figure 4b\n{by_alpha}")
+        named.append(panels[0, -1])
+    both = [panel.get_legend_handles_labels() for panel in named]
+    handles, labels = ([entry for entries in each for entry in entries] for each in zip(*both, strict=True))
+    part.legend(handles, labels, loc="outside lower center", ncols=min(5, 2 * columns), frameon=False)
+    return figure
+
+
+def _grid(
+    panels: Sequence[Sequence[Axes]], grid: pd.DataFrame, methods: Sequence[str], teachers: Mapping[str, str]
+) -> None:
+    """Draw a panel per method and teacher, and name colours and markers in the first one."""
     students = grid[grid.role == "student"]
     colours, shapes = ordered_colours(sorted(set(grid.teacher_epoch))), markers(sorted(set(students.alpha)))
-    figure, part = new_part(3.1 * (len(methods) + 1), 7.4)
-    figure.suptitle(title)
-    panels = part.subplots(2, len(methods) + 1, squeeze=False)
-    for row, (teacher, called) in zip(panels, teachers.items(), strict=True):
-        of_teacher = grid[grid.teacher == teacher]
+    of_teachers = [grid[grid.teacher == teacher] for teacher in teachers]
+    for row, of_teacher, (teacher, called) in zip(panels, of_teachers, teachers.items(), strict=True):
         limits = limits_of(of_teacher)
         for panel, method in zip(row, methods, strict=False):
             shown = of_teacher[(of_teacher.role == "teacher") | (of_teacher.method == method)]
@@ -166,26 +190,15 @@ def early_stopping_and_mixing(
             trade_offs(panel, shown, colours, shapes, **drawn)
             letter = shown.figure[shown.role == "student"].iloc[0]
             panel.set_title(f"RKD Figure {letter}\n{method}, {called} teacher\n({teacher})")
-        for panel in row[1:-1]:
+        for panel in row[1 : len(methods)]:
             panel.set_ylabel("")
-    epoch, alpha = (table[table.figure == which] for which in ("4a", "4b"))
-    networks = f"{epoch.network.iloc[0]} of {epoch.teacher_network.iloc[0]}"
-    at = alpha.teacher_epoch[alpha.role == "student"].iloc[0]
-    by_epoch, by_alpha = f"AKD alone,\n{networks}", f"AKD+, teacher of epoch {at},\n{networks}"
-    _curves(panels[0, -1], epoch, "teacher_epoch", "Epoch of the teacher", f"RKD Figure 4a\n{by_epoch}")
-    _curves(panels[1, -1], alpha, "alpha", r"Weight of the teacher, $\alpha$", f"RKD Figure 4b\n{by_alpha}")
-    first = panels[0, 0]
+    first = panels[0][0]
     for value, colour in colours.items():
         first.plot([], [], color=colour, lw=3, label=f"student, teacher of epoch {value}")
     for value, marker in shapes.items():
         first.plot([], [], marker, color="0.3", ms=7, mec="white", label=rf"student, $\alpha$ = {value:g}")
     first.plot([], [], color="0.7", label="the teacher itself", **_TEACHER)
-    of_teachers = [grid[grid.teacher == teacher] for teacher in teachers]
     _explain_beyond(first, [(each, limits_of(each)) for each in of_teachers])
-    both = [panel.get_legend_handles_labels() for panel in (first, panels[0, -1])]
-    handles, labels = ([entry for entries in each for entry in entries] for each in zip(*both, strict=True))
-    part.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    return figure
 
 
 def teachers_compared(table: pd.DataFrame, methods: Sequence[str], teachers: Mapping[str, str], title: str) -> Figure:
