@@ -1,7 +1,7 @@
 """The four scales at which an exhibit can be made."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,21 +89,25 @@ class Profile:
         row = methods.get(method, changes.get("reading", "paper"))
         common = {f.name for f in dataclasses.fields(self)} & {f.name for f in dataclasses.fields(RunSpec)}
         values: dict[str, Any] = {name: getattr(self, name) for name in common}
+        source = data.source_of(changes.get("dataset", self.dataset))
         values |= {
             "method": method,
             "seed": seed,
             "peer": (self.peer or self.student) if "peer" in row.roles else "",
-            "augmentation": self.source.augmentation if self.augmentation is None else self.augmentation,
-            "eps": self.source.eps if self.eps is None else self.eps,
+            "augmentation": source.augmentation if self.augmentation is None else self.augmentation,
+            "eps": source.eps if self.eps is None else self.eps,
         }
-        values["step_size"] = values["eps"] / 4 if self.step_size is None else self.step_size
-        recipe = self._recipe(row, values | changes) if method not in self.without_recipe else {}
+        recipe = self._recipe(row, values | changes, changes) if method not in self.without_recipe else {}
         values |= recipe
+        if changes.get("schedule", values["schedule"]) != values["schedule"]:  # the factor was the other schedule's
+            values["gamma"] = RunSpec.gamma
         values |= changes
+        if "step_size" not in {*recipe, *changes} and self.step_size is None:
+            values["step_size"] = values["eps"] / 4
         settings = {**self.settings.get(method, {}), **dict(changes.get("settings", ()))}
         values["settings"] = tuple(settings.items())
         if row.free and "epochs" not in changes:
-            m = int(row.resolve(settings, self.dataset)["m"])
+            m = int(row.resolve(settings, values["dataset"])["m"])
             values["epochs"] = max(values["epochs"] // m, 1)
             dropping = sorted({milestone // m for milestone in values["milestones"]} & set(range(1, values["epochs"])))
             if values["schedule"] == "multistep" and not dropping:  # too few epochs are left for the rate to drop
@@ -119,14 +123,18 @@ class Profile:
         is_share = self.swa_start is not None and 0 < self.swa_start < 1
         return int(self.swa_start * values["epochs"]) if is_share else self.swa_start
 
-    def _recipe(self, row: methods.Method, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _recipe(self, row: methods.Method, values: Mapping[str, Any], changes: Collection[str]) -> dict[str, Any]:
         if not self.recipes:
             return {}
         dataset, network = str(values["dataset"]).partition(":")[0], str(values["student"]).partition("/")[0]
         recipe = {**row.recipe, **row.recipe_on.get(dataset, {}), **row.recipe_on.get(f"{dataset} {network}", {})}
+        if "schedule" in recipe:  # the profile's factor is that of its own schedule
+            recipe = {"gamma": RunSpec.gamma, **recipe}
         # another radius is not attacked in the recipe's steps; in other epochs, averaging begins as the profile says
         belongs = {"eps": "step_size", "epochs": "swa_start"}
         fixed = {*self.fixed, *(field for name, field in belongs.items() if name in self.fixed)}
+        fixed |= {"step_size"} if "eps" in changes else set()
+        fixed |= {"gamma"} if "schedule" in self.fixed and recipe.get("schedule") != self.schedule else set()
         return {name: value for name, value in recipe.items() if name not in fixed}
 
     def as_wide(self, architecture: str) -> str:

@@ -315,6 +315,8 @@ def _scaled(exhibit: Exhibit, profile: str, parameters: Mapping[str, Any]) -> tu
     base = dataclasses.replace(base, **{**exhibit.differs.get("", {}), **exhibit.differs.get(profile, {})})
     given = _overrides(exhibit, base, parameters)
     scale = dataclasses.replace(base, **given, fixed=tuple(sorted(given)))
+    if scale.schedule != base.schedule and "gamma" not in given:  # the exhibit's factor is that of its own schedule
+        scale = dataclasses.replace(scale, gamma=RunSpec.gamma)
     return scale, {name: getattr(scale, name) for name in given if getattr(scale, name) != getattr(base, name)}
 
 

@@ -1,6 +1,7 @@
 """A run is a specification: everything that decides a training's outcome, and nothing else."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -284,6 +285,7 @@ class RunSpec:
         except (TypeError, ValueError):
             raise ValueError(f"settings must be pairs of name and value, not {checks.shown(self.settings)}.") from None
         resolved = method.resolve(settings, self.dataset)
+        methods.check_loss(method, resolved, Counter(teacher.slot for teacher in self.teachers))
         object.__setattr__(self, "settings", tuple(sorted(resolved.items())))
 
     def has_snapshot(self, epoch: int) -> bool:

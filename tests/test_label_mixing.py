@@ -437,6 +437,8 @@ def test_each_claim_of_figure_2_is_about_its_own_method_and_teacher(changed, wro
             "compressed and extra are of Figure 4",
         ),
         (FIG8, {"paper_figure": 1, "extra": ""}, "compressed and extra are of Figure 4"),
+        (FIG8, {"paper_figure": 4, "student": "resnet18/8"}, "student is of Figure 1"),
+        (FIG8, {"alphas": [i / 20 for i in range(1, 12)]}, "at most 10 shares"),
         (FIG8, {"teacher_method": "TRADES"}, "does not use teacher_method"),
         (FIG9, {"select_on": "val"}, "does not use select_on"),
         (FIG9, {"n_val": 0}, "No images are held out to choose the best students on"),
@@ -638,3 +640,47 @@ def test_what_is_measured_is_a_question_about_each_network_alone(tmp_path):
     (tasks,) = executor.gathered
     assert all(isinstance(task, CorrectPredictions) and task.attacked in (None, task.judges[0]) for task in tasks)
     assert len(tasks) == 2 * (3 * 2 * 2 + 2), "two accuracies of twelve students and two teachers"
+
+
+@pytest.mark.usefixtures("nothing")
+def test_a_teacher_of_figure_4_is_not_one_of_figure_1_though_its_network_is():
+    setup = exhibits.setup(FIG8, "quick", n_test=64)
+    shown = fig8.students(setup, extra="gaussian-mixture:1000")
+    networks = mixing.train(setup, shown.all)
+    names = [*networks.students, *networks.teachers]
+    by = {name: {"clean": 0.5 + 0.4 * i / len(names), "pgd-20": 0.3} for i, name in enumerate(names)}
+    measured = WhiteBox(made_up(by).evaluations, {"clean": None, "pgd-20": None}, 10)
+    numbers = fig8.table(measured, networks, shown)
+    teachers = numbers[numbers.role == "teacher"]
+    assert set(teachers[teachers.figure.str.startswith("1")].method) == {"Natural", "PGD-AT"}
+    assert set(teachers[teachers.figure.str.startswith("4")].method) == {"PGD-AT+"}
+    assert len(teachers[teachers.figure == "1b, 1d, 1f"]) == 3, "epochs 4, 8 and 20"
+
+
+def test_claims_say_so_where_no_teacher_is_the_last():
+    names = where(stops=[0.4, 0.6])[1]
+    assert "PGD-AT resnet18/4 at epoch 20" in names
+    checked = check_8(as_the_paper_says, stops=[0.4, 0.6])
+    texts = [claim.text for claim in checked]
+    assert not any("the last." in text or text.endswith("the last") for text in texts)
+    assert sum("epoch 12, the latest that was tried" in text for text in texts) == 3
+    (alone,) = [claim for claim in checked if "without a teacher" in claim.text]
+    assert alone.lower.name == "PGD-AT resnet18/4 at epoch 20: clean accuracy"
+
+
+def test_figure_2_may_have_more_alphas_than_there_are_markers():
+    students = fig9.students(exhibits.setup(FIG9, "quick"), alphas=[i / 20 for i in range(1, 12)])
+    assert len({student.alpha for student in students}) == 11
+
+
+def test_the_last_epoch_is_the_trainings_however_it_was_asked_for():
+    shown, names = where("smoke", stops=[0.9, 1.0])
+    measured = made_up({name: {"clean": 0.5, "pgd-20": 0.5} for name in names})
+    assert mixing.in_words(measured, shown.grid) == "epoch 3, the last"
+
+
+@pytest.mark.usefixtures("store")
+def test_figure_4_alone_is_called_after_its_students(capsys):
+    with pytest.raises(Reached):
+        run_until_training(FIG8, profile="quick", paper_figure=4)
+    assert "digits, resnet18/8, eps 0.25" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import torch
 from conftest import run_python, tiny_spec
 
 from rkdkit import attacks, methods
+from rkdkit.checks import UnknownNameError
 from rkdkit.frozen import FrozenMapping
 from rkdkit.methods import notation
 from rkdkit.methods.notation import Factor, Point, Product
@@ -131,3 +132,72 @@ print(spec == type(spec).from_json(spec.to_json()), spec.to_json())
         str(row.resolve({}, "digits")),
         f"True {spec.to_json()}",
     ]
+
+
+def test_a_certainty_is_a_word_or_a_setting_that_holds_one():
+    for certainty in ("", "a", "1-a", "teacher_weight"):
+        methods.Term("KL", "T(x)", "S(x*)", certainty=certainty)
+    with pytest.raises(UnknownNameError, match=r"Unknown certainty 'w'\. Known: a, 1-a, teacher_weight"):
+        methods.Term("KL", "T(x)", "S(x*)", certainty="w")
+
+
+def test_a_setting_called_a_does_not_stand_for_the_certainty():
+    """At beta 0, a is 1 for every image, so a term that is weighted by a counts, and one by 1-a does not."""
+    settings = {"a": 0.5, "beta": 0.0, "warmup": 0.0, "kl_reduction": "batchmean"}
+    images, labels = torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 0])
+    nets = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)) for _ in range(2)]
+    losses = {}
+    for certainty in ("", "a", "1-a"):
+        term = methods.Term("KL", "T(x)", "S(x)", weight="a", certainty=certainty)
+        row = methods.get("PGD-AT")
+        used = {name: settings[name] for name in term.settings}
+        row = dataclasses.replace(row, title="Mine", minimises=(term,), settings=used, code={})
+        slots = {"S": (nets[0],), "T": (nets[1],)}
+        logits = methods.Logits(slots, {"x": images, "x*": images})
+        losses[certainty] = float(methods.loss(row, row.resolve({}), logits, labels))
+    assert losses["a"] == pytest.approx(losses[""])
+    assert losses["1-a"] == pytest.approx(0, abs=1e-9)
+
+
+def test_settings_of_a_dataset_are_checked_as_the_others():
+    row = methods.get("RSLAD")
+    for values, words in (({"l": -1.0}, "between 0"), ({"taau": 5}, "taau"), ({"kl_reduction": "sum"}, "sum")):
+        with pytest.raises(ValueError, match=words):
+            dataclasses.replace(row, title="Mine", settings_on={"digits": values})
+
+
+def test_a_setting_called_m_counts_updates_in_free_rows_alone():
+    term = methods.Term("KL", "T(x)", "S(x)", mixing="m")
+    row = methods.Method("Mine", "a test", (term,), settings={"m": 0.7, "kl_reduction": "batchmean"})
+    assert row.resolve({"m": 0.2})["m"] == 0.2
+    with pytest.raises(ValueError, match="between 1 and 10000"):
+        methods.get("Free-AT").resolve({"m": 0.2})
+
+
+def test_logits_are_not_mixed_with_labels_nor_those_of_several_teachers():
+    with pytest.raises(ValueError, match="an MSE compares logits"):
+        methods.Term("MSE", "T(x)", "S(x)", mixing="m")
+    row = methods.Method("Mine", "a test", (methods.Term("MSE", "T(x)", "S(x)"),))
+    methods.check_loss(row, {}, {"T": 1})
+    with pytest.raises(ValueError, match="several teachers are mixed as probabilities"):
+        methods.check_loss(row, {}, {"T": 2})
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "words"),
+    [
+        (
+            "PeerAiD-fixed",
+            {"l1": 0, "l2": 0, "l3": 0},
+            "no term of PeerAiD with a fixed teacher with a weight above 0 trains the student",
+        ),
+        ("PeerAiD", {"l1": 0, "l2": 0, "l3": 0, "g2": 0}, "trains the student"),
+        ("PeerAiD", {"g1": 0, "g2": 0}, "trains the peer"),
+        ("Fast-ARD", {"alpha": 0}, "no term of Fast-ARD is at x"),
+    ],
+)
+def test_settings_with_which_nothing_is_trained_are_refused(method, settings, words):
+    teachers = () if method == "PeerAiD" else (Teacher(run=tiny_spec("TRADES"), epoch=1),)
+    tiny_spec(method, teachers=teachers)
+    with pytest.raises(ValueError, match=words):
+        tiny_spec(method, teachers=teachers, settings=tuple(settings.items()))

@@ -6,10 +6,16 @@ Where the sources say nothing, or something else than the row, a comment says so
 import dataclasses
 
 import pytest
+from given import Given
 from typed_recipes import PEERAID, RECIPES, RECIPES_ON, RKD_STUDENT, RKD_TEACHER, TINY_IMAGENET
 
-from rkdkit import methods, profiles
+from rkdkit import executors, exhibits, methods, profiles, setup
+from rkdkit.analysis import state_of_the_art
+from rkdkit.exhibits import fig8_early_stopping_label_mixing as fig8
+from rkdkit.exhibits import fig11_entropy as fig11
+from rkdkit.exhibits import tab1_white_box as tab1
 from rkdkit.spec import Teacher
+from rkdkit.store import Store
 
 # what attacks maximise: on the labels from a uniform start, on a KL from a gaussian one
 ON_LABELS = [("CE(y, S(x~))", "uniform", "x*")]
@@ -228,3 +234,63 @@ def test_in_the_codes_reading_weights_are_kept_from_its_own_first_drop_on(name, 
 def test_the_network_of_a_run_says_which_recipe_it_has():
     scale = dataclasses.replace(profiles.PROFILES["paper"], dataset="tiny_imagenet")
     assert scale.spec("PeerAiD", student="wrn-34-10").milestones == (49, 79)
+
+
+def test_a_factor_goes_with_its_own_schedule():
+    """RKD's teachers have 0.9 per epoch; a step schedule has a tenth, whoever trains by it."""
+    exhibit = fig11.EXHIBIT
+    scale, _ = setup._scaled(exhibit, "paper", {})
+    found = {}
+    for name in ("PGD-AT", "RSLAD", "ARD", "KD", "AKD"):
+        spec = scale.spec(name, teachers=Teacher.placeholders(name))
+        found[name] = spec.schedule, spec.gamma
+    step = ("multistep", 0.1)
+    assert found == {
+        "PGD-AT": ("exponential", 0.9),
+        **dict.fromkeys(("RSLAD", "ARD", "KD"), step),
+        "AKD": ("onecycle", 1.0),
+    }
+    given = {"schedule": "multistep", "milestones": [10, 20], "epochs": 30}
+    scale, _ = setup._scaled(exhibit, "paper", given)
+    assert {scale.spec(name, teachers=Teacher.placeholders(name)).gamma for name in found} == {0.1}
+    assert scale.spec("PGD-AT", schedule="exponential").gamma == 0.1, "as the notebook's"
+    scale, _ = setup._scaled(exhibit, "paper", {})
+    assert scale.spec("PGD-AT", schedule="multistep", milestones=(50,)).gamma == 0.1
+    assert scale.spec("PGD-AT", schedule="multistep", milestones=(50,), gamma=0.3).gamma == 0.3
+    scale, _ = setup._scaled(tab1.EXHIBIT, "paper", {"schedule": "exponential"})
+    assert scale.spec("FFGSM-AT").gamma == 0.9, "the schedule of its recipe"
+    scale, _ = setup._scaled(exhibit, "paper", {**given, "gamma": 0.5})
+    assert {scale.spec(name, teachers=Teacher.placeholders(name)).gamma for name in found} == {0.5}
+
+
+@pytest.fixture
+def blank(tmp_path):
+    """Blank data in the place of those that are not here; nothing is trained."""
+    with executors.using(Given(Store(tmp_path), lambda _: None)):
+        yield
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize("name", ["fig8_early_stopping_label_mixing", "tab15_synthetic_data"])
+def test_a_recipe_whose_epochs_are_not_taken_leaves_its_factor_and_snapshots_too(name):
+    for given in ({"epochs": 50}, {"schedule": "exponential"}):
+        chosen = exhibits.setup(name, "paper", **given)
+        if name.startswith("fig8"):
+            guides = {each.guide for each in fig8.students(chosen, paper_figure=4).over_epoch}
+            specs = {spec for guide in guides for spec in guide.specs(chosen)}
+        else:
+            changes = state_of_the_art.Further("cifar10", "DDPM", "x.npz").changes(chosen)
+            specs = {chosen.profile.spec("PGD-AT", **changes)}
+        (spec,) = specs
+        assert (spec.schedule, spec.gamma, spec.snapshot_every) == ("exponential", 0.9, 5)
+        assert spec.epochs == given.get("epochs", 100)
+
+
+@pytest.mark.usefixtures("blank")
+def test_a_radius_and_a_dataset_of_one_run_bring_what_hangs_on_them():
+    by_notebook = exhibits.setup("tab1_white_box", "paper", eps="16/255").specs("TRADES")[0]
+    spec = profiles.PROFILES["paper"].spec("TRADES", eps=16 / 255)
+    assert (spec.eps, spec.step_size) == (by_notebook.eps, by_notebook.step_size) == (16 / 255, 4 / 255)
+    spec = profiles.PROFILES["quick"].spec("PGD-AT", dataset="cifar10")
+    assert (spec.eps, spec.step_size, spec.augmentation) == (8 / 255, 2 / 255, "crop-flip")
+    assert profiles.PROFILES["paper"].spec("TRADES", eps=16 / 255, step_size=0.01).step_size == 0.01

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -86,7 +86,23 @@ class Student:
 
 def taught_by(guide: Guide, epoch: int) -> str:
     """Return the name of a stopped teacher: "PGD-AT resnet18/4 at epoch 8"; PGD-AT+ is RKD's AT+, trained otherwise."""
-    return f"{guide.method}{'+' if guide.changes else ''} {guide.network} at epoch {epoch}"
+    return f"{_called(guide)} {guide.network} at epoch {epoch}"
+
+
+def finished(measured: WhiteBox, guide: Guide) -> str:
+    """Return the name of a teacher's training at its last epoch, which :func:`train` adds to those that are taught by.
+
+    Parameters
+    ----------
+    measured : the measurements of all teachers.
+    guide : the teacher, stopped or not.
+    """
+    name = taught_by(guide, 0).removesuffix("0")
+    return name + max((other.removeprefix(name) for other in measured.evaluations if other.startswith(name)), key=int)
+
+
+def _called(guide: Guide) -> str:
+    return f"{guide.method}{'+' if guide.changes else ''}"
 
 
 def stopped_guides(setup: Setup, guide: Guide, stops: Iterable[float]) -> dict[int, Guide]:
@@ -289,7 +305,7 @@ def table(measured: WhiteBox, networks: Networks, students: Iterable[Student]) -
     shown = {taught_by(student.guide, student.epoch) for student in listed} | _last_of(networks, listed)
     for name, (guide, epoch) in networks.stopped.items():
         if name in shown:
-            own = {"role": "teacher", "method": guide.method, "network": guide.network}
+            own = {"role": "teacher", "method": _called(guide), "network": guide.network}
             lines.append({**own, **_teacher(guide, epoch), "alpha": float("nan"), **trade_off(measured, name)})
     return pd.DataFrame(lines)
 
@@ -311,16 +327,16 @@ def panels_of_figure_1(table: pd.DataFrame) -> list[str]:
 
 def _last_of(networks: Networks, students: Iterable[Student]) -> set[str]:
     """Return the names of the students' teachers at their last epochs."""
-    trainings = {(student.guide.method, student.guide.network) for student in students}
-    last: dict[tuple[str, str], tuple[int, str]] = {}
+    trainings = {replace(student.guide, stopped=1.0) for student in students}
+    last: dict[Guide, tuple[int, str]] = {}
     for name, (guide, epoch) in networks.stopped.items():
-        training = guide.method, guide.network
+        training = replace(guide, stopped=1.0)
         last[training] = max(last.get(training, (0, "")), (epoch, name))
     return {last[training][1] for training in trainings}
 
 
 def _teacher(guide: Guide, epoch: int) -> dict[str, Any]:
-    return {"teacher": guide.method, "teacher_network": guide.network, "teacher_epoch": epoch}
+    return {"teacher": _called(guide), "teacher_network": guide.network, "teacher_epoch": epoch}
 
 
 def nearest(tried: Iterable[float], wanted: float) -> float:
@@ -333,6 +349,13 @@ def early_and_last(students: Sequence[Student]) -> tuple[int, int]:
     epochs = {student.epoch: student.guide.stopped or 1.0 for student in students}
     early = nearest(epochs.values(), EARLY)
     return next(epoch for epoch, stop in epochs.items() if stop == early), max(epochs)
+
+
+def in_words(measured: WhiteBox, students: Sequence[Student]) -> str:
+    """Return what a claim calls the last of the epochs that teach: "epoch 20, the last" of the training, or tried."""
+    last = max(students, key=lambda student: student.epoch)
+    is_finished = taught_by(last.guide, last.epoch) == finished(measured, last.guide)
+    return f"epoch {last.epoch}, the {'last' if is_finished else 'latest that was tried'}"
 
 
 def more(measured: WhiteBox, metric: str, text: str, source: str, higher: str, lower: str) -> Claim:

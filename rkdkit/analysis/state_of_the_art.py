@@ -1,6 +1,6 @@
 """How RKD trains its state-of-the-art networks, which it calls AT+ (its section 4): more data, averaged weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,18 @@ are its setting without generated images (`docs/design.md` lists what else is no
 """
 
 SCHEDULE = {"epochs", "schedule", "milestones"}
-"""Fields of a recipe that belong together: where the notebook sets one of them, the rest may be the profile's."""
+"""Fields of a recipe that belong together."""
+
+
+def set_otherwise(fixed: Iterable[str]) -> set[str]:
+    """Return the fields of `RECIPE` that are not taken: where the notebook sets one of `SCHEDULE`, all that hang on it.
+
+    Parameters
+    ----------
+    fixed : the fields of a profile that the notebook sets.
+    """
+    fields = set(fixed)
+    return fields | ({*SCHEDULE, "gamma", "snapshot_every"} if fields & SCHEDULE else set())
 
 
 @dataclass(frozen=True)
@@ -79,10 +90,9 @@ class Further:
             If the share is out of its range.
         """
         checks.number("extra_fraction", fraction, 0, 1)
-        scale, fixed = setup.profile, set(setup.profile.fixed)
+        scale, fixed = setup.profile, set_otherwise(setup.profile.fixed)
         recipe: dict[str, Any] = {}
         if scale.recipes:
-            fixed |= SCHEDULE if fixed & SCHEDULE else set()
             recipe = {**RECIPE, "student": NETWORK}
         else:
             steps = data.batches_per_epoch(setup.n_train, scale.batch_size)

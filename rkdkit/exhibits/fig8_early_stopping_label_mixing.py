@@ -8,7 +8,7 @@ import pandas as pd
 
 from rkdkit.analysis import mixing
 from rkdkit.analysis.mixing import ACCURATE, CLEAN, ROBUST, Networks, Student
-from rkdkit.analysis.state_of_the_art import FILES, FRACTION, RECIPE, SCHEDULE
+from rkdkit.analysis.state_of_the_art import FILES, FRACTION, RECIPE, set_otherwise
 from rkdkit.analysis.white_box import WhiteBox
 from rkdkit.claims import Claim, Quantity, below_guessing
 from rkdkit.comparisons import Guide
@@ -25,8 +25,7 @@ EXHIBIT = Exhibit(
 
 COMPRESSED: dict[str, tuple[str, str]] = {
     "smoke": ("resnet18/16", "resnet18/16"),
-    "quick": ("resnet18/8", "resnet18/4"),
-    "small": ("resnet18/8", "resnet18/4"),
+    **dict.fromkeys(("quick", "small"), ("resnet18/8", "resnet18/4")),
     "paper": ("resnet18", "wrn-28-10-silu"),
 }
 """The networks of Figure 4's students and of their teacher, by profile; it is larger, but at "smoke" to save time."""
@@ -42,8 +41,7 @@ It is the recipe of `state_of_the_art`, but under RKD's PGD-7, and with the snap
 
 CURVE_STOPS: dict[str, tuple[float, ...]] = {
     "smoke": (0.4, 1.0),
-    "quick": (0.2, 0.4, 0.6, 0.8, 1.0),
-    "small": (0.2, 0.4, 0.6, 0.8, 1.0),
+    **dict.fromkeys(("quick", "small"), (0.2, 0.4, 0.6, 0.8, 1.0)),
     "paper": (0.05, 0.125, 0.25, 0.5, 0.75, 1.0),
 }
 """Figure 4a: the shares of the teacher's epochs after which it is stopped, by profile."""
@@ -104,13 +102,17 @@ def students(
     Raises
     ------
     UnknownNameError, ValueError
-        If a network is not known, a list or a figure does not fit, or Figure 1 alone has a parameter of Figure 4.
+        If a network is not known, a list or a figure does not fit, or one figure alone has a parameter of the other.
     """
     if paper_figure not in (None, 1, 4):
         raise ValueError(f"paper_figure must be 1 or 4, or None for both, not {paper_figure!r}.")
     if paper_figure == 1 and (compressed is not None or extra is not None):
         raise ValueError("compressed and extra are of Figure 4: leave them out, or set paper_figure to 4 or None.")
+    if paper_figure == 4 and "student" in setup.profile.fixed:
+        raise ValueError("student is of Figure 1: leave it out, and name Figure 4's networks by compressed.")
     grid = [] if paper_figure == 4 else mixing.grid(setup, stops, alphas)
+    if len({student.alpha for student in grid}) > 10:
+        raise ValueError("alphas must list at most 10 shares: each has a marker of its own in the picture.")
     if paper_figure == 1:
         return Students(grid, [], [])
     name = setup.profile.name
@@ -134,7 +136,7 @@ def _larger_teacher(setup: Setup, extra: str | None) -> dict[str, Any]:
     """
     changes: dict[str, Any] = {}
     if setup.profile.recipes:
-        fixed = {*setup.profile.fixed, *(SCHEDULE if "epochs" in setup.profile.fixed else ())}
+        fixed = set_otherwise(setup.profile.fixed)
         changes = {field: value for field, value in STATE_OF_THE_ART.items() if field not in fixed}
         extra = FILES.get((setup.profile.dataset, "DDPM")) if extra is None else extra
     return changes | ({"extra": extra, "extra_fraction": FRACTION} if extra else {})
@@ -165,8 +167,8 @@ def check_claims(measured: WhiteBox, shown: Students) -> list[Claim]:
     shown : the students.
     """
     robust, grid = mixing.robust_metric(measured), shown.grid
-    rows = [*_label_mixing(grid, robust), *_early_stopping(grid, robust)] if grid else []
-    rows += _of_larger_teacher(shown, robust) if shown.over_epoch else []
+    rows = [*_label_mixing(measured, grid, robust), *_early_stopping(measured, grid, robust)] if grid else []
+    rows += _of_larger_teacher(measured, shown, robust) if shown.over_epoch else []
     claims = [
         mixing.more(measured, metric, f"{text}.", f"RKD, {place}", higher, lower)
         for text, place, metric, higher, lower in rows
@@ -180,11 +182,11 @@ def check_claims(measured: WhiteBox, shown: Students) -> list[Claim]:
     return [Claim(text, "RKD, Figure 1a and section 3.1", *sides), *claims]
 
 
-def _label_mixing(grid: Sequence[Student], robust: str) -> list[_Compared]:
+def _label_mixing(measured: WhiteBox, grid: Sequence[Student], robust: str) -> list[_Compared]:
     alphas = [student.alpha for student in grid]
     few, many, full = mixing.nearest(alphas, FEW), mixing.nearest(alphas, MANY), max(alphas)
     last = mixing.early_and_last(grid)[1]
-    alone = next(student.guide for student in grid if student.guide.method == ROBUST)
+    alone = mixing.finished(measured, next(student.guide for student in grid if student.guide.method == ROBUST))
 
     def student(method: str, teacher: str, alpha: float) -> str:
         return _name(grid, method, teacher, last, alpha)
@@ -194,7 +196,7 @@ def _label_mixing(grid: Sequence[Student], robust: str) -> list[_Compared]:
     place = "Figure 1a and section 3.1"
     return [
         (f"{text} robust than with alpha {full:g}", place, robust, best, student("AKD+", ACCURATE, full)),
-        (f"{text} accurate than {ROBUST} without a teacher", place, CLEAN, best, mixing.taught_by(alone, last)),
+        (f"{text} accurate than {ROBUST} without a teacher", place, CLEAN, best, alone),
         *(
             (
                 f"With a robust teacher, {method} is more robust with alpha {many:g} than with {other:g}",
@@ -206,14 +208,15 @@ def _label_mixing(grid: Sequence[Student], robust: str) -> list[_Compared]:
     ]
 
 
-def _early_stopping(grid: Sequence[Student], robust: str) -> list[_Compared]:
+def _early_stopping(measured: WhiteBox, grid: Sequence[Student], robust: str) -> list[_Compared]:
     alpha = mixing.nearest([student.alpha for student in grid], MANY)
     early, last = mixing.early_and_last(grid)
 
     def student(method: str, epoch: int) -> str:
         return _name(grid, method, ROBUST, epoch, alpha)
 
-    text = f"is more robust with the robust teacher of epoch {early} than with that of epoch {last}, the last"
+    latest = mixing.in_words(measured, grid)
+    text = f"is more robust with the robust teacher of epoch {early} than with that of {latest}"
     cost = f"AKD+ has a lower clean accuracy with the robust teacher of epoch {early} than with that of epoch {last}"
     place = "Figure 1b and section 3.2"
     return [
@@ -223,7 +226,7 @@ def _early_stopping(grid: Sequence[Student], robust: str) -> list[_Compared]:
     ]
 
 
-def _of_larger_teacher(shown: Students, robust: str) -> list[_Compared]:
+def _of_larger_teacher(measured: WhiteBox, shown: Students, robust: str) -> list[_Compared]:
     by_epoch = {student.epoch: str(student) for student in shown.over_epoch}
     by_alpha = {student.alpha: str(student) for student in shown.over_alpha}
     early, last = mixing.early_and_last(shown.over_epoch)
@@ -233,17 +236,15 @@ def _of_larger_teacher(shown: Students, robust: str) -> list[_Compared]:
     one = shown.over_epoch[0]
     student = f"the {one.network} student of a robust {one.guide.network}"
     than = f"with the teacher of epoch {early} than with that of"
-    text = f"By AKD, {student} is more robust {than} epoch {last}, the last"
+    text = f"By AKD, {student} is more robust {than} {mixing.in_words(measured, shown.over_epoch)}"
     cost = f"By AKD, {student} has a lower clean accuracy {than} {last}"
     mixed = f"By AKD+, {student} is more robust with a high alpha, {high:g}, than with {low:g}"
-    place = "Figure 4a and section B.1"
     return [
-        (text, place, robust, by_epoch[early], by_epoch[last]),
-        (cost, place, CLEAN, by_epoch[last], by_epoch[early]),
+        (text, "Figure 4a and section B.1", robust, by_epoch[early], by_epoch[last]),
+        (cost, "Figure 4a and section B.1", CLEAN, by_epoch[last], by_epoch[early]),
         (mixed, "Figure 4b and section B.1", robust, by_alpha[high], by_alpha[low]),
     ]
 
 
-def _name(students: Sequence[Student], method: str, teacher: str, epoch: int, alpha: float) -> str:
-    asked = (method, teacher, epoch, alpha)
-    return next(str(s) for s in students if (s.method, s.guide.method, s.epoch, s.alpha) == asked)
+def _name(grid: Sequence[Student], method: str, teacher: str, epoch: int, alpha: float) -> str:
+    return next(str(s) for s in grid if (s.method, s.guide.method, s.epoch, s.alpha) == (method, teacher, epoch, alpha))

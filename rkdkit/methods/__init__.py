@@ -12,7 +12,7 @@ example.
 """
 
 from rkdkit import checks
-from rkdkit.methods.compute import Logits, adversarial_examples, loss
+from rkdkit.methods.compute import Logits, adversarial_examples, check_loss, loss
 from rkdkit.methods.grammar import CHOICES, DIVERGENCES, READINGS, Maximised, Method, Term
 from rkdkit.methods.notation import GUIDES, TRAINED, Point, Setting, Settings
 from rkdkit.methods.recipes import RKD_TEACHER
@@ -36,6 +36,7 @@ __all__ = [
     "Settings",
     "Term",
     "adversarial_examples",
+    "check_loss",
     "get",
     "loss",
     "part_name",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rkdkit import attacks, losses
 from rkdkit.graphs import Graphs
-from rkdkit.methods.grammar import Maximised, Method, Term
+from rkdkit.methods.grammar import CHOICES, Maximised, Method, Term
 from rkdkit.methods.notation import CERTAINTY_POINT, TRAINED, Point, Settings
 from rkdkit.modes import without_gradients
 
@@ -86,6 +86,36 @@ class Logits:
                 answers = [network(images) for network in self.networks[point.network]]
             self._done[asked] = tuple(answer.detach() if point.fixed else answer for answer in answers)
         return self._done[asked]
+
+
+def check_loss(method: Method, settings: Settings, teachers: Mapping[str, int]) -> None:
+    """Refuse settings and teachers with which a method's loss would train nothing, or compare what cannot be compared.
+
+    Parameters
+    ----------
+    method : a row of the table.
+    settings : all of its settings, as :meth:`Method.resolve` returns them.
+    teachers : the number of teachers in each slot.
+
+    Raises
+    ------
+    ValueError
+        If no term of weight above 0 trains one of the networks in the first epoch, if a free row has none at x*, or if
+        an MSE has several teachers, whose outputs are mixed as probabilities.
+    """
+    counting = [term for term in method.minimises if _has_weight(term, settings, 0.0)]
+    points = [point for term in counting for point in (term.output_point, term.target_point) if point is not None]
+    idle = sorted(set(method.roles) - {TRAINED.get(point.network) for point in points if not point.constant})
+    if idle:
+        raise ValueError(f"With its settings, no term of {method.title} with a weight above 0 trains the {idle[-1]}.")
+    if method.free and all(term.output_point.place != "x*" for term in counting):
+        raise ValueError(
+            f"With its settings, no term of {method.title} is at x*: its perturbation would have no gradient."
+        )
+    for term in method.minimises:
+        slot = "" if term.target_point is None else term.target_point.network
+        if term.divergence == "MSE" and teachers.get(slot, 1) > 1:
+            raise ValueError(f"{term} compares logits, and several teachers are mixed as probabilities: give one.")
 
 
 def loss(method: Method, settings: Settings, logits: Logits, labels: Tensor, progress: float = 1.0) -> Tensor:
@@ -242,7 +272,7 @@ def _certainty(term: Term, settings: Settings, logits: Logits, labels: Tensor, p
 
 def _certainty_of(term: Term, settings: Settings) -> str:
     """Return "a", "1-a", "1" or ""."""
-    return str(settings.get(term.certainty, term.certainty))
+    return str(settings[term.certainty]) if term.certainty in CHOICES else term.certainty
 
 
 def _temperature(term: Term, settings: Settings) -> float:

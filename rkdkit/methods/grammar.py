@@ -28,7 +28,8 @@ READINGS = ("paper", "code")
 LARGEST_SETTING = 1e18
 """The largest value of a setting: losses have squares of some, and float32 holds no number above 3.4e38."""
 
-_RANGES = {"m": (1.0, float(checks.MOST_STEPS)), "warmup": (0.0, 1.0)}
+CERTAINTIES = ("a", "1-a", *(name for name, words in CHOICES.items() if "a" in words))
+"""What a term's `certainty` may be, if it has one."""
 
 # closed lists: see `identifying_fields`
 _TERM_FIELDS = ("divergence", "target", "output", "weight", "tau", "mixing", "certainty")
@@ -36,8 +37,7 @@ _MAXIMISED_FIELDS = ("divergence", "target", "output", "start", "makes")
 _METHOD_FIELDS = ("minimises", "maximises", "free", "eps_factor", "one_step")
 # texts about a row, and defaults that specifications and profiles contain explicitly
 _METHOD_REMARKS = (
-    *("title", "source", "settings", "settings_on", "recipe", "recipe_on", "differences", "averages_weights"),
-    "code",
+    *("title", "source", "settings", "settings_on", "recipe", "recipe_on", "differences", "averages_weights", "code"),
 )
 
 
@@ -46,8 +46,36 @@ def _refuse(wrong: bool, message: str) -> None:
         raise ValueError(message)
 
 
+class _Points:
+    """What a term and an attack share: two points, written as text and parsed once."""
+
+    target: str
+    output: str
+
+    @cached_property
+    def target_point(self) -> Point | None:
+        """Its target; None: the labels."""
+        return None if self.target == "y" else Point.parse(self.target, self)
+
+    @cached_property
+    def output_point(self) -> Point:
+        """Its output; an attack's is the point under attack."""
+        return Point.parse(self.output, self)
+
+    @property
+    def asked(self) -> tuple[Point, ...]:
+        """The points that it needs, none of them marked as a constant."""
+        points = (self.target_point, self.output_point)
+        return tuple(replace(point, constant=False) for point in points if point is not None)
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The points that it needs as text, without ``.detach``."""
+        return tuple(map(str, self.asked))
+
+
 @dataclass(frozen=True)
-class Term:
+class Term(_Points):
     """One term of a loss: weight * tau^2 * divergence(target, output), averaged over the batch.
 
     Attributes
@@ -58,8 +86,8 @@ class Term:
     weight : a product of settings, numbers and remainders: "l2", "0.5 * own", "1-a1-a2"; "" means 1.
     tau : the name of the setting for the temperature of a KL; "" means a temperature of 1.
     mixing : the name of the setting for the weight m of label mixing, with which the target is m T + (1 - m) y.
-    certainty : a weight per image, from a = T(x*)[y]^beta: "a", "1-a", or the name of a setting whose value is "a" or
-        "1".
+    certainty : a weight per image, from a = T(x*)[y]^beta, one of `CERTAINTIES`: "a", "1-a", or the name of a setting
+        whose value is "a" or "1".
 
     Raises
     ------
@@ -87,6 +115,9 @@ class Term:
         _refuse(bool(self.tau) and self.divergence != "KL", f"{self}: only a KL can have a temperature.")
         mixed = bool(self.mixing) and (target is None or not target.fixed)
         _refuse(mixed, f"{self}: only a fixed teacher's outputs can be mixed with the labels.")
+        logits_mixed = bool(self.mixing) and self.divergence == "MSE"
+        _refuse(logits_mixed, f"{self}: an MSE compares logits, and labels have none to mix them with.")
+        checks.one_of("certainty", self.certainty or "a", CERTAINTIES)
         _ = self.factors  # parsed now, so that a bad weight is refused here
 
     def __str__(self) -> str:
@@ -100,31 +131,14 @@ class Term:
         return " ".join([*factors, f"{self.divergence}({target}, {self.output}{at})"])
 
     @cached_property
-    def target_point(self) -> Point | None:
-        """Its target; None: the labels."""
-        return None if self.target == "y" else Point.parse(self.target, self)
-
-    @cached_property
-    def output_point(self) -> Point:
-        """Its output."""
-        return Point.parse(self.output, self)
-
-    @cached_property
     def factors(self) -> Product:
         """Its weight, parsed, without tau^2 and certainty."""
         return Product.parse(self.weight, self)
 
     @property
     def asked(self) -> tuple[Point, ...]:
-        """The points that the term needs, none of them marked as a constant."""
-        certainty = CERTAINTY_POINT if self.certainty else None
-        points = (self.target_point, self.output_point, certainty)
-        return tuple(replace(point, constant=False) for point in points if point is not None)
-
-    @property
-    def points(self) -> tuple[str, ...]:
-        """The points that the term needs as text, without ``.detach``."""
-        return tuple(map(str, self.asked))
+        """The points that the term needs, that of its certainty included, none of them marked as a constant."""
+        return (*super().asked, *((CERTAINTY_POINT,) if self.certainty else ()))
 
     def definition(self) -> dict[str, object]:
         """Return the term as plain JSON values; part of its row's definition."""
@@ -140,7 +154,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Maximised:
+class Maximised(_Points):
     """What an attack maximises: the cross entropy with the labels, or the KL from a network's output.
 
     Attributes
@@ -182,26 +196,6 @@ class Maximised:
 
     def __str__(self) -> str:
         return f"{self.divergence}({self.target}, {self.output})"
-
-    @cached_property
-    def target_point(self) -> Point | None:
-        """Its target; None: the labels."""
-        return None if self.target == "y" else Point.parse(self.target, self)
-
-    @cached_property
-    def output_point(self) -> Point:
-        """The point under attack."""
-        return Point.parse(self.output, self)
-
-    @property
-    def asked(self) -> tuple[Point, ...]:
-        """The points that the attack needs."""
-        return tuple(point for point in (self.target_point, self.output_point) if point is not None)
-
-    @property
-    def points(self) -> tuple[str, ...]:
-        """The points that the attack needs as text."""
-        return tuple(map(str, self.asked))
 
     def definition(self) -> dict[str, object]:
         """Return the attack as plain JSON values; part of its row's definition."""
@@ -282,7 +276,8 @@ class Method:
         _refuse(bool(lacking), notation.without_default(self.title, lacking))
         idle = sorted(set(self.settings) - asked)
         _refuse(bool(idle), f"The row {self.title} does not use its setting {', '.join(idle)}.")
-        self.resolve(self.settings)
+        for values in (self.settings, *self.settings_on.values()):
+            self.resolve(values)
         names = [attack.makes for attack in self.maximises]
         _refuse(len(set(names)) < len(names), f"Two attacks of the row {self.title} make examples with the same name.")
         _refuse("student" not in self.roles, f"The row {self.title} does not train the student (S).")
@@ -429,7 +424,7 @@ class Method:
             elif isinstance(value, str):
                 raise ValueError(f"Setting {name} of {self.title} must be a number, not {checks.shown(value)}.")
             else:
-                low, high = _RANGES.get(name, (1e-6 if name.startswith("tau") else 0.0, LARGEST_SETTING))
+                low, high = self._range(name)
                 checks.number(f"Setting {name} of {self.title}", value, low, high)
             resolved[name] = value
         resolved = {name: value if isinstance(value, str) else float(value) for name, value in resolved.items()}
@@ -441,6 +436,11 @@ class Method:
         if self.free and not float(resolved["m"]).is_integer():
             raise ValueError(f"Setting m of {self.title} must be a whole number, not {resolved['m']}.")
         return resolved
+
+    def _range(self, name: str) -> tuple[float, float]:
+        """Return the smallest and the largest value of a setting that is a number."""
+        ranges = {"warmup": (0.0, 1.0), **({"m": (1.0, float(checks.MOST_STEPS))} if self.free else {})}
+        return ranges.get(name, (1e-6 if name.startswith("tau") else 0.0, LARGEST_SETTING))
 
     def _shares(self) -> Iterator[tuple[str, ...]]:
         """Yield the groups of settings that must not exceed 1 together: 1 minus their sum is a weight."""
