@@ -108,7 +108,8 @@ class Attack(ABC):
         """
         check_batch(network, images, labels)
         check_answers(network, images, labels)
-        return self.examples(network, images, labels, torch.Generator().manual_seed(seed))
+        with torch.enable_grad():
+            return self.examples(network, images, labels, torch.Generator().manual_seed(seed))
 
     def parameters(self) -> dict[str, float | int | str]:
         """Return everything that decides what the attack does, as plain JSON values."""
@@ -445,6 +446,5 @@ def _to_nearest_boundary(x: Tensor, logits: Tensor, labels: Tensor, rivals: Tens
     gaps = logits.gather(1, rivals) - logits.gather(1, labels.unsqueeze(1))
     gradients = torch.stack([torch.autograd.grad(gap.sum(), x, retain_graph=True)[0] for gap in gaps.unbind(1)])
     distances, nearest = (gaps.detach().abs() / (gradients.abs().sum((2, 3, 4)).T + 1e-8)).min(1)
-    gradient = gradients[nearest, torch.arange(len(x), device=x.device)]
     # as in Foolbox 3: on the boundary itself, a step would have length 0
-    return (distances + 1e-4).view(-1, 1, 1, 1) * gradient.sign()
+    return (distances + 1e-4).view(-1, 1, 1, 1) * gradients[nearest, torch.arange(len(x), device=x.device)].sign()

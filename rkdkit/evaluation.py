@@ -265,8 +265,11 @@ def perturbed(
     Raises
     ------
     ValueError
-        If the attacked network does not return one row of logits per image, or a label is none of its classes.
+        If the attacked network does not return one row of logits per image, if a label is none of its classes, or if
+        the attack is one of the package's, which take all images at once.
     """
+    if isinstance(attack, autoattack.Packaged):
+        raise ValueError(f"{attack} takes all images at once: make its examples first, and give attack=None.")
     device = _device(attacked)
     noise = generator(seed, 0, "evaluation")
     batch_size = batch_size or batch_size_for(attack)

@@ -468,3 +468,14 @@ def test_who_visits_an_attack_sees_its_start_and_the_image_after_each_step(train
     for steps, seen in enumerate(visited):
         assert torch.equal(seen, replace(attack, steps=steps)(trained, images, labels, seed=3))
         assert not seen.requires_grad
+
+
+@pytest.mark.parametrize("attack", [attacks.FGSM(0.1), attacks.DeepFool(0.1), attacks.PGD(0.1, 0.05, 2)], ids=str)
+def test_an_attack_takes_its_gradients_where_none_are_taken(attack):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    images, labels = torch.rand(5, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1])
+    with torch.no_grad():
+        found = attack(network, images, labels)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(found, attack(network, images, labels))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rkdkit import attacks, autoattack, claims, data, evaluation, statistics
+from rkdkit import attacks, autoattack, claims, data, evaluation, models, statistics
 from rkdkit.analysis.curves import Curve
 from rkdkit.determinism import exact_arithmetic
 from rkdkit.exhibits import fig1_peer_vs_teacher as fig1
@@ -300,3 +300,9 @@ def test_the_largest_surprises_are_the_claims_that_fail_most_clearly():
     shown = [line.strip() for line in text.partition("surprises:")[2].splitlines() if "(source)" in line]
     assert shown == ["clearer (source)", "clear (source)", "hardly (source)"]
     assert claims.report([]) == "No claims are judged."
+
+
+def test_the_packages_attacks_are_not_made_batch_by_batch():
+    network, images = models.build("mlp-5/16", 10, [0.5], [0.25]), torch.rand(4, 1, 8, 8)
+    with pytest.raises(ValueError, match="takes all images at once"):
+        next(evaluation.perturbed(network, images, torch.zeros(4, dtype=torch.int64), autoattack.AutoAttack(0.1)))

@@ -93,6 +93,18 @@ def test_alignment_is_that_of_directions():
     assert gradients.alignment(across[:1], across[1:]).item() == 0
 
 
+@given(st.integers(-200, 0))
+def test_a_cosine_does_not_depend_on_how_small_a_gradient_is(power):
+    torch.manual_seed(0)
+    images, other = torch.rand(2, 3, 1, 4, 4, dtype=torch.float64)
+    scale = 10.0**power
+    expected = [
+        abs(float(a.flatten() @ b.flatten()) / float(a.norm() * b.norm())) for a, b in zip(images, other, strict=True)
+    ]
+    assert gradients.alignment(images, scale * other).tolist() == pytest.approx(expected)
+    assert gradients.alignment(torch.zeros_like(images), other).tolist() == [0, 0, 0]
+
+
 def test_an_interval_of_a_mean_is_students():
     values = torch.tensor([0.1, 0.4, 0.2, 0.9]).double()
     theirs = stats.ttest_1samp(values.numpy(), 0).confidence_interval(0.95)

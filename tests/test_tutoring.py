@@ -9,7 +9,7 @@ from conftest import tiny_spec
 from extents import saved_extents
 from questions import Pretending, each_makes_another_question, has_the_form_of, name_of, the_store_answers
 
-from rkdkit import attacks, claims, data, evaluation, executors, figures, models, runs
+from rkdkit import attacks, claims, data, evaluation, executors, figures, models, runs, runtime
 from rkdkit.analysis import features
 from rkdkit.analysis.curves import BY_PEER, BY_TEACHER, Curve
 from rkdkit.exhibits import fig3_peer_tutoring as fig3
@@ -50,6 +50,17 @@ def test_cosines_are_those_of_the_features_at_x_and_at_both_kinds_of_adversarial
     half = math.sqrt(0.5)
     expected = torch.tensor([[1.0, half, 0.0], [0.0, 0.0, 0.0], [0.0, half, 1.0]])
     assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_the_natural_images_are_taken_in_the_attacks_batches():
+    """An attack with restarts has a size of batch of its own."""
+    guide, student = Plane(angle=0.7), Plane()
+    x = torch.rand(80, 1, 1, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(80, dtype=torch.int64)
+    attack = attacks.PGD(0.1, 0.05, 2, restarts=2)
+    usual = features.similarities(guide, student, x, labels, attack)
+    with runtime.using(runtime.Settings(evaluation_batch_size=64)):
+        assert torch.equal(features.similarities(guide, student, x, labels, attack), usual)
 
 
 def test_cosines_of_many_images_are_in_one_row_each_and_never_above_one():

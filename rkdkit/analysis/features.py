@@ -44,8 +44,8 @@ def similarities(
     """
     shown = models.showing_features(guide)
     checks.batch(images, labels, shown)
-    kinds = ((guide, None), (student, attack), (guide, attack))
-    batches = zip(*(evaluation.perturbed(a, images, labels, by) for a, by in kinds), strict=True)
+    kinds, size = ((guide, None), (student, attack), (guide, attack)), evaluation.batch_size_for(attack)
+    batches = zip(*(evaluation.perturbed(a, images, labels, by, batch_size=size) for a, by in kinds), strict=True)
     found = []
     for batch in batches:
         with exact_arithmetic(), torch.no_grad(), eval_without_gradients(guide):

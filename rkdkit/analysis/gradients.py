@@ -15,7 +15,7 @@ from rkdkit.measurements import Digest, Load, Measurement, Pass, floats_from_tex
 from rkdkit.modes import eval_without_gradients
 from rkdkit.references import Snapshot
 
-ENGINE = 1
+ENGINE = 2
 """A version number: raised whenever the same question about the same networks gets another answer, beyond rounding."""
 
 MEASURES = {
@@ -117,7 +117,14 @@ def alignment(images: Tensor, gradients: Tensor) -> Tensor:
     -------
     (N,) in [0, 1].
     """
-    return F.cosine_similarity(images.flatten(1), gradients.flatten(1)).abs()
+    return _cosine(images, gradients).abs()
+
+
+def _cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Return the cosine of each pair, (N,), however small it is: torch takes a norm below 1e-8 to be 1e-8."""
+    tiny = torch.finfo(first.dtype).tiny
+    a, b = (each / each.abs().amax(1, keepdim=True).clamp_min(tiny) for each in (first.flatten(1), second.flatten(1)))
+    return F.cosine_similarity(a, b)
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ class InputGradients(Measurement):
             found.append((maps.cpu(), gini(maps).cpu(), alignment(x, gradients).cpu()))
         maps, concentration, aligned = (torch.cat(part) for part in zip(*found, strict=True))
         others = maps if self.student == self.network else _maps(load(self.student).double(), split)
-        similarity = F.cosine_similarity(maps.flatten(1), others.flatten(1))
+        similarity = _cosine(maps, others)
         values = {"gini": concentration, "alignment": aligned, "similarity": similarity}
         drawn = split.take(torch.tensor(self.shown, dtype=torch.int64))
         pictures = picture(_at(network, drawn)[1]).cpu() if self.shown else torch.empty(0)
