@@ -345,7 +345,8 @@ def _claims_csv(judged: Sequence[claims.Claim]) -> str:
     heading = ["claim", "source"]
     for side in ("higher", "lower"):
         heading += [side, f"{side}_value", f"{side}_low", f"{side}_high"]
-    heading += ["difference", "difference_low", "difference_high", "unit", "confidence", "adjusted_p_value", "verdict"]
+    heading += ["difference", "difference_low", "difference_high", "unit", "confidence", "adjusted_p_value"]
+    heading += ["verdict", "note"]
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(heading)
     for claim in judged:
@@ -355,7 +356,8 @@ def _claims_csv(judged: Sequence[claims.Claim]) -> str:
         of = claim.difference
         unit = getattr(of, "unit", "fraction")
         adjusted = "" if claim.adjusted_p_value is None else claim.adjusted_p_value
-        writer.writerow([*line, of.value, of.low, of.high, unit, claim.confidence, adjusted, claim.verdict])
+        line += [of.value, of.low, of.high, unit, claim.confidence, adjusted, claim.verdict, claim.note]
+        writer.writerow(line)
     return written.getvalue()
 
 

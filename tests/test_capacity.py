@@ -289,11 +289,13 @@ def test_gains_are_compared_on_the_same_images():
 
 def test_a_choice_that_could_not_be_what_it_aims_at_has_a_remark():
     rows = [(False, "RKD-Acc.", 0.6), (False, "RKD-Rob.", 0.0), (True, "RKD-Rob.", 0.1), (True, "RKD-Rob.", 0.11),
-            (True, "RKD-Acc.", 0.0), (float("nan"), "RKD-Rob.", float("nan"))]  # fmt: skip
+            (True, "RKD-Acc.", 0.0), (float("nan"), "RKD-Rob.", float("nan")), (True, "RKD-Rob.", 0.1)]  # fmt: skip
     numbers = pd.DataFrame(rows, columns=["within", "selection", "held_out_robust"])
+    numbers["method"] = [*["of ten classes"] * 6, "of a hundred"]
+    guessing = {"of ten classes": 0.1, "of a hundred": 0.01}.__getitem__
     none, weak = candidates.NONE_KEPT, candidates.NONE_ROBUST
-    assert list(candidates.remarks(numbers, 10)) == [none, none, weak, "", "", ""]
-    assert list(candidates.remarks(numbers[["within"]], 10)) == [none, none, "", "", "", ""]
+    assert list(candidates.remarks(numbers, guessing)) == [none, none, weak, "", "", "", ""]
+    assert list(candidates.remarks(numbers[["within"]], guessing)) == [none, none, "", "", "", "", ""]
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,14 @@ def test_at_its_highest_point_the_same_curve_tells_nothing():
     assert width(own.at(*own.end)) < 0.02
 
 
+def test_with_one_epoch_the_teacher_is_not_compared_with_itself():
+    (right,) = {tuple(by[1].tolist()) for by in curve(0.5).correct.values()} and [torch.arange(N) < 0.5 * N]
+    one = [Curve(network, "student", {seed: {1: right} for seed in range(3)}) for network in ("teacher", "peer")]
+    found = fig1.check_claims(fig1.TutoringCurves(one[0], one[0], one[1], one[1], 10))
+    assert len(found) == 2
+    assert not any("falls" in claim.text for claim in found)
+
+
 def test_figure_1s_claims_fail_where_the_end_is_otherwise():
     found = fig1.check_claims(figure_1(peer=0.3, teacher=0.95, own=0.3))
     assert [claim.verdict for claim in found] == [claims.FAILS, claims.OPEN, claims.FAILS]

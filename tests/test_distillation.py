@@ -378,6 +378,35 @@ def test_wrong_parameters_are_refused_before_any_training(nothing, name, paramet
     assert nothing.gathered == []
 
 
+@pytest.mark.parametrize(
+    ("name", "student"), [("tab7_clean_distillation", 8), ("tab8_ard", 8), ("tab8_ard", 4)], ids=str
+)
+def test_networks_that_would_make_two_lines_one_are_refused_before_any_training(nothing, name, student):
+    with pytest.raises(ValueError, match="lines of the paper would be this one"):
+        MODULES[name].tables(exhibits.setup(name, "quick", student=f"resnet18/{student}"))
+    assert nothing.gathered == []
+
+
+@pytest.mark.usefixtures("nothing")
+@pytest.mark.parametrize(("teacher", "number"), [("resnet18/8", 11), ("resnet18/4", 12)])
+def test_a_training_is_not_compared_with_itself(teacher, number):
+    lines = asked("tab7_clean_distillation", "quick", teacher=teacher, smaller_teacher="resnet18/8")
+    checked = tab7.check_claims(lines, lines.measure(lines.train()))
+    assert len(checked) == number
+    assert sum("transfers less robustness by KD than PGD-AT" in claim.text for claim in checked) == number - 10
+
+
+@pytest.mark.usefixtures("nothing")
+def test_guessing_is_that_of_each_rows_own_data():
+    setup = exhibits.setup("tab8_ard", "paper")
+    tables = tab8.tables(setup)
+    measured = tables.measure(tables.train())
+    guessing = {measured.guessing(tables.row(line)) for line in tables.lines if line.dataset == "cifar100"}
+    assert guessing == {0.01}
+    row = next(tables.row(line) for line in tables.lines if line.dataset == "cifar10")
+    assert measured.guessing(row) == 0.1
+
+
 def test_one_image_is_too_few_for_a_share_of_an_accuracy(nothing):
     with pytest.raises(ValueError, match="n_test"):
         asked("tab7_clean_distillation", n_test=1)

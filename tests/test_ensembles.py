@@ -527,3 +527,12 @@ def test_students_with_hyper_parameters_of_a_placeholder_are_not_certain(tmp_pat
     assert of_several
     assert not any(task.certain for task in of_several)
     assert any(task.certain for task in planner.trainings if len(task.spec.teachers) == 1), "the grid itself"
+
+
+def test_where_a_table_has_fewer_lines_the_claims_about_the_others_are_left_out(tmp_path, capsys):
+    """Of CIFAR-100's images by DDPM the paper has AT+ and AKD+ alone."""
+    _, trained, _ = asked(tmp_path, TAB15, "paper", dataset="cifar100")
+    measured = made_up({name: {"clean": 0.5, "autoattack": 0.4} for name in specs_of(trained)})
+    found = tab15.check_claims(measured, trained.number, "autoattack")
+    assert [claim.source for claim in found] == ["RKD, Table 1"] * 3 + ["RKD, Table 6 and section 4"] * 2
+    assert "not compared here: RSLAD+" in capsys.readouterr().err

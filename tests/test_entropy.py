@@ -146,3 +146,13 @@ def test_what_the_figure_does_not_use_is_refused():
     with pytest.raises(UnknownNameError, match="This exhibit does not use n_test"):
         exhibits.setup("fig11_entropy", "smoke", n_test=10)
     assert exhibits.setup("fig11_entropy", "smoke").profile.select_on == "last"
+
+
+def test_no_interval_of_a_mean_entropy_goes_beyond_what_entropies_can_be():
+    seeds = [torch.full((30,), value) for value in (0.1, 2.2, 0.3)]
+    curves = fig11.EntropyCurves({"a": {1: seeds}, "b": {1: seeds[::-1]}}, 10)
+    found = curves.at("a")
+    assert (found.low, found.high) == (0, pytest.approx(math.log(10)))
+    swings = [torch.full((30,), value) for value in (0.1, 2.2, 0.1)]
+    apart = fig11.EntropyCurves({"a": {1: swings}, "b": {1: [2.3 - each for each in swings]}}, 10).minus("a", "b")
+    assert (apart.low, apart.high) == pytest.approx((-math.log(10), math.log(10)))

@@ -144,6 +144,9 @@ def test_curves_keep_their_lines_and_units_are_theirs():
     (methods,) = exporting.tables_of(QUICK / "fig2_method_overview.json")
     assert methods.heading[:3] == ("method", "part", "term")
     assert "interval" not in methods.title
+    (costs, *_) = exporting.tables_of(QUICK / "tab11_model_cost.json")
+    assert {"fastest", "slowest"} <= set(costs.heading)
+    assert "interval" not in costs.title
 
 
 def made(folder, numbers, claims=(), name="fig99_new", **summary):
@@ -339,10 +342,15 @@ def test_all_that_is_made_goes_into_a_folder(tmp_path):
 
 
 def test_csv_is_the_exhibits_own_with_its_claims_beside(tmp_path):
-    assert export("tab1", "fig2", "--format", "csv", "-o", tmp_path).exit_code == 0
+    assert export("tab1", "tab8", "fig2", "--format", "csv", "-o", tmp_path).exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "fig2_method_overview.csv", "tab1_white_box.csv", "tab1_white_box_claims.csv",
+        "fig2_method_overview.csv", "tab1_white_box.csv", "tab1_white_box_claims.csv", "tab8_ard.csv",
+        "tab8_ard_claims.csv",
     ]  # fmt: skip
+    noted = csv.DictReader(io.StringIO((tmp_path / "tab8_ard_claims.csv").read_text()))
+    in_json = json.loads((QUICK / "tab8_ard.json").read_text())["claims"]
+    assert [line["note"] for line in noted] == [claim.get("note", "") for claim in in_json]
+    assert any("note" in claim for claim in in_json)
     assert (tmp_path / "tab1_white_box.csv").read_bytes() == (QUICK / "tab1_white_box.csv").read_bytes()
     claims = list(csv.DictReader(io.StringIO((tmp_path / "tab1_white_box_claims.csv").read_text())))
     written = json.loads((QUICK / "tab1_white_box.json").read_text())["claims"]

@@ -114,8 +114,8 @@ def test_networks_take_turns_and_the_first_batch_is_not_timed(monkeypatch):
     seconds = iter([s for batch in (2, 1, 6, 3) for s in (0, batch, 0, 10 * batch)])
     monkeypatch.setattr(tab11, "_now", lambda _: next(seconds))
     times = tab11.inference_times(["mlp-5/16", "mobilenetv2/16"], batches=3, batch_size=2).set_index("network")
-    assert times.loc["mlp-5/16", ["value", "low", "high"]].tolist() == [1500, 500, 3000]
-    assert times.loc["mobilenetv2/16", ["value", "low", "high"]].tolist() == [15_000, 5000, 30_000]
+    assert times.loc["mlp-5/16", ["value", "fastest", "slowest"]].tolist() == [1500, 500, 3000]
+    assert times.loc["mobilenetv2/16", ["value", "fastest", "slowest"]].tolist() == [15_000, 5000, 30_000]
     assert set(times.quantity) == {"inference"}
 
 
@@ -157,7 +157,7 @@ def test_the_table_to_read_is_in_millions_and_in_the_networks_order(counted):
 
 def test_the_picture_has_every_cost_and_what_ard_prints(counted):
     order = list(dict.fromkeys(counted.network))
-    times = pd.DataFrame({"network": order, "quantity": "inference", "value": 1.5, "low": 1.0, "high": 4.0})
+    times = pd.DataFrame({"network": order, "quantity": "inference", "value": 1.5, "fastest": 1.0, "slowest": 4.0})
     panels = figures.model_costs(pd.concat([counted, times]), "title").axes
     assert [tick.get_text() for tick in panels[0].get_yticklabels()] == order
     shown = {line.get_label(): list(line.get_xdata()) for panel in panels for line in panel.get_lines()}

@@ -447,7 +447,10 @@ def test_table_4_has_lines_without_a_guide_and_table_5_all_methods_that_are_name
     chosen = {name: [Snapshot(scale.spec(name), "student", 1)] for name in ("PGD-AT", "PeerAiD")}
     measured = made_up({name: {"clean": 0.5} for name in chosen})
     rows = tab4.beside_the_paper(measured, measured, chosen, chosen)
-    assert set(rows[rows.accuracy.notna()].row) == {"PGD-AT, resnet18/16", "PeerAiD, resnet18/16 by resnet18/8"}
+    both = ("PGD-AT, resnet18/16", "PeerAiD, resnet18/16 by resnet18/8")
+    named = {f"{row} ({which})" for row in both for which in ("Table 4", "Table 5")}
+    assert set(rows[rows.accuracy.notna()].row) == named, "the same networks in both tables"
+    assert len(figures.differences(rows.assign(method=rows.row), "title").axes) == 2
 
 
 def test_lines_of_landscapes_have_colours_of_their_own_and_averaged_weights_a_line_without():

@@ -301,7 +301,10 @@ def test_rows_of_tables_4_and_5_name_student_and_guide():
     measured = made_up({method: {"clean": 0.5, "autoattack": 0.25} for method in specs})
     table = tab4.beside_the_paper(measured, measured, networks, networks)
     ours = table[table.accuracy.notna()]
-    assert set(ours.row) == {"RSLAD, resnet18/16 by resnet18/8", "PeerAiD, resnet18/16 by resnet18/4"}
+    both = ("RSLAD, resnet18/16 by resnet18/8", "PeerAiD, resnet18/16 by resnet18/4")
+    assert set(ours.row) == {f"{row} ({which})" for row in both for which in ("Table 4", "Table 5")}, "told apart"
+    one = tab4.beside_the_paper(measured, made_up({"RSLAD": {"clean": 0.5}}), networks, {"RSLAD": networks["RSLAD"]})
+    assert set(one.row[one.accuracy.notna() & (one.method == "PeerAiD")]) == {both[1]}, "nothing to tell apart"
     assert list(ours.table) == ["Table 4"] * 4 + ["Table 5"] * 4
     paper = table.set_index(["table", "method", "metric"]).paper
     assert paper["Table 4", "PeerAiD", "autoattack"] == pytest.approx(0.2699)

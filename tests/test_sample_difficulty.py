@@ -196,6 +196,10 @@ def test_trainings_that_do_not_agree_rank_nothing():
     random = torch.Generator().manual_seed(0)
     ranking = by_hand()
     chance = difficulty.Difficulty(torch.rand(5, 12, generator=random), ranking.split.labels)
-    found = fig13.check_claims(dataclasses.replace(ranking, difficulty=chance))
+    unranked = dataclasses.replace(ranking, difficulty=chance)
+    assert not unranked.table(2).drawn.any()
+    assert unranked.in_words("train").endswith("do not rank alike.")
+    assert ranking.in_words("train").startswith("Ranked by ")
+    found = fig13.check_claims(unranked)
     assert [claim.text for claim in found] == [chance.claim.text]
     assert found[0].verdict != claims.HOLDS

@@ -1,7 +1,7 @@
 """RKD's students among which the best is chosen, and the teacher alone that they are compared with (RKD section 3)."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,18 +256,20 @@ NONE_KEPT, NONE_ROBUST = (
 """What a picture says of a choice that could not be what it aims at."""
 
 
-def remarks(numbers: pd.DataFrame, num_classes: int) -> pd.Series:
+def remarks(numbers: pd.DataFrame, guessing: Callable[[str], float]) -> pd.Series:
     """Return for each line whether its choice could not be what it aims at: `NONE_KEPT`, `NONE_ROBUST` or "".
 
     Parameters
     ----------
-    numbers : within, and perhaps selection and held_out_robust as :func:`hyper_parameters`; NaN: nothing was chosen.
-    num_classes : guessing has an accuracy of 1 / num_classes.
+    numbers : method, within, and perhaps selection and held_out_robust as :func:`hyper_parameters`; NaN: nothing was
+        chosen.
+    guessing : the accuracy of guessing, by method, as `WhiteBox.guessing`.
     """
     found = numbers.within.eq(False).map({True: NONE_KEPT, False: ""})
     if "held_out_robust" not in numbers:
         return found
-    weak = (numbers.selection == "RKD-Rob.") & (numbers.held_out_robust <= 1 / num_classes) & numbers.within.eq(True)
+    weak = (numbers.selection == "RKD-Rob.") & (numbers.held_out_robust <= numbers.method.map(guessing))
+    weak &= numbers.within.eq(True)
     return found.mask(weak, NONE_ROBUST)
 
 

@@ -1,5 +1,6 @@
 """The lines of ARD's tables at an exhibit's scale: trained, measured, and with the paper's numbers beside ours."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -136,9 +137,10 @@ class Tables:
             for i, snapshot in enumerate(of_seeds)
             for metric, attack in self.attacks.items()
         }
-        measured = white_box_of(tasks, self.attacks, len(self.setup.dataset.classes))
-        by_row = {self.row(line): measured.evaluations[self.name(line)] for line in self.lines}
-        return replace(measured, evaluations=by_row)
+        measured, rows = white_box_of(tasks, self.attacks), {self.row(line): self.name(line) for line in self.lines}
+        by_row = {row: measured.evaluations[name] for row, name in rows.items()}
+        classes = {row: measured.classes[name] for row, name in rows.items()}
+        return replace(measured, evaluations=by_row, classes=classes)
 
     def numbers(self, measured: WhiteBox, references: Mapping[str, str]) -> pd.DataFrame:
         """Return our numbers, the paper's and those of others, and differences from the rows to compare with.
@@ -213,7 +215,8 @@ def tables_of(
     UnknownNameError
         If there is no such network or table.
     ValueError
-        If a line of `further` is not in the paper, or the notebook sets alpha, which the lines themselves say.
+        If a line of `further` is not in the paper, if the notebook sets alpha, which the lines themselves say, or if
+        two lines of a table would be one, because networks that differ in the paper do not here.
     DataNotFoundError
         If the data are not there.
     """
@@ -235,7 +238,12 @@ def tables_of(
     lines = dict.fromkeys(line for line, _ in _lines() if line.table in tables or line in further)
     if not set(further) <= set(lines):
         raise ValueError(f"ARD's tables have no such line: {', '.join(map(str, set(further) - set(lines)))}.")
-    return Tables(setup, tuple(lines), networks, {"cifar10": scale.dataset, "cifar100": other})
+    found = Tables(setup, tuple(lines), networks, {"cifar10": scale.dataset, "cifar100": other})
+    (row, times), *_ = Counter(map(found.row, found.lines)).most_common(1)
+    if times > 1:
+        used = ", ".join(f"{here} for {theirs}" for theirs, here in networks.items())
+        raise ValueError(f"{row}: {times} lines of the paper would be this one. Choose other networks than {used}.")
+    return found
 
 
 def _lines() -> list[tuple[Line, pd.Series]]:

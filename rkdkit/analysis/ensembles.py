@@ -307,7 +307,7 @@ def measure(parts: Sequence[Networks], by: Mapping[str, attacks.Attack | None]) 
             for name, members in part.together.items():
                 for seed, of_seed in enumerate(members):
                     tasks[name, seed, metric] = CorrectTogether(images=images, members=tuple(of_seed), attack=attack)
-    return white_box_of(tasks, by, len(parts[0].setup.dataset.classes))
+    return white_box_of(tasks, by)
 
 
 def robust_metric(setup: Setup) -> str:
@@ -390,7 +390,7 @@ def beside_all(measured: WhiteBox, choices: pd.DataFrame, theirs: pd.DataFrame) 
     only_theirs = once.merge(ours[keys], on=keys, how="left", indicator=True)
     only_theirs = only_theirs[only_theirs._merge == "left_only"].drop(columns="_merge")
     together = pd.concat([both, only_theirs], ignore_index=True)
-    together = together.assign(remark=candidates.remarks(together, measured.num_classes))
+    together = together.assign(remark=candidates.remarks(together, measured.guessing))
     return together.fillna(dict.fromkeys((*kept, "table", "attack"), ""))
 
 

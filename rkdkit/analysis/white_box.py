@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import torch
@@ -29,16 +29,22 @@ class WhiteBox:
     evaluations : by method, one per seed.
     measured_by : the attacks by metric; None: natural images.
     num_classes : guessing has an accuracy of 1 / num_classes.
+    classes : the number of classes by method, where some are measured on another dataset.
     """
 
     evaluations: Mapping[str, Sequence[evaluation.Evaluation]]
     measured_by: Mapping[str, attacks.Attack | None]
     num_classes: int
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that were measured for every method."""
         return tuple(next(iter(self.evaluations.values()))[0].correct)
+
+    def guessing(self, method: str) -> float:
+        """Return the accuracy of guessing on the data that a method is measured on."""
+        return 1 / self.classes.get(method, self.num_classes)
 
     def accuracy(self, method: str, metric: str) -> statistics.Estimate:
         """Return a method's accuracy under a metric, over all seeds."""
@@ -167,7 +173,6 @@ def white_box(
 def white_box_of(
     tasks: Mapping[tuple[str, int, str], Measurement],
     attacks_by_metric: Mapping[str, attacks.Attack | None],
-    num_classes: int,
 ) -> WhiteBox:
     """Ask for measurements of several kinds or on several datasets in one gather.
 
@@ -176,14 +181,14 @@ def white_box_of(
     tasks : by method, seed and metric, for all metrics; each one's answer is (1, N) bool, which images are classified
         correctly. The methods keep their order.
     attacks_by_metric : the attacks of the tasks; None for natural images.
-    num_classes : as :class:`WhiteBox`.
     """
     correct = runs.answers(tasks, f"Accuracy: {', '.join(attacks_by_metric)}")
     evaluations: dict[str, list[evaluation.Evaluation]] = {}
     for method, seed in dict.fromkeys(key[:2] for key in tasks):
         found = {metric: correct[method, seed, metric][0] for metric in attacks_by_metric}
         evaluations.setdefault(method, []).append(evaluation.Evaluation(found))
-    return WhiteBox(evaluations, attacks_by_metric, num_classes)
+    classes = {method: len(task.images.class_names) for (method, _, _), task in tasks.items()}
+    return WhiteBox(evaluations, attacks_by_metric, next(iter(classes.values())), classes)
 
 
 def highest(
@@ -226,7 +231,7 @@ def noted(checked: Sequence[Claim], measured: WhiteBox) -> list[Claim]:
         f"{name} {attack_named(metric)}": name
         for name in measured.evaluations
         for metric in measured.metrics
-        if metric != "clean" and measured.accuracy(name, metric).value <= 1 / measured.num_classes
+        if metric != "clean" and measured.accuracy(name, metric).value <= measured.guessing(name)
     }
     found = []
     for claim in checked:

@@ -1,5 +1,6 @@
 """RKD, Figure 5: the entropy of networks' predictions in the course of training."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,12 +45,13 @@ class EntropyCurves:
 
     def at(self, network: str, epoch: int | None = None) -> Measure:
         """Return the mean over the images and all seeds at an epoch; None: the last."""
-        return mean_over_seeds(self._answers(network, epoch), "nats")
+        return mean_over_seeds(self._answers(network, epoch), "nats", (0.0, math.log(self.num_classes)))
 
     def minus(self, first: str, second: str) -> Measure:
         """Return the paired difference of two networks' means, each at its last epoch, over all seeds."""
         pairs = zip(self._answers(first), self._answers(second), strict=True)
-        return mean_over_seeds([a - b for a, b in pairs], "nats")
+        most = math.log(self.num_classes)
+        return mean_over_seeds([a - b for a, b in pairs], "nats", (-most, most))
 
     def table(self) -> pd.DataFrame:
         """Return the numbers to draw: network, epoch, mean entropy and its interval in nats, n, seeds."""
@@ -60,8 +62,9 @@ class EntropyCurves:
         )
 
     def _answers(self, network: str, epoch: int | None = None) -> Sequence[Tensor]:
-        by_epoch = self.nats[network]
-        return by_epoch[max(by_epoch) if epoch is None else epoch]
+        by_epoch, most = self.nats[network], math.log(self.num_classes)
+        # rounded to float32, the entropy of a uniform answer may be above ln C
+        return [of_seed.double().clamp(0, most) for of_seed in by_epoch[max(by_epoch) if epoch is None else epoch]]
 
 
 def taught_by(methods: Iterable[str]) -> dict[str, str]:

@@ -104,12 +104,20 @@ class Ranking:
         easy, hard = mean(values[order[:third]]), mean(values[order[-third:]])
         return easy, hard, gap(easy, hard)
 
+    def in_words(self, part: str) -> str:
+        """Return for a caption how the images were ranked; `part` is the split's, "train" or "test"."""
+        trainings = f"{len(self.difficulty.scores)} trainings, each with a seed of its own"
+        if not self.difficulty.is_reliable:
+            return f"Natural images of the {part} set, which {trainings}, do not rank alike."
+        ranked = f"Ranked by {trainings}: natural images of the {part} set."
+        return f"{ranked} Above each image: how many per cent of its class are easier."
+
     def table(self, n: int) -> pd.DataFrame:
         """Return a row per image: class, image (its index in the split), rank from 1, difficulty, likeness, drawn.
 
         Parameters
         ----------
-        n : how many of the easiest and how many of the hardest images are drawn.
+        n : how many of the easiest and how many of the hardest images are drawn, if the trainings agree on a ranking.
         """
         score, alike = self.difficulty.of_images, likeness(self.split)
         frames = []
@@ -124,7 +132,7 @@ class Ranking:
                         "rank": rank.numpy(),
                         "difficulty": score[order].numpy(),
                         "likeness": alike[order].numpy(),
-                        "drawn": ((rank <= n) | (rank > len(order) - n)).numpy(),
+                        "drawn": (((rank <= n) | (rank > len(order) - n)) & self.difficulty.is_reliable).numpy(),
                     }
                 )
             )

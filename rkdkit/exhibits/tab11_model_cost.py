@@ -114,8 +114,8 @@ def inference_times(names: Sequence[str], *, batches: int, batch_size: int = 1) 
 
     Returns
     -------
-    One row per network: network, image, quantity ("inference"), value (the median time per image in ms), low and high
-    (of the fastest and of the slowest batch; they are no interval).
+    One row per network: network, image, quantity ("inference"), value (the median time per image in ms), fastest and
+    slowest (of the batches; they are no interval).
 
     Raises
     ------
@@ -138,7 +138,7 @@ def inference_times(names: Sequence[str], *, batches: int, batch_size: int = 1) 
     rows: list[dict[str, Any]] = []
     for name, all_batches in seconds.items():
         each = [1000 * batch / batch_size for batch in all_batches[1:]]
-        row = {"value": statistics.median(each), "low": min(each), "high": max(each)}
+        row = {"value": statistics.median(each), "fastest": min(each), "slowest": max(each)}
         rows.append({"network": name, "image": _written(shape_of(name)), "quantity": "inference", **row})
     return pd.DataFrame(rows)
 

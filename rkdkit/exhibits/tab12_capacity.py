@@ -195,7 +195,7 @@ def beside_the_paper(measured: WhiteBox, found: Sequence[Part], lines: Sequence[
         for name, selection in zip(both.method, both.selection, strict=True)
         if selection != ONLY_TEACHER
     }
-    both = both.drop(columns=["place", "only_theirs"]).assign(remark=candidates.remarks(both, measured.num_classes))
+    both = both.drop(columns=["place", "only_theirs"]).assign(remark=candidates.remarks(both, measured.guessing))
     return measured.against(references, both)
 
 

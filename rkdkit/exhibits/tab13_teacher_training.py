@@ -182,7 +182,7 @@ def beside_the_paper(measured: tuple[WhiteBox, WhiteBox], trained: Trained) -> p
         if subset:  # the paper has no numbers of a selection of classes
             of_these = of_these.assign(method=of_these.method + PAPER)
         both = ours.merge(of_these, on=["method", "metric"], how="outer").merge(about, on="method", how="left")
-        both = both.assign(remark=candidates.remarks(both, each.num_classes))
+        both = both.assign(remark=candidates.remarks(both, each.guessing))
         parts.append(each.against({name: _reference(name) for name in both.method}, both))
     order = {name: i for i, name in enumerate([*about.method, *theirs.method, *measured[0].metrics])}
     numbers = pd.concat(parts).sort_values(

@@ -10,7 +10,7 @@ from rkdkit.analysis.ensembles import IN_RKD, Networks, Taught, Trained
 from rkdkit.analysis.selection import in_images
 from rkdkit.analysis.state_of_the_art import FRACTION, Further
 from rkdkit.analysis.white_box import WhiteBox, noted
-from rkdkit.claims import Claim
+from rkdkit.claims import Claim, Question, judged
 from rkdkit.comparisons import Entry
 from rkdkit.papers.reported import reported
 from rkdkit.profiles import PROFILES, rkd
@@ -219,7 +219,7 @@ def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
 
     Parameters
     ----------
-    measured : all lines.
+    measured : all lines; a claim about one that is not among them (`FEWER`) is left out.
     number : how many teachers an ensemble has.
     robust : the metric that decides robustness.
     """
@@ -238,7 +238,8 @@ def check_claims(measured: WhiteBox, number: int, robust: str) -> list[Claim]:
         (table_6, robust, "ARD", "ARD+", "Label mixing makes ARD's student less robust."),
         (table_8, robust, several("AKD+", number), "AKD+", f"{number} teachers make AKD+'s student more robust."),
     ]  # fmt: skip
-    checked = [
-        mixing.more(measured, metric, text, source, higher, lower) for source, metric, higher, lower, text in compared
-    ]
-    return noted(checked, measured)
+
+    def question(source: str, metric: str, higher: str, lower: str, text: str) -> Question:
+        return Question(text, (higher, lower), lambda text: mixing.more(measured, metric, text, source, higher, lower))
+
+    return noted(judged([question(*each) for each in compared], measured.evaluations), measured)

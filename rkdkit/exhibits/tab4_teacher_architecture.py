@@ -99,7 +99,9 @@ def beside_the_paper(
         row = part.method + ", " + student + by + (f" on {spec.dataset}" if several else "")
         row = row.where(part.accuracy.notna(), part.method)
         parts.append(part.assign(table=table, student=student, guide=guide, row=row))
-    return pd.concat(parts, ignore_index=True)
+    both = pd.concat(parts, ignore_index=True)
+    twice = both.accuracy.notna() & both.duplicated(["row", "metric"], keep=False)
+    return both.assign(row=both.row.where(~twice, both.row + " (" + both.table + ")"))
 
 
 def check_claims(larger: WhiteBox, mobile: WhiteBox) -> list[Claim]:

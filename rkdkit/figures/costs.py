@@ -45,7 +45,7 @@ def model_costs(table: pd.DataFrame, title: str) -> Figure:
 
 def _costs(panel: Axes, costs: pd.DataFrame, quantity: str) -> None:
     look, rows = _LOOKS.get(quantity, _OTHERS), range(len(costs))
-    errors = [costs.value - costs.low, costs.high - costs.value] if quantity == "inference" else None
+    errors = [costs.value - costs.fastest, costs.slowest - costs.value] if quantity == "inference" else None
     panel.errorbar(costs.value, rows, xerr=errors, ls="", ms=5, label=quantity, **look)
     if quantity != "multiplications and additions" and costs.paper.notna().any():
         panel.plot(costs.paper, rows, ls="", marker="D", ms=9, mfc="none", color="0.45", label="printed by ARD")

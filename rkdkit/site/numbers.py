@@ -10,8 +10,8 @@ from rkdkit.papers.places import TITLES, places
 from rkdkit.papers.reported import PAPERS, reported, with_replications
 from rkdkit.site.found import Found, in_the_papers
 
-_VALUES = {"accuracy": ("low", "high"), "value": ("low", "high")}
-"""The columns of an exhibit's CSV that may hold our number, and those of its interval."""
+_VALUES = ("accuracy", "value")
+"""The columns of an exhibit's CSV that may hold our number; low and high hold its interval."""
 
 _EXACT = 1e-5
 """How far a paper's number in a CSV may be from the number itself, relatively: a CSV has six digits."""
@@ -56,13 +56,12 @@ def _beside(exhibit: Found) -> pd.DataFrame:
     """Return the lines of an exhibit's CSV that have a number of the paper and one of ours, in the same columns."""
     lines = pd.read_csv(exhibit.folder / f"{exhibit.name}.csv", keep_default_na=False, na_values=[""])
     value = next((column for column in _VALUES if column in lines), None)
-    if "paper" not in lines or value is None:
+    if value is None or not {"paper", "low", "high"} <= set(lines):
         return _NOTHING
     lines = lines[lines.paper.notna() & lines[value].notna()]
     if "paper_loss" in lines:  # a student that was chosen with another loss than the paper's is another method's
         lines = lines[lines.loss == lines.paper_loss]
     label = lines[[column for column in ("method", "guide") if column in lines]].fillna("").agg(" ".join, axis=1)
-    low, high = _VALUES[value]
     unknown = pd.Series(None, index=lines.index, dtype=object)
     named = lines.method.str.extract(r"^(Table \d+):", expand=False) if "method" in lines else unknown
     return pd.DataFrame(
@@ -71,8 +70,8 @@ def _beside(exhibit: Found) -> pd.DataFrame:
             "scale": exhibit.scale,
             "paper": lines.paper,
             "value": lines[value],
-            "low": lines[low],
-            "high": lines[high],
+            "low": lines.low,
+            "high": lines.high,
             "label": label,
             "table": lines.get("table", named),
             "metric": lines.get("paper_metric", lines.get("metric", unknown)),
