@@ -419,7 +419,8 @@ def shown(cluster: Cluster, total: Callable[[], float], what: str = "") -> Itera
 
         def draw() -> None:
             bar.total = max(total(), 1e-9)
-            bar.n = min(cluster.work_done(), bar.total)
+            # a worker may report its next task before it is known here that the last one is done: the bar waits
+            bar.n = min(max(bar.n, cluster.work_done()), bar.total)
             bar.set_postfix_str(cluster.described(), refresh=False)
             bar.refresh()
 
