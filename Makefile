@@ -61,7 +61,8 @@ browse: $(READY)
 mutants: $(READY)
 	$(BIN)/python benchmarks/mutants --n $(N) --seed $(SEED)
 
-lock: $(READY)
+lock:
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q uv; }
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	    --generate-hashes --custom-compile-command "make lock" -o requirements.lock
 

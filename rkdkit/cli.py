@@ -230,6 +230,8 @@ def _asked(
     known = _notebooks()
     given: dict[str, object] = {"profile": profile}
     try:
+        if not known:
+            raise ValueError(f"There are no exhibits in {paths.project_root() / 'notebooks'}: use a checkout.")
         for pair in pairs or ():
             name, equals, value = pair.partition("=")
             if not equals or not name.isidentifier():
@@ -244,6 +246,8 @@ def _asked(
             given["output_dir"] = str(folder)
         for variable, folder in paths.folders_of_environment().items():
             checks.folder(variable, folder)
+            if os.environ.get(variable):  # likewise
+                os.environ[variable] = str(folder.absolute())
         if any(name in os.environ for name in SPEED):
             from rkdkit import runtime
 

@@ -188,7 +188,7 @@ def prune_runs(
             return
         freed, changed = prune.prune(inventory, found)
     for run in changed:
-        typer.echo(f"Not touched, because it was trained or changed meanwhile: {run.folder}")
+        typer.echo(f"Not touched, because it was trained or changed meanwhile, or cannot be locked: {run.folder}")
     typer.echo(f"Freed {stored.as_size(freed)}.")
 
 

@@ -138,3 +138,9 @@ def clear_leftovers(folder: Path, names: str = ".*.tmp") -> None:
         for file in folder.glob(names):
             if file.lstat().st_mtime < oldest:
                 file.unlink(missing_ok=True)
+
+
+def lacks_locks(error: Exception) -> bool:
+    """Return whether a lock could not be taken because the file system has none of the operating system's."""
+    lacking = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+    return isinstance(error, NotImplementedError) or getattr(error, "errno", None) in lacking

@@ -16,6 +16,7 @@ from rkdkit.cluster.tasking import shown
 from rkdkit.cluster.workers import Workers, without_modules
 from rkdkit.drawing import Notebook
 from rkdkit.group.processes import GroupError
+from rkdkit.image_files import DataNotFoundError
 from rkdkit.plan import Planner, ask
 from rkdkit.plan.ask import parts_of, without
 from rkdkit.plan.estimate import costs_of
@@ -126,7 +127,10 @@ def do_all(notebooks: Iterable[Notebook], workers: Workers, *, alone: bool = Tru
     """
     asked = list(notebooks)
     needs, context = _still_needed(asked, workers), workers.context
-    costs, missing = costs_of(needs.all, context), len(needs.all)
+    try:
+        costs, missing = costs_of(needs.all, context), len(needs.all)
+    except DataNotFoundError as error:
+        raise NotebookError(str(error)) from error
     count, _, _ = workers.shared_out(needs.certain, costs, context)
     if count != 1 and needs.certain:
         needs, failed, prevented = _by_workers(asked, needs, costs, workers, count)

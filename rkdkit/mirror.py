@@ -20,6 +20,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,6 @@ VARIABLE = "RKDKIT_MIRROR"
 LIBRARIES = {"file": "", "https": "", "http": "", "s3": "s3fs", "hf": "huggingface_hub"}
 """The kinds of address, and the library that each needs besides those of the kit."""
 
-
 AT_ONCE = 16
 """How many files are fetched at once."""
 
@@ -50,8 +50,7 @@ _LARGEST = {
 }
 """The files that a mirror may hold, and the largest size of each in bytes."""
 
-_NOT_THERE = (404, 410)
-_FORBIDDEN = (401, 403)
+_NOT_THERE, _FORBIDDEN = (404, 410), (401, 403)
 
 
 class MirrorError(StoreError):
@@ -301,8 +300,7 @@ class Mirror:
                     )
 
     def _place(self, path: str) -> str:
-        # "+" is a blank to some servers
-        return f"{self._root}/{quote(path) if self._is_server else path}"
+        return f"{self._root}/{quote(path) if self._is_server else path}"  # "+" is a blank to some servers
 
     def _fetch(self, path: str) -> bytes | None:
         most = next((size for pattern, size in _LARGEST.items() if pattern.fullmatch(path)), None)
@@ -338,7 +336,11 @@ class Mirror:
                 raise FileNotFoundError(place)
             raise self.refused(path, "is no regular file")
         try:
-            self._files.get_file(place, content)
+            if self._is_server:
+                self._files.get_file(place, content)
+            else:  # not every library's get_file takes a file that is open; s3fs's takes a path alone
+                with self._files.open(place, "rb") as file:
+                    content.write(file.read(most + 1))
         except _TooLargeError:
             raise self.refused(path, f"is larger than {most / 2**20:,.0f} MiB") from None
         except web.NotEncryptedError as error:
@@ -397,12 +399,10 @@ def content_of(text: bytes) -> Any:
     ValueError
         As :meth:`Wanted.fits`.
     """
-    try:
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
         content = json.loads(text)["content"]
         if json_bytes(content) == text:
             return content
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
     raise ValueError("is damaged, or not a file of a store: it does not match its own digest")
 
 

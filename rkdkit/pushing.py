@@ -196,7 +196,11 @@ def _send(
     at_once: int = AT_ONCE,
     is_there: Callable[[str, bytes, Mirror], bool] = lambda *_: False,
 ) -> None:
-    """Write files unless they are there, and count them; each is read when it is its turn."""
+    """Write files unless they are there, and count them; each is read when it is its turn.
+
+    To a hub, one goes after the other: each is a commit there, and it may refuse one that another has overtaken.
+    """
+    at_once = 1 if to.url.startswith("hf:") else at_once
 
     def send(item: tuple[str, _Read]) -> tuple[bool, int]:
         path, content = item[0], item[1]()

@@ -232,16 +232,21 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock_file.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._lock_file)
+            lock = FileLock(self._lock_file, fallback_to_soft=False)
             try:
                 lock.acquire(blocking=False)
             except Timeout:
                 on_wait()
                 lock.acquire()
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:
+            if files.lacks_locks(error):
+                raise StoreError(
+                    f"The file system of {self._lock_file} has no locks that end with their process. Mount it with "
+                    "flock, or set RKDKIT_STORE to a folder elsewhere."
+                ) from error
+            where, why = getattr(error, "filename", None) or self.path, getattr(error, "strerror", None) or error
             raise StoreError(
-                f"{error.filename or self.path} cannot be written to: {error.strerror or error}. Make it writable, or "
-                "set RKDKIT_STORE to a folder that is."
+                f"{where} cannot be written to: {why}. Make it writable, or set RKDKIT_STORE to a folder that is."
             ) from error
         try:
             yield

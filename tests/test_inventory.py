@@ -1,5 +1,7 @@
 """`rkdkit runs`: what lies in the store is said, verified and freed; nothing that an exhibit rests on goes."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -805,3 +807,63 @@ def test_no_command_waits_for_a_library_that_computes(root):
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert set(said.split()).isdisjoint({"torch", "numpy", "pandas", "safetensors", "dask", "distributed"})
+
+
+def test_exhibits_behind_links_keep_their_runs(root):
+    """A folder of figures may lie on another disk; a link that leads nowhere is not passed over."""
+    elsewhere = root.parent / "big"
+    path = exhibit("mine", [STUDENT], folder="results")
+    elsewhere.mkdir()
+    path.rename(elsewhere / path.name)
+    (elsewhere / "again").symlink_to(elsewhere)
+    linked = root.parent / "figures" / "paper"
+    linked.parent.mkdir()
+    linked.symlink_to(elsewhere)
+    assert rkdkit("prune", "--yes").exit_code == 0
+    assert folder_of(STUDENT).exists()
+    assert folder_of(TEACHER).exists(), "it taught"
+    assert not (folder_of(OTHER) / "run.json").exists()
+    for name in ("lost.json", "lost"):
+        lost = root.parent / "figures" / name
+        lost.symlink_to(root / "nowhere")
+        said = rkdkit("prune")
+        assert said.exit_code == 1
+        assert f"{lost}. Mend them first" in said.output
+        lost.unlink()
+
+
+def test_answers_about_runs_behind_a_link_stay(root):
+    exhibit("mine", [STUDENT])
+    answers = sorted((root / "answers").iterdir())
+    (root / "runs").rename(root.parent / "big")
+    (root / "runs").symlink_to(root.parent / "big")
+    assert rkdkit("prune", "--yes").exit_code == 0
+    assert sorted((root / "answers").iterdir()) == answers
+
+
+def test_an_answer_that_goes_while_the_store_is_verified_is_no_damage(root):
+    inventory = stored.take()
+    next((root / "answers").iterdir()).unlink()
+    assert verify.verify(inventory, made.made_exhibits()[0]).damage == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_whose_locks_outlive_their_process_is_refused(root, monkeypatch, number):
+    flock = fcntl.flock
+
+    def without(file, operation):
+        if not operation & fcntl.LOCK_UN:
+            raise OSError(number, "Function not implemented")
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(StoreError, match="no locks that end with their process"), folder_lock(TEACHER):
+        pass
+    assert not stored.is_held(root / "locks" / f"{TEACHER.id}.lock")
+    exhibit("mine", [STUDENT])
+    assert rkdkit("prune", "--yes").exit_code == 0
+    assert (folder_of(OTHER) / "run.json").exists(), "it cannot be told whether somebody trains it"
+
+
+def folder_lock(spec):
+    return Store().run_folder(spec).lock(lambda: None)

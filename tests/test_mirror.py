@@ -19,6 +19,7 @@ import pytest
 import safetensors.torch
 import yarl
 from conftest import ROOT, tiny_spec
+from fsspec.implementations.memory import MemoryFileSystem
 from test_making import CHOSEN, MEASURED, STUDENT, notebook
 from typer.testing import CliRunner
 
@@ -814,3 +815,28 @@ def test_a_figure_of_other_networks_than_the_store_holds_is_not_pushed(at_projec
         write_exhibit(tmp_path / "x.json", summary, picture=b"", numbers=b"")
         with pytest.raises(pushing.NotMadeError, match=why):
             pushing.contents_of(made, tmp_path / "x.json", pushing.Contents())
+
+
+class PathsAlone(MemoryFileSystem):
+    """As s3fs: it gets a file to a path, and not to a file that is open."""
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("s3://"))
+
+    def get_file(self, rpath, lpath, **options):
+        return super().get_file(rpath, os.fspath(lpath), **options)
+
+
+def test_a_bucket_is_read_by_a_library_that_gets_files_to_paths_alone(monkeypatch):
+    files = PathsAlone()
+    path = f"answers/{'1' * 16}.json"
+    files.pipe_file(f"bucket/x/{path}", b"content")
+    files.pipe_file(f"bucket/x/runs/a-{'1' * 16}/run.json", bytes(2**24 + 1))
+    monkeypatch.setattr(fsspec, "filesystem", lambda *_, **__: files)
+    bucket = Mirror("s3://bucket/x")
+    assert bucket._fetch(path) == b"content"
+    assert bucket._fetch(path.replace("1", "2")) is None
+    assert not bucket.lost
+    with pytest.raises(MirrorError, match="is larger than 16 MiB"):
+        bucket._fetch(f"runs/a-{'1' * 16}/run.json")

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -99,3 +101,14 @@ def test_a_committed_exhibit_is_the_profiles_own_and_of_committed_code(path):
     assert summary["profile"] == "quick"
     assert not summary.get("overrides"), "what is only drawn has none"
     assert not summary["provenance"]["made_with"]["git_commit"].endswith("-dirty")
+
+
+def test_a_lock_file_can_be_made_where_there_is_none(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    asked = subprocess.run(
+        ["make", "-n", "-f", ROOT / "Makefile", "lock"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 0, asked.stderr
+    before, compiles, _ = asked.stdout.partition("uv pip compile")
+    assert compiles
+    assert "requirements.lock" not in before, "it is not there yet"

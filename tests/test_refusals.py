@@ -16,7 +16,21 @@ import torch
 from conftest import ROOT, tiny_spec
 from typer.testing import CliRunner
 
-from rkdkit import checks, claims, cli, data, drawing, endings, executors, exhibits, making, plan, runs, statistics
+from rkdkit import (
+    checks,
+    claims,
+    cli,
+    data,
+    drawing,
+    endings,
+    executors,
+    exhibits,
+    making,
+    paths,
+    plan,
+    runs,
+    statistics,
+)
 from rkdkit.papers.places import places
 from rkdkit.references import Images
 from rkdkit.spec import RunSpec, Teacher
@@ -596,3 +610,39 @@ def test_a_file_of_another_kind_is_not_counted(own):
     first, last = done.output.strip().splitlines()
     assert first.startswith("my_table: done in ")
     assert last.startswith("Exhibits: 1, in ")
+
+
+@pytest.mark.parametrize("variable", ["RKDKIT_STORE", "RKDKIT_DATA", "RKDKIT_CACHE"])
+def test_a_folder_of_the_environment_is_the_same_for_the_notebooks_that_a_command_starts(
+    checkout, monkeypatch, variable
+):
+    monkeypatch.chdir(checkout)
+    monkeypatch.setenv(variable, "mine")
+    cli._asked(["fig1"], "smoke", None)
+    monkeypatch.chdir("/")
+    assert {str(folder) for folder in paths.folders_of_environment().values()} >= {str(checkout / "mine")}
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    "command", [["train", "fig1"], ["train", "fig1", "fig3"], ["figures", "fig1", "fig3"]], ids=str
+)
+def test_data_that_are_not_there_are_said_in_one_message(checkout, monkeypatch, tmp_path, command):
+    monkeypatch.chdir(checkout)
+    monkeypatch.setenv("RKDKIT_DATA", str(tmp_path))
+    monkeypatch.setattr(drawing, "draw_all", lambda *_: pytest.fail("a notebook was run"))
+    done = CliRunner().invoke(cli.app, [*command, "--profile", "small", "--workers", "2"])
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == 1
+    assert "cifar10" in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("command", ["train", "figures", "plan"])
+def test_without_notebooks_there_is_nothing_to_make(tmp_path, monkeypatch, command):
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, [command])
+    assert done.exit_code == 1
+    assert "There are no exhibits in" in one_line(done.output)

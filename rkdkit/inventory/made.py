@@ -50,7 +50,7 @@ def exhibit_folders() -> list[Path]:
 
 
 def made_exhibits(folders: Iterable[Path] | None = None) -> tuple[list[Made], list[Path]]:
-    """Return the exhibits that were made, and the JSON files that cannot be read; JSONs of other things are left out.
+    """Return the exhibits that were made, and the files that cannot be read; JSONs of other things are left out.
 
     Parameters
     ----------
@@ -63,9 +63,10 @@ def made_exhibits(folders: Iterable[Path] | None = None) -> tuple[list[Made], li
     """
     made, unreadable = [], []
     for top in dict.fromkeys(exhibit_folders() if folders is None else folders):
-        for folder, files in _walked(top):
+        for folder, files in _walked(top, set()):
             for file in files:
-                if file.name.endswith(".json") and not file.name.startswith("."):
+                lost = not file.path.exists()  # a link: what is behind it may be on a disk that is not here
+                if (lost or file.name.endswith(".json")) and not file.name.startswith("."):
                     try:
                         exhibit = _made(file.path, json.loads(file.path.read_text(encoding="utf-8")))
                     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -75,12 +76,17 @@ def made_exhibits(folders: Iterable[Path] | None = None) -> tuple[list[Made], li
     return made, unreadable
 
 
-def _walked(folder: Path) -> Iterator[tuple[Path, list[File]]]:
-    """Yield a folder with its regular files, and likewise every folder below."""
+def _walked(folder: Path, seen: set[Path]) -> Iterator[tuple[Path, list[File]]]:
+    """Yield a folder with its regular files, and likewise every folder below; links are followed, each place once."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
     files, below = listed(folder, lambda _: RECORD)
-    yield folder, [file for file in files if file.kind == RECORD]
-    for each in below:
-        yield from _walked(each.path)
+    links = [file for file in files if file.path.is_symlink()]
+    linked = [file for file in links if file.path.is_dir()]
+    yield folder, [file for file in files if file.kind == RECORD or (file in links and file not in linked)]
+    for each in (*below, *linked):
+        yield from _walked(each.path, seen)
 
 
 def _made(path: Path, content: Any) -> Made | None:

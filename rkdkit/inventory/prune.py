@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rkdkit.files import LEFTOVER
+from rkdkit.files import LEFTOVER, lacks_locks
 from rkdkit.identity import canonical_json, digest_of
 from rkdkit.inventory.made import Made
 from rkdkit.inventory.stored import (
@@ -184,10 +184,12 @@ def _holding(locks: Sequence[Path]) -> Iterator[bool]:
     with ExitStack() as held:
         mine = True
         for path in locks:
-            lock = FileLock(path)
+            lock = FileLock(path, fallback_to_soft=False)
             try:
                 lock.acquire(blocking=False)
-            except Timeout:
+            except (OSError, NotImplementedError) as error:
+                if not isinstance(error, Timeout) and not lacks_locks(error):
+                    raise
                 mine = False
                 break
             held.callback(lock.release)
@@ -240,7 +242,7 @@ def _answers(
     known = {digest for run in kept for *_, digest in run.snapshots}
     known |= {digest for each in made for shown in each.shown.values() for digest in shown.values()}
     gone = {digest for run in runs for *_, digest in run.snapshots} - known
-    all_known = all(run.record is not None for run in kept)
+    all_known = all(run.record is not None for run in kept) and not inventory.linked
     names = {file.name for file in inventory.answers}
     free, progress = [], []
     for file in inventory.answers:

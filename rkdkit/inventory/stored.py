@@ -167,6 +167,12 @@ class Inventory:
     foreign: tuple[File, ...]
 
     @property
+    def linked(self) -> list[Path]:
+        """Links where the store has folders: what is behind them is used for training, but is not in the inventory."""
+        named = [file.path for file in self.foreign if file.name in _FOLDERS or _RUN_FOLDER.fullmatch(file.name)]
+        return [path for path in named if path.is_symlink()]
+
+    @property
     def files(self) -> Iterator[File]:
         """Every file."""
         for run in self.runs:
@@ -279,12 +285,12 @@ def is_held(lock: Path) -> bool:
     """Return whether a process holds a lock; a file that is not there, or is no regular file, is held by nobody."""
     if lock.is_symlink() or not lock.is_file():
         return False
-    probe = FileLock(lock)
+    probe = FileLock(lock, fallback_to_soft=False)
     try:
         probe.acquire(blocking=False)
     except Timeout:
         return True
-    except OSError:  # in a store of somebody else
+    except (OSError, NotImplementedError):  # in a store of somebody else, or on a file system without such locks
         return False
     probe.release()
     return False

@@ -1,6 +1,7 @@
 """Whether the store is whole: every file against its digest, every answer against its question."""
 
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,8 @@ def verify(
         answers = [file for file in inventory.answers if file.kind == ANSWER]
         found.files += len(answers)
         for file in answers:
-            if problem := _problem_of_answer(file):
+            problem = _problem_of_answer(file)
+            if problem and os.path.lexists(file.path):  # else a measurement ended meanwhile, and this was its progress
                 remedy = f"Delete {file.path}: it is measured again when it is next needed."
                 found.damage.append(Damage(file.path, problem, remedy))
             on_read(file.size)
