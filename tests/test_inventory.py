@@ -819,6 +819,8 @@ def test_exhibits_behind_links_keep_their_runs(root):
     linked = root.parent / "figures" / "paper"
     linked.parent.mkdir()
     linked.symlink_to(elsewhere)
+    (root.parent / "results" / "too").symlink_to(elsewhere)
+    assert [each.path.name for each in made.made_exhibits()[0]] == ["mine.json"], "each place once"
     assert rkdkit("prune", "--yes").exit_code == 0
     assert folder_of(STUDENT).exists()
     assert folder_of(TEACHER).exists(), "it taught"

@@ -61,9 +61,9 @@ def made_exhibits(folders: Iterable[Path] | None = None) -> tuple[list[Made], li
     OSError
         If a folder cannot be read.
     """
-    made, unreadable = [], []
+    made, unreadable, seen = [], [], set[Path]()
     for top in dict.fromkeys(exhibit_folders() if folders is None else folders):
-        for folder, files in _walked(top, set()):
+        for folder, files in _walked(top, seen):
             for file in files:
                 lost = not file.path.exists()  # a link: what is behind it may be on a disk that is not here
                 if (lost or file.name.endswith(".json")) and not file.name.startswith("."):
