@@ -79,12 +79,18 @@ def environment(store: Path, **more: str) -> dict[str, str]:
 
 
 def written_by(program: str, folder: Path) -> Path:
-    """Let a program of the tests write into a folder, and return the folder."""
-    started = subprocess.run(
+    """Let a program of the tests write into a folder, and return the folder; one that hangs says where."""
+    started = subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / program), str(folder)],
-        env=environment(folder / "store"), capture_output=True, text=True, timeout=600,
+        env=environment(folder / "store"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     )  # fmt: skip
-    assert not started.returncode, started.stderr[-3000:]
+    try:
+        _, said = started.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGABRT)
+        _, said = started.communicate()
+    assert not started.returncode, said[-10_000:]
     return folder
 
 

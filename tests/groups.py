@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed import TCPStore
+from tqdm import tqdm
 
 from rkdkit import data, endings, executors, methods, models, paths, runs, splits, trainings
 from rkdkit.cluster import job
@@ -36,6 +37,11 @@ SIZES = (1, 2, 4)
 CLASSES = 10
 BATCH = 19
 """So that neither 2 nor 4 processes have equal shares."""
+
+DIGITS = 5
+"""Of a port, in which the starter of a group tells it to each process."""
+
+tqdm.monitor_interval = 0  # no thread of the starter's may hold a lock while it forks
 
 
 class TwoBlocks(models.Classifier):
@@ -183,12 +189,11 @@ def run_group(size: int, what: Callable[[int], object], log: Path | None = None)
     what : called with the rank.
     log : what rank 0 prints goes to `log`-0, and so on; None: to where this process prints.
     """
-    # as torchrun does, the starter keeps the store by which the processes find each other
-    store, pids = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), []
+    (port, told), pids = os.pipe(), []
     for rank in range(size):
         pids.append(os.fork())
         if pids[-1] == 0:
-            os.environ.update(place(rank, size, store.port))
+            os.environ.update(place(rank, size, int(os.read(port, DIGITS))))
             if log is not None:
                 to = os.open(f"{log}-{rank}", os.O_CREAT | os.O_WRONLY)
                 os.dup2(to, 1)
@@ -207,6 +212,12 @@ def run_group(size: int, what: Callable[[int], object], log: Path | None = None)
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(status)
+    # As torchrun does, the starter keeps the store by which the processes find each other. It starts after the last
+    # fork: its thread may hold a lock of the C library, for which a process forked then would wait for ever.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    os.write(told, f"{store.port:0{DIGITS}}".encode() * size)
+    os.close(told)
+    os.close(port)
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
