@@ -135,7 +135,9 @@ class Answers:
             self.found["parts"][part.name] = {"question": part.question, "ended": ended}
             return
         self.say(f"== {part.question}: {part.name} ({allowed:.0f} s at most): {' '.join(part.command)}")
-        settings = {**os.environ, "TQDM_DISABLE": "1", "RKDKIT_TEXT_PROGRESS": "1", **dict(part.settings)}
+        quiet = {"TQDM_DISABLE": "1", "RKDKIT_TEXT_PROGRESS": "1"}
+        # unbuffered: one that has to be killed leaves its last lines, too
+        settings = {**os.environ, **quiet, "PYTHONUNBUFFERED": "1", **dict(part.settings)}
         began = time.time()
         process = subprocess.Popen(
             [sys.executable, *part.command],

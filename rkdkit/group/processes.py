@@ -112,7 +112,12 @@ class Processes(Shares):
         return [json.loads(answer.numpy().tobytes()) for answer in answers]
 
     def is_first_to_say(self) -> bool:
-        """Return whether no process has said yet why the work ended; from now on, one has."""
+        """Return whether no process has said yet why the work ended; from now on, one has.
+
+        From here, this process heeds SIGTERM no more: a launcher sends it to all soon after one was lost, and what is
+        to be said would not be.
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the board may have gone with the first process
             return self.rank < 2
         try:
@@ -198,7 +203,8 @@ def joined(device: torch.device | None = None) -> Iterator[Processes]:
         yield processes
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if not (processes.apart and number == signal.SIGTERM):  # it is still to be said why
+                signal.signal(number, handler)
         if not processes.apart:  # else one would wait for processes that are gone
             dist.destroy_process_group()
 
