@@ -21,6 +21,7 @@ import pytest
 from conftest import ROOT
 
 from rkdkit.drawing import kernel_place
+from rkdkit.progress import TEXT_ONLY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, WebError
@@ -226,7 +227,7 @@ def jupyterlab(folder: Path, home: Path, environment: Mapping[str, str]) -> Iter
         "IPYTHONDIR": str(home / "ipython"),
         "PYTHONPATH": str(ROOT),
     }
-    inherited = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("TQDM_DISABLE", TEXT_ONLY)}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={folder}"]
     with kernel_place() as place:  # of free ports that Jupyter chooses, another test may take one
         kernels = [f"--KernelManager.{name}={value}" for name, value in place.get("KernelManager", {}).items()]

@@ -19,7 +19,7 @@ from conftest import ROOT, tiny_spec
 from rkdkit.store import Store
 from rkdkit.tasks import Task
 
-LONGEST = 60.0
+LONGEST = 300.0
 """Seconds after which something that should happen has not."""
 
 
@@ -40,7 +40,7 @@ class Noted(Task):
     troubles: ClassVar[dict[str, Callable[[], object]]] = {
         "memory": lambda: (_ for _ in ()).throw(MemoryError()),
         "allocator": lambda: (_ for _ in ()).throw(RuntimeError("DefaultCPUAllocator: not enough memory: tried\nx")),
-        "deadly": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "deadly": lambda: (time.sleep(1), os.kill(os.getpid(), signal.SIGKILL)),  # first the scheduler hears of it
         "wrong": lambda: (_ for _ in ()).throw(ValueError("it cannot be")),
     }
 
@@ -86,7 +86,7 @@ def written_by(program: str, folder: Path) -> Path:
         start_new_session=True,
     )  # fmt: skip
     try:
-        _, said = started.communicate(timeout=600)
+        _, said = started.communicate(timeout=2 * LONGEST)
     except subprocess.TimeoutExpired:
         os.killpg(started.pid, signal.SIGABRT)
         _, said = started.communicate()
@@ -241,8 +241,7 @@ class Nursery:
 
     def end(self) -> None:
         """End all workers."""
-        for worker in alive(self.workers.values()):
-            worker.kill()
+        kill(self.workers.values())
         self.workers.clear()
 
     def stop(self) -> None:
@@ -282,16 +281,16 @@ class Command(subprocess.Popen):
         self, project: Path, *arguments: str, code: str = "from rkdkit.cli import app; app()", **variables: str
     ) -> None:
         self.project = project
+        # whoever runs the tests in the background of a shell lets all that they start ignore Ctrl-C
+        heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
         super().__init__(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, "-c", f"{heeding}\n{code}", *arguments],
             cwd=project,
             env=environment(project / "store", **variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # whoever runs the tests in the background of a shell lets all that they start ignore Ctrl-C
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     @property
@@ -326,9 +325,15 @@ def started(project: Path, *arguments: str, **given: str) -> Iterator[Command]:
     try:
         yield process
     finally:
-        for each in process.everybody:
-            each.kill()
+        kill(process.everybody)
         process.wait()
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """Kill those that still run."""
+    for each in alive(processes):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            each.kill()
 
 
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -6,6 +6,7 @@ The tests of what is committed have to pass all the same.
 
 import atexit
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,11 +18,18 @@ from conftest import ROOT
 from rkdkit import exhibits
 from rkdkit.saved import read_exhibit
 
+GIT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+"""The environment without what a user, or a hook that runs the tests, tells git."""
+
 
 def git(root: Path, *arguments: str) -> bytes:
     """Return what git prints; nothing, if `root` is no checkout."""
     try:
-        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, check=True).stdout
+        return subprocess.run(["git", "-C", root, *arguments], env=GIT, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return b""
 

@@ -149,13 +149,20 @@ def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
     )
 
 
+OF_THE_TESTS = {"RKDKIT_CHROMIUM", "RKDKIT_SCREENSHOTS", "RKDKIT_SITE"}
+"""The variables by which one tells the tests themselves something."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what the tests cache and train out of the checkout; let nothing of the user's answer for them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RKDKIT_STORE", str(tmp_path_factory.mktemp("store")))
         patch.setenv("RKDKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("RKDKIT_MIRROR", raising=False)
+        for name in {*os.environ} - {"RKDKIT_STORE", "RKDKIT_CACHE", "RKDKIT_DATA", *OF_THE_TESTS}:
+            if name.startswith("RKDKIT_") or name in ("FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE"):
+                patch.delenv(name)
+        patch.setenv("RKDKIT_TEXT_PROGRESS", "")  # commands set it, in this process
         yield
 
 

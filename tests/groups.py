@@ -193,6 +193,7 @@ def run_group(size: int, what: Callable[[int], object], log: Path | None = None)
     for rank in range(size):
         pids.append(os.fork())
         if pids[-1] == 0:
+            os.close(told)
             os.environ.update(place(rank, size, int(os.read(port, DIGITS))))
             if log is not None:
                 to = os.open(f"{log}-{rank}", os.O_CREAT | os.O_WRONLY)
@@ -302,6 +303,18 @@ class Scenario:
         if not rank:
             at_epoch(2, no_memory)
         ensure(tiny())
+
+    @staticmethod
+    def told_to_end(rank: int) -> None:
+        """While it is about to say why it ends: a launcher ends all as soon as one is lost."""
+        in_words = endings.in_words
+
+        def told(*given: str) -> str:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return in_words(*given)
+
+        endings.in_words = told
+        Scenario.memory(rank)
 
     @staticmethod
     def interrupted(rank: int) -> None:

@@ -131,16 +131,16 @@ def test_the_explorers_sliders_and_images_change_its_pictures(browser, trained, 
         def changed_by(move):
             before = page.locator(".rkdkit-shown").first.inner_html()
             move()
-            page.wait_for_function(
-                "before => document.querySelector('.rkdkit-shown').innerHTML !== before", arg=before, timeout=10_000
-            )
+            page.wait_for_function("before => document.querySelector('.rkdkit-shown').innerHTML !== before", arg=before)
 
         def moved(slider):
             at_the_end = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
             slider.focus()
             page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
 
-        sliders = page.locator('.rkdkit-explorer [role="slider"]:visible').all()
+        sliders = page.locator('.rkdkit-explorer [role="slider"]:visible')
+        sliders.nth(3).wait_for()
+        sliders = sliders.all()
         assert len(sliders) == 4, "the page of images, eps, the attack's step and the epoch"
         for slider in sliders:
             pictures = drawn.evaluate_all("images => images.map(image => image.src)")

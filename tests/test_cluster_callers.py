@@ -13,7 +13,7 @@ import dask.config
 import nbformat
 import psutil
 import pytest
-from clusters import Noted, alive, environment, outside, records_of, started, wait_until
+from clusters import LONGEST, Noted, alive, environment, outside, records_of, started, wait_until
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -88,7 +88,7 @@ def interrupted(process, whole_group=True):
     everybody, asked = process.everybody, time.monotonic()
     os.killpg(process.pid, signal.SIGINT) if whole_group else process.send_signal(signal.SIGINT)
     try:
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
         pytest.fail(f"it did not end:\n{process.where_all_are()}")
     wait_until(lambda: not alive(everybody), "all have ended")
@@ -165,7 +165,7 @@ def test_the_environment_can_ask_for_workers_and_a_killed_caller_leaves_none(pro
                 ):
                     pass
         process.kill()
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=LONGEST)
         wait_until(lambda: not alive(everybody), "all have ended")
     (line,) = (line for line in said.splitlines() if line.startswith("["))
     tasks = [f"training of mine resnet18/16 on digits, seed {i}" for i in (0, 1)]
@@ -182,7 +182,7 @@ def test_a_script_that_does_not_protect_its_work_is_told_so(project):
         env=environment(project / "store", RKDKIT_WORKERS="2"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONGEST,
     )
     assert done.returncode == 1
     assert 'A script must do its work under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
@@ -255,14 +255,14 @@ def test_a_command_names_what_failed_and_what_could_not_be_made(project, tmp_pat
     with outside(tmp_path / "dask", project / "store", 1) as found:
         given = ("--scheduler-file", str(found.file))
         with started(project, "train", "diverges", "short", *given) as process:
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=LONGEST)
         assert process.returncode == 1, said
         assert "The training of Natural resnet18/16 on digits, seed 0 failed: DivergedError: The " in said
         assert said.rstrip().endswith("Everything else is done and kept in the store.\nNot all is done for: diverges.")
         finished = [record["spec"]["seed"] for record in records_of(project / "store") if record["finished"]]
         assert sorted(finished) == [0, 1, 5]
         with started(project, "figures", "diverges", "short", *given) as process:
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=LONGEST)
         assert process.returncode == 1, said
         assert said.rstrip().endswith("Everything else is done and kept in the store.\nNot made: diverges.")
         assert (project / "executed" / "quick" / "short.ipynb").exists()

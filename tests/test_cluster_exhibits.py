@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import matplotlib.pyplot as plt
 import pytest
-from clusters import files_of, outside, records_of, started, wait_until
+from clusters import LONGEST, files_of, outside, records_of, started, wait_until
 from conftest import ROOT
 
 from rkdkit import cli, executors
@@ -83,7 +83,7 @@ def kept(store):
 
 
 def finished(process):
-    said, _ = process.communicate(timeout=200)
+    said, _ = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, said
     assert "Traceback" not in said
     return said
@@ -120,7 +120,7 @@ def test_a_lost_scheduler_ends_a_command_in_one_line_and_with_another_it_finishe
                     break
                 wait_until(lambda: gate.held or process.poll() is not None, "a training has begun")
                 found.kill("scheduler")
-                said, _ = process.communicate(timeout=60)
+                said, _ = process.communicate(timeout=LONGEST)
             assert process.returncode == 1, said
             assert len([line for line in said.splitlines() if line]) == 2, said
             assert said.startswith("1 worker; what they do: http://127.0.0.1:")
@@ -161,7 +161,7 @@ def test_ctrl_c_of_a_caller_leaves_the_workers_to_the_next(checkout, start, ther
         wait_until(lambda: gate.held or process.poll() is not None, "a training has begun")
         asked = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=LONGEST)
         assert time.monotonic() - asked < 30
         assert process.returncode == 130, said
         assert [line for line in said.splitlines() if line][1:] == [STOPPED], said

@@ -731,7 +731,7 @@ def test_what_is_computed_needs_no_widgets(full):
         "members = answers.members(run, 1)\n"
         "print(sorted(answers.see(run, members[0], members, 0, 0.1).logits))\n"
     )
-    said, errors = run_python(code, full).communicate(timeout=120)
+    said, errors = run_python(code, full).communicate(timeout=300)
     assert said == "['peer', 'student']\n", errors
 
 

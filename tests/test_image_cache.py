@@ -361,7 +361,7 @@ def go(*processes):
 
 
 def digest_of(process):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out.strip()
 
@@ -447,7 +447,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))  # the operating system re
 def test_what_a_process_leaves_that_was_killed_while_it_wrote_is_deleted(folder, cache_folder):
     killed = start(folder, 0, KILLED_IN_WRITING)
     go(killed)
-    killed.communicate(timeout=120)
+    killed.communicate(timeout=300)
     assert killed.returncode == -signal.SIGKILL
     (left,) = cached(cache_folder)
     assert left.endswith(".tmp")
@@ -458,7 +458,7 @@ def test_what_a_process_leaves_that_was_killed_while_it_wrote_is_deleted(folder,
 
 def test_a_full_disk_is_said_and_the_images_are_there(folder, cache_folder):
     process = start(folder, 0, FULL_DISK)
-    out, err = process.communicate("\n", timeout=120)
+    out, err = process.communicate("\n", timeout=300)
     assert process.returncode == 0, err
     assert out.strip() == digest_without_cache(folder)
     assert f"The cache of images in {cache_folder} cannot be used (File too large)." in err

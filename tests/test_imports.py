@@ -33,7 +33,7 @@ print(*sorted(sys.modules))
 def imported(code, folder, *arguments):
     """Return the modules that a process has imported at the end of some code."""
     process = run_python(f"import sys; sys.argv[1:] = {list(arguments)!r}\n{code}", folder / "store")
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return set(said.split())
 

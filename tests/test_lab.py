@@ -127,7 +127,7 @@ def lab_in(folder, **environment):
     with kernel_place() as place:
         lab = Lab(folder, place, **environment)
         try:
-            lab.client.wait_for_ready(timeout=60)
+            lab.client.wait_for_ready(timeout=300)
             yield lab
         finally:
             lab.close()
@@ -672,7 +672,7 @@ def test_the_version_is_said_without_waiting_for_torch(tmp_path):
         "done = CliRunner().invoke(cli.app, ['--version'])\nassert done.exit_code == 0, done.output\n"
         "print(done.output, 'torch' in sys.modules)"
     )
-    said, errors = run_python(code, tmp_path / "store").communicate(timeout=60)
+    said, errors = run_python(code, tmp_path / "store").communicate(timeout=300)
     python = ".".join(map(str, sys.version_info[:3]))
     commit = r"( \(commit [0-9a-f]{12}(, changed since)?\))?"
     assert re.match(rf"rkdkit \d+\.\d+\.\d+{commit}, torch \d[\w.+]*, Python {python}\n+ False", said), (said, errors)

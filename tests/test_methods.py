@@ -124,7 +124,7 @@ print(row.resolve({{}}, spec.dataset))
 print(spec == type(spec).from_json(spec.to_json()), spec.to_json())
 """
     process = run_python(code, tmp_path)
-    out, error = process.communicate(timeout=120)
+    out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     assert out.splitlines() == [
         f"{spec.id} {teachers[0].run.id} True",

@@ -13,6 +13,7 @@ import matplotlib.image
 import pandas as pd
 import psutil
 import pytest
+from clusters import kill
 from conftest import ROOT
 from typer.testing import CliRunner
 
@@ -107,15 +108,14 @@ def killed_once(command, cwd, environment, condition):
     """Start a notebook and kill it, its kernel first, as soon as a condition is met."""
     process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(6000):
+        for _ in range(30_000):
             assert process.poll() is None, "it ended before it could be killed"
             if condition():
                 return
             time.sleep(0.01)
         raise AssertionError("it never got that far")
     finally:
-        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            each.kill()
+        kill([*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)])
         process.wait()
 
 

@@ -143,7 +143,7 @@ def test_another_process_knows_a_run_with_a_single_difference_by_its_name(store,
     assert before == methods.METHODS, "nothing is put into the table"
     sent = base64.b64encode(pickle.dumps(Train(spec))).decode()
     process = run_python(IN_ANOTHER_PROCESS.format(json.dumps(spec.to_json()), sent), store.root)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.split() == [spec.id, "train", spec.id, str(len(before))]
 

@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 import yaml
+from committed import QUICK
 from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -95,7 +96,7 @@ def test_the_design_names_every_module():
             assert f"`{path.name}/`" in layers, path.name
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "figures" / "quick").glob("*.json")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(QUICK.glob("*.json")), ids=lambda p: p.stem)
 def test_a_committed_exhibit_is_the_profiles_own_and_of_committed_code(path):
     summary = read_exhibit(path)
     assert summary["profile"] == "quick"

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from dataclasses import replace
 
@@ -80,7 +79,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_a_run_killed_again_and_again_ends_in_the_same_bits(store, uninterrupted):
-    for epoch in (1, 3, 5):
+    for epoch in (1, 2, 3):
         process = run_python(COUNTING, store.root)
         wait_for_epoch(store, epoch, process)
         time.sleep(0.03 * epoch)  # somewhere within the next epoch or the writing of it
@@ -379,13 +378,12 @@ def test_weights_are_safetensors_and_never_pickle(finished):
 
 
 def test_nothing_that_is_read_can_run_code():
-    found = subprocess.run(
-        ["git", "grep", "-hE", r"torch\.load\(|np\.load\(|pickle\.|import pickle|eval\(|exec\(", "--", "rkdkit"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    lines = [line.strip() for line in found.stdout.splitlines() if "safetensors.torch" not in line]
+    suspect = re.compile(r"torch\.load\(|np\.load\(|pickle\.|import pickle|eval\(|exec\(")
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "rkdkit").rglob("*.py"))]
+    every = [line.strip() for source in sources for line in source.splitlines()]
+    lines = [line for line in every if suspect.search(line) and "safetensors.torch" not in line]
     reading = [line for line in lines if "torch.load(" in line or "np.load(" in line]
-    assert reading, "git grep found nothing, or could not look"
+    assert reading
     assert all("weights_only=True" in line or "allow_pickle=False" in line for line in reading), reading
     assert not [line for line in lines if "pickle." in line or "import pickle" in line], lines
     executed = [line for line in lines if re.search(r"(?<![.\w])(eval|exec)\(", line)]

@@ -101,7 +101,7 @@ while ended:
 @pytest.mark.parametrize("before", [True, False], ids=["an earlier set", "none before"])
 def test_a_process_killed_at_any_file_operation_leaves_one_set_or_one_that_is_noticed(tmp_path, before):
     process = run_python(f"import sys; sys.argv[1:] = ['{before}', {str(tmp_path)!r}]\n{KILLED}", tmp_path / "store")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     sets = sorted(folder / "fig0_any.json" for folder in tmp_path.iterdir() if folder.name.isdigit())
     outcomes = [what_lies_there(file) for file in sets]

@@ -92,7 +92,7 @@ def in_a_process(call, store):
     code = f"import os; os.environ['OMP_WAIT_POLICY'] = 'passive'; import {__name__} as tests; tests.{call}"
     process = run_python(code, store)
     try:
-        printed, errors = process.communicate(timeout=120)
+        printed, errors = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:  # a corrupted heap may also hang
         process.kill()
         process.communicate()

@@ -276,7 +276,7 @@ def test_tasks_can_be_pickled_and_take_their_methods_along(store, monkeypatch):
     assert pickle.loads(pickle.dumps(tasks)) == tasks
     text = base64.b64encode(pickle.dumps(tasks)).decode()
     process = run_python(UNPICKLED.replace("sys.argv[1]", repr(text)), store.root)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     expected = [f"{t.name} {[spec.id for spec in t.specs]} {len(t.inputs())}" for t in tasks]
     assert out.splitlines() == expected
