@@ -30,6 +30,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # several workers share the cores: one thread each, and one in the processes that they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+if "RKDKIT_TEST_GPU" not in os.environ:  # the tests are of what CPUs compute, but for those that say so
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars would bury what a failed test printed
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -149,7 +151,7 @@ def run_python(code: str, store: Path, **options: object) -> subprocess.Popen:
     )
 
 
-OF_THE_TESTS = {"RKDKIT_CHROMIUM", "RKDKIT_SCREENSHOTS", "RKDKIT_SITE"}
+OF_THE_TESTS = {"RKDKIT_CHROMIUM", "RKDKIT_SCREENSHOTS", "RKDKIT_SITE", "RKDKIT_TEST_GPU"}
 """The variables by which one tells the tests themselves something."""
 
 

@@ -213,9 +213,10 @@ def test_the_tests_that_are_run_on_a_gpu_are_those_that_need_one(answer, tmp_pat
         for name in needing.findall(file.read_text())
     }
     assert found == set(answer.ON_A_GPU)
-    (asked,) = [each.command for each in answer.parts(tiny=False, device="cuda", work=tmp_path) if each.name == "tests"]
-    assert set(asked) >= found
-    assert "-n" in asked
+    (asked,) = [each for each in answer.parts(tiny=False, device="cuda", work=tmp_path) if each.name == "tests"]
+    assert set(asked.command) >= found
+    assert "-n" in asked.command
+    assert dict(asked.settings) == {"RKDKIT_TEST_GPU": "1"}, "else conftest hides it"
 
 
 def test_a_process_alone_trains_on_the_gpu_and_so_does_its_teacher(monkeypatch):

@@ -241,7 +241,7 @@ def parts(tiny: bool, device: str, work: Path) -> list[Part]:
     large = ["--network", "resnet18", "--n", "50000", "--repetitions", "1"]
     return [
         Part("checks", "right", correct, 240 if gpu else 900),
-        Part("tests", "right", tests, 80 if gpu else 300, ("pytest", "hypothesis")),
+        Part("tests", "right", tests, 80 if gpu else 300, ("pytest", "hypothesis"), (("RKDKIT_TEST_GPU", "1"),)),
         Part("checks of whole steps", "right", steps, 150),
         Part("step", "fast", [*step, "--networks", "resnet18", "--repetitions", "5", *graphs, *csv_of("step")], 100),
         Part("epoch", "fast", [*epoch, *large, *csv_of("epoch")], 60),
